@@ -1,0 +1,20 @@
+"""The one kind of error that a schedule can cause."""
+
+
+class ScheduleError(ValueError):
+    """A bad value in a schedule, told in one line: `key=value: what is allowed`.
+
+    Attributes:
+        key: the full dotted configuration key, e.g. `schedule.events.prune_weight.to`.
+        value: the value that was given.
+        allowed: what would have been right, in words.
+    """
+
+    def __init__(self, key: str, value: object, allowed: str) -> None:
+        self.key = key
+        self.value = value
+        self.allowed = allowed
+        super().__init__(" ".join(f"{key}={value}: {allowed}".split()))
+
+    def __reduce__(self) -> tuple[type["ScheduleError"], tuple[str, object, str]]:
+        return type(self), (self.key, self.value, self.allowed)  # worker processes send it back pickled

@@ -1,0 +1,116 @@
+"""A schedule: the events of a run. Its order is in their times, never in code."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import groupby
+
+from qp_runner.schedule.errors import ScheduleError
+from qp_runner.schedule.event import ROOT, Event, Op, Target
+from qp_runner.schedule.firing import Firing, Position, check_times, firings
+from qp_runner.schedule.naming import ordered_name, unordered_name
+from qp_runner.schedule.stage import Stage, TargetState
+from qp_runner.schedule.time import Time, Unit, nearest_step
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The events of a run, sorted by name: schedules that differ in how they are written are equal."""
+
+    events: tuple[Event, ...] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "events", tuple(sorted(self.events, key=lambda event: event.name)))
+        if self._position is not None:  # times of one unit compare without the length of training
+            length = Fraction(1) if self._units == {Unit.DUR} else None
+            check_times(self.events, self._position, length=length)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, Mapping[str, object]]) -> "Schedule":
+        """Reads the value of `schedule.events`, events by name.
+
+        Raises ScheduleError for every fault that can be told without the length of training: times of mixed units are
+        compared by `compile`.
+        """
+        if not isinstance(config, Mapping):
+            raise ScheduleError(ROOT, config, "a mapping of events by name; {} for a float run")
+        return cls(tuple(Event.from_config(str(name), event) for name, event in config.items()))
+
+    def to_config(self) -> dict[str, dict[str, object]]:
+        """Plain values that `from_config` reads back to an equal schedule."""
+        return {event.name: event.to_config() for event in self.events}
+
+    @property
+    def name(self) -> str:
+        """`float`, `P0.5(w,f) → Q8(w,f)`, ...: changes in the order in which they begin, ` + ` where they coincide.
+
+        Where times of mixed units leave the order open, commas stand for arrows; `name_for` knows it.
+        """
+        return unordered_name(self.events) if self._position is None else ordered_name(self.events, self._position)
+
+    def name_for(self, *, total_steps: int, steps_per_epoch: int) -> str:
+        """The name in a training of known length: the same as `name` where all times have one unit."""
+        return ordered_name(self.events, _steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch))
+
+    @property
+    def signature(self) -> str:
+        """What is done, free of when: schedules of one signature and different names differ in order only."""
+        return unordered_name(self.events)
+
+    def compile(self, *, total_steps: int, steps_per_epoch: int) -> tuple[Stage, ...]:
+        """The stages of a training of `total_steps`; each of its steps is in exactly one of them.
+
+        An event fires before the step nearest to its time; of several values for one step the last stands. Raises
+        ScheduleError where times do not fit together or lie past the end of training.
+        """
+        position = _steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+        check_times(self.events, position, length=Fraction(total_steps))
+        return _stages(firings(self.events, position), total_steps)
+
+    @property
+    def _units(self) -> set[Unit]:
+        return {time.unit for event in self.events for time in (event.start, event.end) if time is not None}
+
+    @property
+    def _position(self) -> Position | None:
+        """The axis on which times compare without lengths, or None where their units are mixed."""
+        return (lambda time: time.amount) if len(self._units) <= 1 else None
+
+
+def _steps(*, total_steps: int, steps_per_epoch: int) -> Position:
+    """The axis of training steps."""
+    if total_steps < 1 or steps_per_epoch < 1:
+        raise ValueError(f"a training has at least 1 step: {total_steps=}, {steps_per_epoch=}")
+
+    def position(time: Time) -> Fraction:
+        return time.position(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
+
+    return position
+
+
+def _stages(found: Sequence[Firing], total_steps: int) -> tuple[Stage, ...]:
+    """Cuts training at the firings, which are in order of time."""
+    by_step = {step: list(group) for step, group in groupby(found, key=lambda firing: nearest_step(firing.at))}
+    firsts = sorted({0, *by_step})
+    state = dict.fromkeys(Target, TargetState())
+    stages = []
+    for first, following in zip(firsts, [*firsts[1:], total_steps], strict=True):
+        now = by_step.get(first, [])
+        for firing in now:
+            state[firing.target] = _after(state[firing.target], firing)
+        stages.append(
+            Stage(
+                first=first,
+                last=following - 1,
+                weight=state[Target.WEIGHT],
+                activation=state[Target.ACTIVATION],
+                fires=frozenset((firing.op, firing.target) for firing in now),
+            )
+        )
+    return tuple(stages)
+
+
+def _after(state: TargetState, firing: Firing) -> TargetState:
+    if firing.op == Op.PRUNE:
+        return replace(state, sparsity=firing.value)
+    return replace(state, bits=int(firing.value))

@@ -1,0 +1,54 @@
+"""What a schedule becomes for a training of known length: stretches of steps in which compression stands still."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qp_runner.schedule.event import FLOAT_BITS, Op, Target
+
+
+@dataclass(frozen=True)
+class TargetState:
+    """How far one target is compressed: the share of elements pruned, and bits (32: not quantized)."""
+
+    sparsity: float = 0.0
+    bits: int = FLOAT_BITS
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Training between two events: steps `first` to `last`, counted from 0, both included.
+
+    What is in `fires` changes before step `first`; it cannot be read off the states, since quantizing to the same bits
+    calibrates again. An event at the very end of training makes a last stage without steps (`last == first - 1`):
+    compression after training.
+    """
+
+    first: int
+    last: int
+    weight: TargetState
+    activation: TargetState
+    fires: frozenset[tuple[Op, Target]]
+
+    @property
+    def steps(self) -> int:
+        """How many training steps the stage lasts."""
+        return self.last - self.first + 1
+
+    def state(self, target: Target) -> TargetState:
+        """The state of one target throughout the stage."""
+        return self.weight if target == Target.WEIGHT else self.activation
+
+
+def total_steps(stages: Sequence[Stage]) -> int:
+    """The steps of the whole training."""
+    return stages[-1].last + 1
+
+
+def recovery(stages: Sequence[Stage]) -> int:
+    """The steps after the last event: 0 for compression after training, all steps where nothing is compressed."""
+    return stages[-1].steps
+
+
+def first_event(stages: Sequence[Stage]) -> int | None:
+    """The step before which the first event fires, or None where nothing is compressed."""
+    return next((stage.first for stage in stages if stage.fires), None)
