@@ -1,0 +1,3 @@
+from qp_runner.cli.main import main
+
+__all__ = ["main"]

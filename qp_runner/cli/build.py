@@ -1,0 +1,163 @@
+"""From a checked configuration to the objects of a run."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import hydra.utils
+import torch
+from hydra.errors import InstantiationException
+from torch import nn
+from torch.optim import Optimizer
+
+from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.errors import ConfigError
+from qp_runner.schedule import ScheduleError, Stage
+from qp_runner.schema import Config, Factory
+from qp_runner.tasks import Task
+from qp_runner.training import LearningRate, MakeOptimizer, choose_device
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a run consists of."""
+
+    task: Task
+    compressor: Compressor
+    stages: tuple[Stage, ...]
+    device: torch.device
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run."""
+        return self.stages[-1].last + 1
+
+
+def build(config: Config) -> Parts:
+    """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
+    device = _device(config.trainer.device)
+    task = build_task(config)
+    task.to(device)
+    stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
+    return Parts(task, build_compressor(config, task), stages, device)
+
+
+def build_task(config: Config) -> Task:
+    """The task with its data and networks, on the CPU."""
+    data = instantiate("data.factory", config.data.factory)
+    networks = {name: _network(name, factory) for name, factory in config.model.networks.items()}
+    factory = {**config.task.factory, "_partial_": True}
+    make_task = instantiate("task.factory", factory)
+    task: Task = call(
+        "task.factory",
+        make_task,
+        data=data,
+        networks=networks,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+    )
+    return task
+
+
+def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:
+    """The schedule's stages for this run's length (ConfigError for an event past the end)."""
+    try:
+        return config.events().compile(
+            total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
+        )
+    except ScheduleError as error:
+        raise ConfigError(error.key, error.value, error.allowed) from error
+
+
+def build_compressor(config: Config, task: Task) -> Compressor:
+    """The compressor, attached to the task's compressible networks, shapes already known."""
+    sites, section = config.model.sites, config.compress
+    compressor = Compressor(
+        task.compressible(),
+        sites=SiteSelection(tuple(sites.weight), tuple(sites.activation), tuple(sites.unpruned)),
+        settings=Settings(
+            scale=section.scale,
+            granularity=section.granularity,
+            quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
+        ),
+    )
+    compressor.trace(lambda: task.infer(task.sample()))
+    return compressor
+
+
+def build_optimizer(config: Config) -> MakeOptimizer:
+    """`trainer.optimizer` as a function of parameter groups."""
+    make = instantiate("trainer.optimizer", {**config.trainer.optimizer, "_partial_": True})
+
+    def optimizer(groups: object) -> Optimizer:
+        built: Optimizer = call("trainer.optimizer", make, groups)
+        return built
+
+    return optimizer
+
+
+def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: int) -> LearningRate | None:
+    """`trainer.lr_schedule`, with `total_steps` and `steps_per_epoch` filled in where its values name them."""
+    section = config.trainer.lr_schedule
+    if section is None:
+        return None
+    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    filled = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in section.factory.items()}
+    make = instantiate("trainer.lr_schedule.factory", {**filled, "_partial_": True})
+    return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
+
+
+def instantiate(key: str, factory: Factory) -> Any:
+    """Hydra's instantiate; what goes wrong in it becomes a ConfigError of that key."""
+    if "_target_" not in factory:
+        raise ConfigError(key, factory, "needs a _target_: the dotted name of a callable")
+    try:
+        return hydra.utils.instantiate(factory, _convert_="all")
+    except InstantiationException as error:
+        if isinstance(error.__cause__, ConfigError):
+            raise error.__cause__ from error
+        raise ConfigError(key, factory["_target_"], _reason(error)) from error
+
+
+def call(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Calls a configured factory; arguments that it refuses become a ConfigError of that key."""
+    try:
+        return function(*args, **kwargs)
+    except ConfigError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise ConfigError(key, _name(function), str(error)) from error
+
+
+def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
+    partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
+    return partial
+
+
+def _name(function: object) -> str:
+    target = getattr(function, "func", function)
+    return str(getattr(target, "__qualname__", target))
+
+
+def _reason(error: Exception) -> str:
+    cause: BaseException = error.__cause__ or error
+    return " ".join(str(cause).split())
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return choose_device(name)
+    except ValueError as error:
+        raise ConfigError("trainer.device", name, str(error)) from error
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
+    """A nested mapping as dotted keys and texts: `{"a": {"b": 1}}` is `{"a.b": "1"}`."""
+    flat: dict[str, str] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        if isinstance(value, Mapping) and value:
+            flat |= flatten(value, f"{path}.")
+        else:
+            flat[path] = str(value)
+    return flat

@@ -1,0 +1,124 @@
+"""From a command line to composed configurations, one per job, checked before the first one starts."""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
+
+from qp_runner.errors import ConfigError
+from qp_runner.schema import Config, validate
+
+CONFIG_NAME = "config"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run: its command-line overrides, the choice made in each group, and the checked configuration."""
+
+    overrides: tuple[str, ...]
+    choices: dict[str, str]
+    raw: DictConfig
+    config: Config
+
+
+def config_dir() -> Path:
+    """The folder of our YAML files: inside an installed package, beside it in a checkout."""
+    package = Path(__file__).resolve().parents[1]
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent / "conf"
+
+
+def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> tuple[list[Job], bool]:
+    """Composes and checks every job that a command line asks for, in Hydra's order; says whether it is a sweep.
+
+    A sweep is asked for by `-m` or by an experiment whose `hydra.mode` is MULTIRUN.
+    Raises ConfigError for an unknown group, choice or key, for bad syntax and for a value the schema refuses.
+    """
+    with _hydra(extra_dir), one_line_errors():
+        multirun = multirun or _asks_multirun(overrides)
+        expanded = _expand(overrides) if multirun else [list(overrides)]
+        return [_job(each) for each in expanded], multirun
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turns what Hydra and OmegaConf say of a bad command line into a ConfigError."""
+    try:
+        yield
+    except (HydraException, OmegaConfBaseException) as error:
+        raise config_error(error) from error
+
+
+def config_error(error: Exception) -> ConfigError:
+    """One line from an error of Hydra's: the key, the value and, for a choice, what there is to choose from."""
+    text = str(error)
+    if found := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
+        group, choice = _split_choice(found.group(1), found.group(2))
+        return ConfigError(group, choice, f"no such choice; available: {', '.join(_choices(group))}")
+    if found := re.search(r"Could not override '([^']+)'", text):
+        reason = next((line for line in text.splitlines()[1:] if line.strip()), "no such key")
+        return ConfigError(found.group(1), "?", reason.strip())
+    return ConfigError("command line", "?", " ".join(text.split()))
+
+
+def _split_choice(group: str, choice: str) -> tuple[str, str]:
+    """`schedule/controlled`, `p_q` is the choice controlled/p_q of the group schedule."""
+    head, _, rest = group.partition("/")
+    return head, f"{rest}/{choice}" if rest else choice
+
+
+def _choices(group: str) -> list[str]:
+    folder = config_dir() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+@contextmanager
+def _hydra(extra_dir: Path | None) -> Iterator[None]:
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(config_dir()), version_base="1.3"):
+            if extra_dir is not None:
+                loader = GlobalHydra.instance().config_loader()
+                loader.get_search_path().prepend(provider="command-line", path=f"file://{extra_dir.resolve()}")
+                loader.repository = type(loader.repository)(config_search_path=loader.get_search_path())  # type: ignore[attr-defined]
+            yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _base(overrides: Sequence[str]) -> DictConfig:
+    """The configuration of a command line without its swept values, Hydra's own part included."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    plain = [str(o.input_line) for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
+    return compose(CONFIG_NAME, overrides=plain, return_hydra_config=True)
+
+
+def _asks_multirun(overrides: Sequence[str]) -> bool:
+    mode = _base(overrides).hydra.mode
+    return mode is not None and mode.name == "MULTIRUN"
+
+
+def _expand(overrides: Sequence[str]) -> list[list[str]]:
+    """The jobs of a sweep: the product of the command line's and the experiment's swept values."""
+    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
+    params = [f"{key}={value}" for key, value in (_base(overrides).hydra.sweeper.params or {}).items()]
+    [batch] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
+    return batch
+
+
+def _job(overrides: list[str]) -> Job:
+    raw = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
+    choices = {str(key): str(value) for key, value in raw.hydra.runtime.choices.items()}
+    with open_dict(raw):
+        del raw["hydra"]
+    OmegaConf.set_readonly(raw, True)
+    return Job(tuple(overrides), choices, raw, validate(raw))

@@ -1,0 +1,54 @@
+"""`qp-runner plan`: what a schedule would do, drawn, with the footprint to expect. Nothing is trained."""
+
+from rich.console import Console
+from rich.table import Table
+
+from qp_runner.cli.build import build, compile_schedule
+from qp_runner.cli.compose import Job
+from qp_runner.compress import FootprintReport, footprint
+from qp_runner.errors import ConfigError
+from qp_runner.report.timeline import terminal_timeline
+from qp_runner.schedule import Stage
+from qp_runner.training import seed_everything
+
+UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
+
+
+def show_plan(job: Job, console: Console | None = None) -> None:
+    """Prints a job's timeline, stages, recovery and expected footprint."""
+    console = console or Console()
+    config = job.config
+    console.print(f"\n[bold]{job.choices.get('schedule')}[/]  {config.events().name}")
+    console.print(
+        f"[dim]{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs[/]\n"
+    )
+    expected, note = None, ""
+    try:
+        seed_everything(config.seed)
+        parts = build(config)
+        stages, steps_per_epoch = parts.stages, parts.task.steps_per_epoch
+        last = stages[-1]
+        expected = footprint.expected(parts.compressor, weight=last.weight, activation=last.activation)
+    except ConfigError as error:
+        if not error.key.startswith("data."):
+            raise
+        note = f"Steps and footprint are unknown without the data: {error}"
+        steps_per_epoch = UNKNOWN_STEPS_PER_EPOCH
+        stages = compile_schedule(config, steps_per_epoch=steps_per_epoch)
+    console.print(terminal_timeline(stages, steps_per_epoch=steps_per_epoch, width=min(console.width, 110)))
+    if expected is not None:
+        console.print(_footprint_table(expected, stages))
+    if note:
+        console.print(f"[yellow]{note}[/]")
+
+
+def _footprint_table(report: FootprintReport, stages: tuple[Stage, ...]) -> Table:
+    """Ideal, stored and published footprint in Mb (10^6 bits) once the last event has fired."""
+    table = Table(title="Expected footprint at the end, Mb (10⁶ bits)", title_justify="left", box=None, pad_edge=False)
+    for column in ("", "weights", "activations", "total", "peak alive"):
+        table.add_column(column, justify="left" if not column else "right")
+    for kind in ("ideal", "stored", "published"):
+        part = getattr(report, kind)
+        peak = "–" if part.peak is None else f"{part.peak:.3f}"
+        table.add_row(kind, f"{part.weight:.3f}", f"{part.activation:.3f}", f"{part.total:.3f}", peak)
+    return table

@@ -1,0 +1,180 @@
+"""The configuration as types. Every bad value stops here, before anything is built, in one line that names it."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import ErrorDetails
+
+from qp_runner.errors import ConfigError
+from qp_runner.schedule import Schedule, ScheduleError
+
+Factory = dict[str, Any]
+"""A Hydra object: `_target_` names a callable, the other keys are its arguments."""
+
+Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class Section(BaseModel):
+    """A closed group of keys: unknown ones are refused, values are not converted between kinds."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class TaskSection(Section):
+    """What is learned: see `qp_runner.tasks`."""
+
+    name: str
+    factory: Factory
+
+
+class DataSection(Section):
+    """Where samples come from. A data set may have keys of its own beside these (`split`, `subset`, ...)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+    root: str | None = None
+    factory: Factory
+
+
+class SitesSection(Section):
+    """Globs over parameter and module paths; `unpruned` sites are quantized but never pruned."""
+
+    weight: list[str]
+    activation: list[str]
+    unpruned: list[str] = []
+
+
+class ModelSection(Section):
+    """The networks of a task by the names it knows them by, and what of them is compressed."""
+
+    name: str
+    networks: dict[str, Factory] = Field(min_length=1)
+    sites: SitesSection
+
+
+class ScheduleSection(Section):
+    """The events, by name. Their own rules live in `qp_runner.schedule`."""
+
+    events: dict[str, Any] = {}
+
+
+class CalibrationSection(Section):
+    """Training samples that choose activation masks and scales when their event fires."""
+
+    samples: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+
+
+class CompressSection(Section):
+    """How masks and scales are chosen, and which footprint performance density divides by."""
+
+    scale: Literal["power_of_two", "float"] = "power_of_two"
+    granularity: Literal["element", "channel"] = "element"
+    quantiles: Annotated[list[Quantile], Field(min_length=2, max_length=2)] | None = None
+    calibration: CalibrationSection = CalibrationSection()
+    footprint: Literal["ideal", "stored", "published"] = "ideal"
+
+    @field_validator("quantiles")
+    @classmethod
+    def _rising(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("two quantiles in [0, 1], the lower one first")
+        return value
+
+
+class LearningRateSection(Section):
+    """A torch scheduler and how often it steps. Values `total_steps` and `steps_per_epoch` are filled in."""
+
+    interval: Literal["epoch", "step"] = "epoch"
+    factory: Factory
+
+
+class TrainerSection(Section):
+    """How a run is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Factory
+    lr_schedule: LearningRateSection | None = None
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    threads: int | None = Field(default=None, ge=1)
+    deterministic: bool = True
+    progress: bool = True
+    save_model: bool = True
+
+
+class TrackingSection(Section):
+    """Where records go. Plain files are always written; `mlflow` adds the store at `uri` (null: below results)."""
+
+    kind: Literal["mlflow", "none"]
+    uri: str | None = None
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    results: str
+    task: TaskSection
+    data: DataSection
+    model: ModelSection
+    schedule: ScheduleSection
+    compress: CompressSection
+    trainer: TrainerSection
+    tracking: TrackingSection
+
+    def store_uri(self) -> str | None:
+        """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""
+        if self.tracking.kind == "none":
+            return None
+        return self.tracking.uri or f"sqlite:///{Path(self.results).resolve() / 'mlflow.db'}"
+
+    def events(self) -> Schedule:
+        """The schedule, its rules checked (ConfigError)."""
+        try:
+            return Schedule.from_config(self.schedule.events)
+        except ScheduleError as error:
+            raise ConfigError(error.key, error.value, error.allowed) from error
+
+
+def validate(config: DictConfig | Mapping[str, Any]) -> Config:
+    """Types a composed configuration; raises ConfigError for the first bad value."""
+    try:
+        plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
+    except OmegaConfBaseException as error:
+        raise ConfigError(str(error.full_key or "config"), "?", str(error.msg or error).splitlines()[0]) from error
+    try:
+        checked = Config.model_validate(plain)
+    except ValidationError as error:
+        raise _one_line(error.errors()[0]) from error
+    checked.events()
+    return checked
+
+
+def _one_line(error: ErrorDetails) -> ConfigError:
+    """Pydantic's account of an error, as key, value and what is allowed."""
+    key = ".".join(str(part) for part in error["loc"]) or "config"
+    value: object = error["input"]
+    if error["type"] == "extra_forbidden":
+        allowed = f"unknown key; {_siblings(error['loc'])}"
+    elif error["type"] == "missing":
+        key, value, allowed = key, "(missing)", "a value is needed"
+    else:
+        allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return ConfigError(key, value, allowed)
+
+
+def _siblings(loc: tuple[int | str, ...]) -> str:
+    section: Any = Config
+    for part in loc[:-1]:
+        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    names = list(getattr(section, "model_fields", {}))
+    close = difflib.get_close_matches(str(loc[-1]), names, n=1)
+    return f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(names)}"

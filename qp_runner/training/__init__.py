@@ -1,0 +1,22 @@
+from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers
+from qp_runner.training.progress import Bar, ProgressView, Silent
+from qp_runner.training.recorder import Recorder
+from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
+from qp_runner.training.trainer import Trainer, TrainerSettings, TrainingDiverged
+
+__all__ = [
+    "Bar",
+    "LearningRate",
+    "MakeOptimizer",
+    "MakeSchedule",
+    "ProgressView",
+    "Recorder",
+    "Silent",
+    "Trainer",
+    "TrainerSettings",
+    "TrainingDiverged",
+    "build_optimizers",
+    "choose_device",
+    "seed_everything",
+    "set_numerics",
+]

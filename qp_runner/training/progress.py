@@ -1,0 +1,62 @@
+"""What a person sees while a run trains: a bar with epoch, loss, metric, stage and time left; nothing in a file or pipe."""
+
+from types import TracebackType
+from typing import Protocol
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+class ProgressView(Protocol):
+    """What the trainer tells of itself; every method may be called at every step and must cost next to nothing."""
+
+    def advance(self) -> None:
+        """One training step is done."""
+
+    def describe(self, **values: str) -> None:
+        """Replaces the named texts (epoch, loss, metric, stage)."""
+
+
+class Silent:
+    """Shows nothing."""
+
+    def advance(self) -> None:
+        """Does nothing."""
+
+    def describe(self, **values: str) -> None:
+        """Does nothing."""
+
+
+class Bar:
+    """A rich progress bar on standard error, shown on a terminal only. Use as a context manager."""
+
+    def __init__(self, *, title: str, total_steps: int, console: Console | None = None) -> None:
+        console = console or Console(stderr=True)
+        self._texts = {"epoch": "", "loss": "", "metric": "", "stage": ""}
+        self._progress = Progress(
+            TextColumn("[bold]{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[epoch]} {task.fields[loss]} {task.fields[metric]} [cyan]{task.fields[stage]}"),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task: TaskID = self._progress.add_task(title, total=total_steps, **self._texts)
+
+    def __enter__(self) -> "Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def advance(self) -> None:
+        """One training step is done."""
+        self._progress.advance(self._task)
+
+    def describe(self, **values: str) -> None:
+        """Replaces the named texts (epoch, loss, metric, stage)."""
+        self._progress.update(self._task, **values)

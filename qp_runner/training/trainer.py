@@ -1,0 +1,180 @@
+"""The one training loop: any task, any schedule. A schedule's events are applied between steps and nowhere else."""
+
+import contextlib
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from qp_runner.compress import Compressor
+from qp_runner.schedule import Stage, Target
+from qp_runner.tasks import Task
+from qp_runner.training.optim import LearningRate, MakeOptimizer, build_optimizers
+from qp_runner.training.progress import ProgressView, Silent
+from qp_runner.training.recorder import Recorder
+
+CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
+
+
+class TrainingDiverged(RuntimeError):
+    """The loss is no longer a finite number."""
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How a run is trained; `calibration_samples` choose masks and scales when an event fires."""
+
+    epochs: int
+    calibration_samples: int = 256
+    precision: Literal["float32", "bfloat16"] = "float32"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+
+
+class Trainer:
+    """Trains a task's networks while a compressor follows a schedule's stages.
+
+    Args:
+        task: networks, data, losses and metric; already on `settings.device`.
+        compressor: attached to the task's compressible networks, or None for a plain float run.
+        stages: `Schedule.compile(...)` for `settings.epochs` of the task's steps.
+        make_optimizer: parameter groups to optimizer, once per name the task uses.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        compressor: Compressor | None,
+        stages: Sequence[Stage],
+        make_optimizer: MakeOptimizer,
+        settings: TrainerSettings,
+        recorder: Recorder,
+        learning_rate: LearningRate | None = None,
+        progress: ProgressView | None = None,
+    ) -> None:
+        self.task, self.compressor, self.settings, self.recorder = task, compressor, settings, recorder
+        self.progress: ProgressView = progress or Silent()
+        self.optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+        self.learning_rate = learning_rate
+        self.lr_schedules = [learning_rate.make(o) for o in self.optimizers.values()] if learning_rate else []
+        self.total_steps = settings.epochs * task.steps_per_epoch
+        self._starts = {stage.first: stage for stage in stages}
+        self._stages = len(stages)
+
+    def run(self) -> None:
+        """Trains to the end. Raises TrainingDiverged when the loss stops being finite."""
+        step = 0
+        for epoch in range(self.settings.epochs):
+            step = self._epoch(epoch, step)
+
+    def _epoch(self, epoch: int, step: int) -> int:
+        started, total, since_check = time.perf_counter(), torch.zeros((), device=self.settings.device), 0
+        self.progress.describe(epoch=f"epoch {epoch + 1}/{self.settings.epochs}")
+        self._train_mode()
+        for batch in self.task.batches(epoch):
+            self._enter_due(step)
+            total += self._step(batch)
+            step, since_check = step + 1, since_check + 1
+            if self.learning_rate and self.learning_rate.interval == "step":
+                self._step_lr()
+            if since_check == CHECK_EVERY:
+                self._check(total, epoch, step)
+                since_check = 0
+            self.progress.advance()
+        loss = self._check(total, epoch, step) / self.task.steps_per_epoch
+        learning_rate = self._current_lr()
+        if self.learning_rate and self.learning_rate.interval == "epoch":
+            self._step_lr()
+        if step == self.total_steps:
+            self._enter_due(step)  # an event at the very end: compression after training
+        self._record_epoch(step, loss, learning_rate, time.perf_counter() - started)
+        return step
+
+    def _step(self, batch: object) -> Tensor:
+        """One batch: every update the task asks for. Returns the sum of its losses, on the device."""
+        total = torch.zeros((), device=self.settings.device)
+        updates: Iterator[tuple[str, Tensor]] = self.task.updates(batch)
+        while True:
+            with self._autocast():
+                update = next(updates, None)
+            if update is None:
+                return total
+            name, loss = update
+            optimizer = self.optimizers[name]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+
+    def _autocast(self) -> contextlib.AbstractContextManager[object]:
+        if self.settings.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.settings.device.type, dtype=torch.bfloat16)
+
+    def _train_mode(self) -> None:
+        for network in self.task.networks().values():
+            network.train()
+
+    def _enter_due(self, step: int) -> None:
+        """Applies the events that fire before this step, and records what they made."""
+        stage = self._starts.get(step)
+        if stage is None or self.compressor is None:
+            return
+        self.compressor.enter(stage, run=self._calibrate)
+        self.recorder.metrics(compression_state(self.compressor), step=step)
+        done = sum(first <= step for first in self._starts)
+        self.progress.describe(stage=f"stage {done}/{self._stages} {_describe(stage)}")
+
+    def _calibrate(self) -> None:
+        with torch.no_grad(), self._autocast():
+            for batch in self.task.calibration_batches(self.settings.calibration_samples):
+                self.task.infer(batch)
+
+    def _check(self, total: Tensor, epoch: int, step: int) -> float:
+        value = total.item()
+        if not math.isfinite(value):
+            raise TrainingDiverged(
+                f"the loss became {value} in epoch {epoch + 1}, by step {step} of {self.total_steps}: "
+                "try a lower trainer.optimizer.lr, or later or gentler events"
+            )
+        return value
+
+    def _step_lr(self) -> None:
+        for schedule in self.lr_schedules:
+            schedule.step()
+
+    def _current_lr(self) -> float:
+        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
+
+    def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
+        with self._autocast():
+            measured = self.task.evaluate("val")
+        values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
+        values |= {f"val/{name}": value for name, value in measured.items()}
+        if self.compressor is not None:
+            values |= compression_state(self.compressor)
+        self.recorder.metrics(values, step=step)
+        metric = self.task.metric
+        self.progress.describe(loss=f"loss {loss:.4g}", metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")
+
+
+def compression_state(compressor: Compressor) -> Mapping[str, float]:
+    """The measured sparsity and bits of both targets, under their record names."""
+    values: dict[str, float] = {}
+    for target in Target:
+        values[f"compress/sparsity_{target}"] = compressor.sparsity(target)
+        values[f"compress/bits_{target}"] = float(compressor.bits(target))
+    return values
+
+
+def _describe(stage: Stage) -> str:
+    def target(state_of: Target) -> str:
+        state = stage.state(state_of)
+        parts = [f"{state.sparsity:.0%}"] if state.sparsity else []
+        return "·".join(parts + ([f"{state.bits}b"] if state.bits < 32 else [])) or "float"
+
+    return f"w {target(Target.WEIGHT)} f {target(Target.ACTIVATION)}"
