@@ -1,0 +1,127 @@
+"""Joining sites to modules, parting them again, and baking a plain copy."""
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import cast
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+from torch.utils.hooks import RemovableHandle
+
+from qp_runner.compress.selection import Place
+from qp_runner.compress.sites import ActivationSite, Site, WeightSite
+
+
+class Link(nn.Module):
+    """A weight's parametrization. It refers to the site without owning it: a network's state_dict holds no masks."""
+
+    def __init__(self, site: WeightSite) -> None:
+        super().__init__()
+        object.__setattr__(self, "site", site)
+
+    def forward(self, weight: Tensor) -> Tensor:
+        """The weight that the module computes with."""
+        return cast(Tensor, self.__dict__["site"](weight))
+
+
+@dataclass(frozen=True)
+class Attachment:
+    """A site joined to a module; `handle` is an activation site's hook."""
+
+    site: Site
+    module: nn.Module
+    handle: RemovableHandle | None = None
+    order: tuple[str, ...] = ()  # of the module's parameters, which attaching a weight changes
+
+    def remove(self) -> None:
+        """Parts them; a weight's latent Parameter, the same object as ever, is the module's weight again."""
+        if self.handle is not None:
+            self.handle.remove()
+        else:
+            parametrize.remove_parametrizations(self.module, "weight", leave_parametrized=False)
+            _reorder(self.module, self.order)
+
+
+def latent(module: nn.Module) -> nn.Parameter:
+    """The Parameter behind a module's weight, attached or not."""
+    if parametrize.is_parametrized(module, "weight"):
+        return cast(nn.Parameter, cast(nn.ModuleDict, module.parametrizations)["weight"].original)
+    return cast(nn.Parameter, module.weight)
+
+
+def attach_weight(place: Place, site: WeightSite) -> Attachment:
+    """Makes the module compute with the site's value of its weight. The Parameter stays the same object."""
+    order = tuple(place.module._parameters)
+    parametrize.register_parametrization(place.module, "weight", Link(site), unsafe=True)
+    return Attachment(site, place.module, order=order)
+
+
+def attach_activation(place: Place, site: ActivationSite) -> Attachment:
+    """Makes the module hand on the site's value of its output."""
+    return Attachment(site, place.module, place.module.register_forward_hook(site.hook))
+
+
+class CompressedActivation(nn.Module):
+    """An activation site's arithmetic as a plain module of standard operations, for export."""
+
+    mask: Tensor | None
+    scale: Tensor | None
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        self.low, self.high = float(site.low), float(site.high)
+        self.register_buffer("mask", site.mask.clone() if site.is_pruning else None)
+        self.register_buffer("scale", site.scale.clone() if site.is_quantizing else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`Q(M ⊙ x)`."""
+        kept = x if self.mask is None else x * self.mask.to(x.dtype)
+        if self.scale is None:
+            return kept
+        return ((kept / self.scale).round().clamp(self.low, self.high) * self.scale).to(x.dtype)
+
+
+def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:
+    """A plain deep copy whose outputs equal the attached network's to the last bit.
+
+    Weights are the values computed with. A module with an active activation site becomes
+    `nn.Sequential(module, CompressedActivation)`. The copy has no parametrizations and no hooks of ours.
+    """
+    paths = {id(module): path for path, module in network.named_modules()}
+    inside = [a for a in attachments if id(a.module) in paths]
+    memo: dict[int, object] = {id(a.site): a.site for a in inside}  # the copy drops its sites: no need to copy them
+    plain = copy.deepcopy(network, memo)
+    swaps: dict[int, nn.Module] = {}
+    for a in inside:
+        module = plain.get_submodule(paths[id(a.module)])
+        if a.handle is None:
+            _unparametrize(module, a.site.value(latent(a.module)))
+            _reorder(module, a.order)
+        else:
+            module._forward_hooks.pop(a.handle.id)
+            if a.site.is_pruning or a.site.is_quantizing:
+                swaps[id(module)] = nn.Sequential(module, CompressedActivation(a.site)).train(module.training)
+    _swap(plain, swaps)
+    return plain
+
+
+def _reorder(module: nn.Module, names: tuple[str, ...]) -> None:
+    for name in names:
+        module._parameters[name] = module._parameters.pop(name)
+
+
+def _unparametrize(module: nn.Module, value: Tensor) -> None:
+    """Makes one copy plain again. `remove_parametrizations` would edit the class, which the original still shares."""
+    requires_grad = latent(module).requires_grad
+    module.__class__ = parametrize.type_before_parametrizations(module)
+    del module.parametrizations
+    module.weight = nn.Parameter(value, requires_grad=requires_grad)
+
+
+def _swap(network: nn.Module, swaps: dict[int, nn.Module]) -> None:
+    """Replaces modules wherever they are referred to."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if id(child) in swaps:
+                setattr(parent, name, swaps[id(child)])

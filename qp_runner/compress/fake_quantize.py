@@ -1,0 +1,141 @@
+"""Mask and fake-quantize a tensor, with the straight-through gradient (DESIGN §4).
+
+Value: `x̂ = s · clamp(round(m·x / s), low, high)` with `low = −2^(b−1)`, `high = 2^(b−1) − 1`; ties round to even, as
+`torch.round` does. Gradient: 1 where the element is kept and its rounded quotient lies in [low, high], 0 elsewhere.
+That means: kept elements pass for `low − ½ ≤ x/s < high + ½` (low is even, so the lower tie rounds into the range;
+high is odd, so the upper one rounds out of it).
+
+Three forms give the same values:
+- `quantize`: the plain formula, no gradient. The reference, and what calibration and baking use.
+- `compress`: what training runs. On a CPU the time of such elementwise work is memory passes and fresh pages, so it
+  allocates one tensor forward and one backward and works in place on them; nothing is kept for the backward beyond
+  `x`, which the module that produced it has mostly saved already. (PyTorch's fused `fake_quantize_*_cachemask` is one
+  pass, but its CPU kernel is scalar: measured six times slower than these four vectorised passes.)
+- `compress_static`: flags are tensors, for executors that capture or compile a step once; no Python value of the
+  state is looked at.
+"""
+
+import math
+from typing import Any, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+OFF_BITS = 32
+"""The bit width that means: not quantized."""
+
+
+def code_range(bits: int) -> tuple[int, int]:
+    """The lowest and highest code of `bits` bits, two's complement."""
+    return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
+
+
+def quantize(x: Tensor, *, scale: Tensor, low: float, high: float) -> Tensor:
+    """The quantized values of `x`, in at least float32. `scale` broadcasts against `x`."""
+    return x.div(scale).round_().clamp_(low, high).mul_(scale)
+
+
+def gradient_interval(*, low: float, high: float) -> tuple[float, float]:
+    """The open interval of quotients x/s (float32) whose gradient passes."""
+    below = np.nextafter(np.float32(low - 0.5), np.float32(-np.inf))  # open at a float is closed at the next one
+    return float(below), high + 0.5
+
+
+def input_interval(*, scale: float, low: float, high: float) -> tuple[float, float]:
+    """The open interval of float32 inputs x whose gradient passes, for one scale: exact, rounding of x/s included.
+
+    Division by a positive number is monotone after rounding too, so each end is found by stepping a few floats from
+    where exact arithmetic puts it.
+    """
+    s, bottom, top = np.float32(scale), np.float32(low - 0.5), np.float32(high + 0.5)
+    down, up = np.float32(-np.inf), np.float32(np.inf)
+    with np.errstate(over="ignore", under="ignore"):
+        first = bottom * s
+        while np.isfinite(first) and first / s >= bottom:
+            first = np.nextafter(first, down)
+        while first / s < bottom:  # the smallest float inside ends up one step above `first`
+            first = np.nextafter(first, up)
+        last = top * s
+        while np.isfinite(last) and last / s >= top:
+            last = np.nextafter(last, down)
+        while last / s < top:
+            last = np.nextafter(last, up)
+    return float(np.nextafter(first, down)), float(last)
+
+
+class _Compress(torch.autograd.Function):
+    """See `compress`. `interval` bounds x where `of_input`, else the quotient x/divisor."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        x: Tensor,
+        mask: Tensor | None,
+        divisor: Tensor,
+        scale: Tensor,
+        code_bounds: tuple[float, float],
+        interval: tuple[float, float],
+        of_input: bool,
+    ) -> Tensor:
+        quotient = x / divisor
+        ctx.save_for_backward(x if of_input else quotient, mask)
+        ctx.interval = interval
+        code = quotient.round_() if of_input else quotient.round()
+        return code.clamp_(*code_bounds).mul_(scale).to(x.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        judged, mask = ctx.saved_tensors
+        (gradient,) = gradients
+        # hardtanh's backward is "zero where judged <= lower or judged >= upper" in one vectorised pass
+        passed = torch.ops.aten.hardtanh_backward(gradient.to(judged.dtype), judged, *ctx.interval)
+        if mask is not None:
+            passed.mul_(mask)
+        return passed.to(gradient.dtype), None, None, None, None, None, None
+
+
+def masked_divisor(scale: Tensor, mask: Tensor) -> Tensor:
+    """`scale` where the mask keeps, infinity where it prunes: one division then both masks and scales, exactly."""
+    return torch.where(mask.bool(), scale, torch.full_like(scale, math.inf))
+
+
+def compress(
+    x: Tensor,
+    *,
+    mask: Tensor | None,
+    divisor: Tensor,
+    scale: Tensor,
+    code_bounds: tuple[float, float],
+    interval: tuple[float, float] | None = None,
+) -> Tensor:
+    """Masked and quantized `x`, same shape and dtype; codes are computed in float32 (float64 for a float64 `x`).
+
+    Args:
+        x: any floating dtype.
+        mask: 1 keeps, 0 prunes, broadcasts; None keeps everything.
+        divisor: `scale`, or `masked_divisor(scale, mask)`. A tensor, never a number: CUDA turns a division by a number
+            into a multiplication by its rounded inverse, which changes ties.
+        scale: positive, broadcasts.
+        code_bounds: lowest and highest code.
+        interval: `input_interval(...)` of a single scale: saves the quotient's memory. Used for float32 inputs.
+    """
+    of_input = interval is not None and x.dtype == torch.float32
+    bounds = interval if of_input else gradient_interval(low=code_bounds[0], high=code_bounds[1])
+    return cast(Tensor, _Compress.apply(x, mask, divisor, scale, code_bounds, bounds, of_input))
+
+
+def compress_static(
+    x: Tensor, *, mask: Tensor, scale: Tensor, low: Tensor, high: Tensor, pruning: Tensor, quantizing: Tensor
+) -> Tensor:
+    """`compress` with every choice in a tensor (`low`, `high`: 0-dim float; `pruning`, `quantizing`: 0-dim bool).
+
+    Plain differentiable operations, which a compiler fuses. The inner clamp only keeps infinities out of the
+    straight-through difference, which would turn them into NaN.
+    """
+    kept = torch.where(pruning, x * mask.to(x.dtype), x)
+    quotient = torch.clamp(kept / scale, low - 1, high + 1)
+    rounded = quotient + (quotient.round() - quotient).detach()
+    return torch.where(quantizing, (torch.clamp(rounded, low, high) * scale).to(x.dtype), kept)

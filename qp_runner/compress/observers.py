@@ -1,0 +1,106 @@
+"""What is remembered of activations while calibration batches pass: bounded memory, never the samples themselves."""
+
+import zlib
+from typing import Literal, Protocol
+
+import torch
+from torch import Tensor
+
+from qp_runner.compress.calibration import check_finite
+from qp_runner.errors import ConfigError
+
+Granularity = Literal["element", "channel"]
+
+
+class Observer(Protocol):
+    """Sees each output of one site's module, shape [batch, ...], before the site compresses it."""
+
+    def __call__(self, x: Tensor) -> None:
+        """Takes in a batch."""
+
+
+def wrong_shape(site: str, was: tuple[int, ...], now: tuple[int, ...]) -> ConfigError:
+    """The error for an element-wise mask that meets a sample of another shape."""
+    return ConfigError(
+        "compress.granularity",
+        "element",
+        f"site {site} has samples of shape {list(was)} and {list(now)}; masks over single elements need one shape, "
+        "set compress.granularity=channel",
+    )
+
+
+class MeanMagnitude:
+    """The streaming mean of |x| over samples, in float64.
+
+    `element`: one mean for each element of a sample, shape x.shape[1:]; every sample must have that shape. `channel`:
+    one for each channel (dimension 1), shape [C, 1, ...]: the mean over positions, then over samples. A module called
+    several times in a forward adds one sample for each call.
+    """
+
+    def __init__(self, site: str, granularity: Granularity) -> None:
+        self.site = site
+        self.granularity = granularity
+        self.samples = 0
+        self._total: Tensor | None = None
+
+    def __call__(self, x: Tensor) -> None:
+        """Adds a batch, shape [batch, ...]."""
+        check_finite(x, self.site)
+        magnitude = x.detach().abs()
+        if self.granularity == "channel" and x.dim() > 2:
+            magnitude = magnitude.mean(dim=tuple(range(2, x.dim())), keepdim=True, dtype=torch.float64)
+        total = magnitude.sum(dim=0, dtype=torch.float64)
+        if self._total is None:
+            self._total = torch.zeros_like(total)
+        if self._total.shape != total.shape:
+            raise wrong_shape(self.site, tuple(self._total.shape), tuple(total.shape))
+        self._total += total
+        self.samples += x.shape[0]
+
+    def result(self) -> Tensor:
+        """The mean; raises ConfigError if the site's module was never called."""
+        return _seen(self._total, self.site) / self.samples
+
+
+class Subsample:
+    """A deterministic sample of at most `limit` values out of a stream of unknown length; all of them while they fit.
+
+    From a batch, one value is drawn from each run of `2^level` neighbours; when the limit is passed, a random half is
+    dropped and the level rises, so every value of the stream has had the same chance. Draws come from a generator of
+    its own, seeded by the site's path.
+    """
+
+    def __init__(self, site: str, limit: int) -> None:
+        self.site = site
+        self.limit = limit
+        self._level = 0
+        self._kept: Tensor | None = None
+        self._random = torch.Generator().manual_seed(zlib.crc32(site.encode()))
+
+    def __call__(self, x: Tensor) -> None:
+        """Adds a batch of any shape."""
+        check_finite(x, self.site)
+        drawn = self._draw(x.detach().flatten()).float()
+        self._kept = drawn if self._kept is None else torch.cat([self._kept, drawn])
+        while self._kept.numel() > self.limit:
+            half = torch.randperm(self._kept.numel(), generator=self._random)[: self._kept.numel() // 2]
+            self._kept = self._kept[half.to(x.device)]
+            self._level += 1
+
+    def _draw(self, flat: Tensor) -> Tensor:
+        if self._level == 0:
+            return flat.clone()
+        stride = 2**self._level
+        starts = torch.arange(0, flat.numel(), stride)
+        index = starts + torch.randint(stride, starts.shape, generator=self._random)
+        return flat[index[index < flat.numel()].to(flat.device)]
+
+    def result(self) -> Tensor:
+        """The values, float32, one dimension; raises ConfigError if the site's module was never called."""
+        return _seen(self._kept, self.site)
+
+
+def _seen(values: Tensor | None, site: str) -> Tensor:
+    if values is None:
+        raise ConfigError("model.sites.activation", site, "this module takes no part in the network's forward pass")
+    return values
