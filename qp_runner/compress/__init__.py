@@ -1,17 +1,26 @@
 """Pruning and quantization of a network's weights and activations, and the memory they save."""
 
-from qp_runner.compress.calibration import CalibrationError, choose_scale
+from qp_runner.compress.calibration import choose_scale
 from qp_runner.compress.compressor import Compressor
+from qp_runner.compress.errors import CalibrationError
+from qp_runner.compress.footprint import Footprint, expected, measure, performance_density, published
 from qp_runner.compress.mask import magnitude_mask, pruned_count
 from qp_runner.compress.selection import SiteSelection
 from qp_runner.compress.settings import Settings
+from qp_runner.compress.summary import SiteRecord
 
 __all__ = [
     "CalibrationError",
     "Compressor",
+    "Footprint",
     "Settings",
+    "SiteRecord",
     "SiteSelection",
     "choose_scale",
+    "expected",
     "magnitude_mask",
+    "measure",
+    "performance_density",
     "pruned_count",
+    "published",
 ]

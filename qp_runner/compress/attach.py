@@ -10,7 +10,8 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from qp_runner.compress.selection import Place
-from qp_runner.compress.sites import ActivationSite, Site, WeightSite
+from qp_runner.compress.site import Site
+from qp_runner.compress.sites import ActivationSite, WeightSite
 
 
 class Link(nn.Module):

@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from qp_runner.compress.errors import CalibrationError
 from qp_runner.compress.fake_quantize import code_range, quantize
 
 ScaleKind = Literal["power_of_two", "float"]
@@ -18,16 +19,10 @@ _GRID = 33  # starting points of the float search: one octave either side of the
 _ROUNDS = 24  # of its refinement; it mostly settles within ten
 
 
-class CalibrationError(RuntimeError):
-    """The values a scale or mask should be chosen from can't be used; the message names the site."""
-
-
 def check_finite(values: Tensor, site: str) -> None:
     """Raises CalibrationError if a value is NaN or infinite."""
     if not bool(torch.isfinite(values).all()):
-        raise CalibrationError(
-            f"site {site}: calibration met NaN or infinite values; training has diverged (lower the learning rate?)"
-        )
+        raise CalibrationError(site)
 
 
 def clip_quantiles(rows: Tensor, quantiles: tuple[float, float]) -> Tensor:

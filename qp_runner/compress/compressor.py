@@ -1,25 +1,22 @@
 """Attaches sites to networks and changes them when a schedule's events fire (DESIGN §4)."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Literal, cast
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import attach
-from qp_runner.compress.calibration import check_finite, choose_scale, clip_quantiles
+from qp_runner.compress import attach, events
+from qp_runner.compress.events import Run
 from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.isolation import undisturbed
-from qp_runner.compress.mask import magnitude_mask
-from qp_runner.compress.observers import MeanMagnitude, Observer, Subsample
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
-from qp_runner.compress.sites import ActivationSite, Site, WeightSite
+from qp_runner.compress.site import Site, switched_off
+from qp_runner.compress.sites import ActivationSite, WeightSite
+from qp_runner.compress.summary import SiteRecord, activation_record, weight_record
+from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import Op, Stage, Target
-
-Run = Callable[[], None]
+from qp_runner.schedule import Op, Stage, Target, TargetState
 
 
 class Compressor(nn.Module):
@@ -53,98 +50,100 @@ class Compressor(nn.Module):
         for place in activations:
             attached.append(attach.attach_activation(place, ActivationSite(place, device)))
         self._attached = attached
+        self.traced: Trace | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""
-        kind = WeightSite if target is Target.WEIGHT else ActivationSite
-        return [cast(Site, site) for site in self._sites.values() if isinstance(site, kind)]
+        weights = target == Target.WEIGHT
+        return [site for site in self._all() if isinstance(site, WeightSite) == weights]
+
+    def latents(self) -> dict[WeightSite, nn.Parameter]:
+        """The latent weight of every weight site."""
+        return {a.site: attach.latent(a.module) for a in self._attached if isinstance(a.site, WeightSite)}
+
+    def parameter_count(self) -> int:
+        """Elements of all parameters of the networks, sites or not."""
+        return sum(p.numel() for p in {p for network in self.networks.values() for p in network.parameters()})
 
     @property
     def static(self) -> bool:
         """Whether sites read their state from buffers alone, for steps that are captured or compiled once."""
-        return any(site.static for site in self.sites(Target.WEIGHT) + self.sites(Target.ACTIVATION))
+        return any(site.static for site in self._all())
 
     @static.setter
     def static(self, value: bool) -> None:
-        for site in self.sites(Target.WEIGHT) + self.sites(Target.ACTIVATION):
+        for site in self._all():
             site.static = value
 
     def check(self, stages: Iterable[Stage]) -> None:
         """Raises ConfigError if a stage compresses a target that has no site to compress."""
-        for op, target in {fired for stage in stages for fired in stage.fires}:
-            key = f"model.sites.{target.value}"
-            if not self.sites(target):
-                raise ConfigError(key, "[]", f"the schedule compresses {target.value}s, so this needs a glob")
-            if op is Op.PRUNE and not any(site.prunable for site in self.sites(target)):
+        for op, target in sorted({fired for stage in stages for fired in stage.fires}):
+            sites = self.sites(target)
+            if not sites:
+                raise ConfigError(f"model.sites.{target}", "[]", f"needs a glob, the schedule compresses {target}s")
+            if op == Op.PRUNE and not any(site.prunable for site in sites):
                 raise ConfigError(
-                    "model.sites.unpruned", "*", f"the schedule prunes {target.value}s, but all are listed here"
+                    "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
                 )
+
+    def trace(self, run: Run) -> Trace:
+        """Learns the activations' shapes and lifetimes from `run`, a forward pass of one sample.
+
+        Masks of activations get their final shape, so that from here on every event changes every buffer in place.
+        """
+        activations = {site.path: site for site in self._activations()}
+        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
+
+        def seen(path: str, output: Tensor) -> None:
+            activations[path].allocate(output[0], self.settings.granularity)
+
+        with undisturbed(self.networks.values()), switched_off(self._all()):
+            self.traced = trace(self.networks.values(), modules, run=run, seen=seen)
+        return self.traced
 
     def enter(self, stage: Stage, *, run: Run) -> None:
         """Applies what fires at a stage's start, in one fixed order whatever the order in which events are written:
         weight masks, weight scales, activation masks, activation scales; each sees what was done before it.
 
+        Batch-norm statistics, modes of modules and the global random state stay as they are.
+
         Args:
             stage: the stage that begins.
             run: passes the calibration batches through the networks; called once for each activation change.
+
+        Raises:
+            ConfigError: a site's module returns no tensor, is never called, or has samples of several shapes.
+            CalibrationError: a value is not finite.
         """
+        weight, activation = stage.weight, stage.activation
         with undisturbed(self.networks.values()):
             if (Op.PRUNE, Target.WEIGHT) in stage.fires:
-                self._prune_weights(stage.weight.sparsity)
+                events.prune_weights(self.latents(), weight.sparsity)
             if (Op.QUANTIZE, Target.WEIGHT) in stage.fires:
-                self._quantize_weights(stage.weight.bits)
+                events.quantize_weights(self.latents(), weight.bits, self.settings)
             if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
-                self._prune_activations(stage.activation.sparsity, run)
+                events.prune_activations(self._activations(), activation.sparsity, self.settings, run)
             if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
-                self._quantize_activations(stage.activation.bits, run)
+                events.quantize_activations(self._activations(), activation.bits, self.settings, run)
 
-    def _activations(self) -> list[ActivationSite]:
-        return [site for site in self._sites.values() if isinstance(site, ActivationSite)]
+    def summary(self) -> list[SiteRecord]:
+        """A record for every site, weights first."""
+        weights = [weight_record(site, weight.detach()) for site, weight in self.latents().items()]
+        return weights + [activation_record(site, self.traced) for site in self._activations()]
 
-    def _weights(self) -> list[tuple[WeightSite, Tensor]]:
-        return [(a.site, attach.latent(a.module).detach()) for a in self._attached if isinstance(a.site, WeightSite)]
+    def sparsity(self, target: Target) -> float:
+        """The measured share of pruned elements over the prunable sites of a target."""
+        records = [record for record in self.summary() if record.target == target and record.prunable]
+        return sum(record.mask_zeros for record in records) / max(sum(record.elements or 0 for record in records), 1)
 
-    def _prune_weights(self, sparsity: float) -> None:
-        for site, weight in self._weights():
-            if site.prunable:
-                check_finite(weight, site.path)
-                site.set_mask(magnitude_mask(weight.abs(), sparsity))
+    def bits(self, target: Target) -> int:
+        """The bits of a target's sites; 32 while they are not quantized."""
+        return max((int(site.bits) for site in self.sites(target)), default=OFF_BITS)
 
-    def _quantize_weights(self, bits: int) -> None:
-        for site, weight in self._weights():
-            check_finite(weight, site.path)
-            masked = weight * site.mask.to(weight.dtype)
-            site.set_quantizer(self._scale(site.rows(masked), bits), bits)
-
-    def _prune_activations(self, sparsity: float, run: Run) -> None:
-        sites = [site for site in self._activations() if site.prunable]
-        observers = {site: MeanMagnitude(site.path, self.settings.granularity) for site in sites}
-        with _observing("before", observers):
-            run()
-        for site, seen in observers.items():
-            site.set_mask(magnitude_mask(seen.result(), sparsity))
-
-    def _quantize_activations(self, bits: int, run: Run) -> None:
-        """All scales are chosen in one pass, from activations that are masked but nowhere quantized."""
-        sites = self._activations()
-        for site in sites:
-            site.set_quantizer(site.scale, OFF_BITS)
-        if bits == OFF_BITS:
-            return
-        observers = {site: Subsample(site.path, self.settings.sample_limit) for site in sites}
-        with _observing("after", observers):
-            run()
-        for site, seen in observers.items():
-            site.set_quantizer(self._scale(seen.result()[None], bits), bits)
-
-    def _scale(self, rows: Tensor, bits: int) -> Tensor:
-        """One scale for each row of values; ones where the bits mean off."""
-        if bits == OFF_BITS:
-            return rows.new_ones(rows.shape[0])
-        if self.settings.quantiles is not None:
-            rows = clip_quantiles(rows, self.settings.quantiles)
-        return choose_scale(rows, bits=bits, kind=self.settings.scale)
+    def state(self, target: Target) -> TargetState:
+        """Measured sparsity and bits of a target."""
+        return TargetState(self.sparsity(target), self.bits(target))
 
     def detach(self) -> None:
         """Parts every site from its module. The networks compute with their latent weights again."""
@@ -156,20 +155,14 @@ class Compressor(nn.Module):
         """A plain copy of one of the networks that computes the same without the compressor; see `attach.bake`."""
         return attach.bake(network, self._attached)
 
+    def _all(self) -> list[Site]:
+        return [site for site in self._sites.values() if isinstance(site, Site)]
 
-@contextmanager
-def _observing(where: Literal["before", "after"], observers: Mapping[ActivationSite, Observer]) -> Iterator[None]:
-    """Shows observers what their sites take in (`before`) or hand on (`after`)."""
-    for site, observer in observers.items():
-        setattr(site, where, observer)
-    try:
-        yield
-    finally:
-        for site in observers:
-            setattr(site, where, None)
+    def _activations(self) -> list[ActivationSite]:
+        return [site for site in self._sites.values() if isinstance(site, ActivationSite)]
 
 
 def _key(site: Site) -> str:
     """A site's name in the state_dict; module names may hold no dots."""
     kind = Target.WEIGHT if isinstance(site, WeightSite) else Target.ACTIVATION
-    return f"{kind.value}/{site.path.replace('.', '/')}"
+    return f"{kind}/{site.path.replace('.', '/')}"

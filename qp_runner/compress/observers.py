@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from qp_runner.compress.calibration import check_finite
-from qp_runner.errors import ConfigError
+from qp_runner.compress.errors import never_called, wrong_shape
 
 Granularity = Literal["element", "channel"]
 
@@ -19,14 +19,9 @@ class Observer(Protocol):
         """Takes in a batch."""
 
 
-def wrong_shape(site: str, was: tuple[int, ...], now: tuple[int, ...]) -> ConfigError:
-    """The error for an element-wise mask that meets a sample of another shape."""
-    return ConfigError(
-        "compress.granularity",
-        "element",
-        f"site {site} has samples of shape {list(was)} and {list(now)}; masks over single elements need one shape, "
-        "set compress.granularity=channel",
-    )
+def channel_means(x: Tensor) -> Tensor:
+    """The mean over positions, shape [batch, C, 1, ...], float64; `x` is [batch, C, ...]."""
+    return x.double() if x.dim() < 3 else x.mean(dim=tuple(range(2, x.dim())), keepdim=True, dtype=torch.float64)
 
 
 class MeanMagnitude:
@@ -47,8 +42,8 @@ class MeanMagnitude:
         """Adds a batch, shape [batch, ...]."""
         check_finite(x, self.site)
         magnitude = x.detach().abs()
-        if self.granularity == "channel" and x.dim() > 2:
-            magnitude = magnitude.mean(dim=tuple(range(2, x.dim())), keepdim=True, dtype=torch.float64)
+        if self.granularity == "channel":
+            magnitude = channel_means(magnitude)
         total = magnitude.sum(dim=0, dtype=torch.float64)
         if self._total is None:
             self._total = torch.zeros_like(total)
@@ -102,5 +97,5 @@ class Subsample:
 
 def _seen(values: Tensor | None, site: str) -> Tensor:
     if values is None:
-        raise ConfigError("model.sites.activation", site, "this module takes no part in the network's forward pass")
+        raise never_called(site)
     return values

@@ -1,135 +1,14 @@
-"""A site: one tensor that is masked and quantized, with all its state in buffers."""
+"""The two kinds of site: a weight, and a module's output."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress.fake_quantize import (
-    OFF_BITS,
-    code_range,
-    compress,
-    compress_static,
-    input_interval,
-    masked_divisor,
-    quantize,
-)
-from qp_runner.compress.observers import Observer, wrong_shape
+from qp_runner.compress.errors import not_a_tensor, wrong_shape
+from qp_runner.compress.observers import Granularity, Observer, channel_means
 from qp_runner.compress.selection import Place
-from qp_runner.errors import ConfigError
-
-
-class Site(nn.Module):
-    """Masks and quantizes one tensor.
-
-    Buffers, changed in place by events: `mask` (float32, 1 keeps, 0 prunes), `scale`, `low`, `high` (float32), `bits`
-    (int64), `pruning`, `quantizing` (bool). `forward` branches on Python copies of them, which costs an inactive site
-    nothing; with `static` set it reads the buffers alone, so a captured or compiled step follows events by itself.
-    """
-
-    mask: Tensor
-    scale: Tensor
-    low: Tensor
-    high: Tensor
-    bits: Tensor
-    pruning: Tensor
-    quantizing: Tensor
-
-    def __init__(self, path: str, *, prunable: bool, mask: Tensor, scale: Tensor) -> None:
-        super().__init__()
-        self.path = path
-        self.prunable = prunable
-        self.static = False
-        device = mask.device
-        self.register_buffer("mask", mask)
-        self.register_buffer("scale", scale)
-        self.register_buffer("low", torch.tensor(0.0, device=device))
-        self.register_buffer("high", torch.tensor(0.0, device=device))
-        self.register_buffer("bits", torch.tensor(OFF_BITS, device=device))
-        self.register_buffer("pruning", torch.tensor(False, device=device))
-        self.register_buffer("quantizing", torch.tensor(False, device=device))
-        self.refresh()
-
-    @torch.no_grad()
-    def refresh(self) -> None:
-        """Rebuilds the Python side from the buffers: after an event, a load or a move. The one place that syncs."""
-        self.is_pruning = bool(self.pruning)
-        self.is_quantizing = bool(self.quantizing)
-        self._divisor: Tensor = self.scale
-        self._interval: tuple[float, float] | None = None
-        self._bounds = (float(self.low), float(self.high))
-        if self.is_quantizing and self.is_pruning:
-            self._divisor = masked_divisor(self.scale, self.mask)
-        if self.is_quantizing and self.scale.numel() == 1:
-            self._interval = input_interval(scale=float(self.scale), low=self._bounds[0], high=self._bounds[1])
-
-    @torch.no_grad()
-    def set_mask(self, mask: Tensor) -> None:
-        """Takes a new mask; it is written in place unless its shape is new."""
-        if mask.shape == self.mask.shape:
-            self.mask.copy_(mask)
-        else:
-            self.mask = mask.clone()
-        self.pruning.copy_((self.mask == 0).any())
-        self.refresh()
-
-    @torch.no_grad()
-    def set_quantizer(self, scale: Tensor, bits: int) -> None:
-        """Takes a new scale (of the buffer's number of elements) and bit width; 32 switches quantization off."""
-        low, high = code_range(bits) if bits != OFF_BITS else (0, 0)
-        self.scale.copy_(scale.reshape(self.scale.shape))
-        self.low.fill_(low)
-        self.high.fill_(high)
-        self.bits.fill_(bits)
-        self.quantizing.fill_(bits != OFF_BITS)
-        self.refresh()
-
-    def switch_off(self) -> None:
-        """Makes the site pass its input on, its buffers untouched, until `refresh`."""
-        self.is_pruning = self.is_quantizing = False
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`Q(M ⊙ x)`, or `x` itself while nothing is on."""
-        if self.static:
-            return compress_static(
-                x,
-                mask=self.mask,
-                scale=self.scale,
-                low=self.low,
-                high=self.high,
-                pruning=self.pruning,
-                quantizing=self.quantizing,
-            )
-        if self.is_quantizing:
-            return compress(
-                x,
-                mask=self.mask if self.is_pruning else None,
-                divisor=self._divisor,
-                scale=self.scale,
-                code_bounds=self._bounds,
-                interval=self._interval,
-            )
-        return x * self.mask.to(x.dtype) if self.is_pruning else x
-
-    @torch.no_grad()
-    def value(self, x: Tensor) -> Tensor:
-        """What `forward` makes of `x`, by the plain formula."""
-        kept = x * self.mask.to(x.dtype) if self.is_pruning else x
-        if not self.is_quantizing:
-            return kept.clone()
-        return quantize(kept, scale=self.scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)
-
-    def _apply(self, fn: Any, recurse: bool = True) -> "Site":
-        super()._apply(fn, recurse)
-        self.refresh()
-        return self
-
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        mask = state_dict.get(prefix + "mask")
-        if mask is not None and mask.shape != self.mask.shape and self.mask.dim() == 0:
-            self.mask = torch.ones_like(mask, device=self.mask.device)  # an activation mask takes shape at its event
-        super()._load_from_state_dict(state_dict, prefix, *args)
-        self.refresh()
+from qp_runner.compress.site import Site
 
 
 class WeightSite(Site):
@@ -156,6 +35,7 @@ class WeightSite(Site):
 class ActivationSite(Site):
     """A module's output, quantized per tensor. Its mask is 0-dim until it is first pruned, then of a sample's shape."""
 
+    reshapes = True
     before: Observer | None
     after: Observer | None
 
@@ -174,8 +54,7 @@ class ActivationSite(Site):
         if not (self.is_pruning or self.is_quantizing or self.static or observed):
             return None
         if not isinstance(output, Tensor):
-            allowed = f"a module that returns one tensor; this {type(module).__name__} returns {type(output).__name__}"
-            raise ConfigError("model.sites.activation", self.path, allowed)
+            raise not_a_tensor(self.path, module, output)
         if self.before is not None:
             self.before(output)
         if self.is_pruning or self.static:
@@ -184,6 +63,13 @@ class ActivationSite(Site):
         if self.after is not None:
             self.after(result)
         return result
+
+    def allocate(self, sample: Tensor, granularity: Granularity) -> None:
+        """Gives a mask that has no shape yet that of a sample, its memory layout too: later changes are in place."""
+        if not self.prunable or self.mask.dim() > 0:
+            return
+        like = sample if granularity == "element" else channel_means(sample[None])[0]
+        self.mask = torch.ones_like(like, dtype=torch.float32, device=self.mask.device)
 
     def _check_shape(self, x: Tensor) -> None:
         mask, sample = self.mask.shape, x.shape[1:]

@@ -1,0 +1,162 @@
+"""The memory a compressed network needs, in megabits (1 Mb = 10⁶ bits; DESIGN §6)."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from qp_runner.compress.compressor import Compressor
+from qp_runner.compress.fake_quantize import OFF_BITS
+from qp_runner.compress.mask import pruned_count
+from qp_runner.compress.site import Site
+from qp_runner.compress.sites import WeightSite
+from qp_runner.compress.trace import SiteTensor, Trace
+from qp_runner.schedule import Target, TargetState
+
+Kind = Literal["ideal", "stored", "published"]
+
+MEGABIT = 1e6
+FLOAT_BITS = 32
+PUBLISHED_COPIES = 2
+
+
+@dataclass(frozen=True)
+class Footprint:
+    """Megabits. Activations are of one sample.
+
+    Attributes:
+        weight: all parameters; those that are no site (biases, norms) take 32 bits each.
+        activation: every site's tensor once, summed.
+        peak: the most that activation sites take at any one time of a forward pass.
+    """
+
+    weight: float
+    activation: float
+    peak: float
+
+    @property
+    def total(self) -> float:
+        """Weights and the sum of activations: what the paper's performance density divides by."""
+        return self.weight + self.activation
+
+
+@dataclass(frozen=True)
+class Coded:
+    """A tensor as an encoder meets it.
+
+    Attributes:
+        elements: of the tensor.
+        zeros: of them need not be stored.
+        bits: of a value.
+        group: elements that one bit of the mask, or one index, stands for (a channel's; else 1).
+        scale_bits: of all its scales.
+    """
+
+    elements: int
+    zeros: int
+    bits: int
+    group: int = 1
+    scale_bits: int = 0
+
+    def ideal(self) -> int:
+        """Kept elements times bits."""
+        return (self.elements - self.zeros) * self.bits
+
+    def stored(self) -> int:
+        """The smallest of dense, bitmask + values and index + values, plus scales."""
+        units, kept = self.elements // self.group, (self.elements - self.zeros) // self.group
+        index_width = math.ceil(math.log2(units)) if units > 1 else 0
+        values = self.ideal()
+        return min(self.elements * self.bits, units + values, kept * index_width + values) + self.scale_bits
+
+
+def performance_density(utility: float, megabits: float) -> float:
+    """Utility for each megabit; NaN where there is nothing to divide by.
+
+    Utility is the metric where higher is better and 1/metric where lower is better. Source: Zhang et al. 2021.
+    """
+    return utility / megabits if megabits > 0 else math.nan
+
+
+def published(*, parameters: int, layer_outputs: int, weight: TargetState, activation: TargetState) -> Footprint:
+    """The count of the authors' notebook, which its published performance densities rest on.
+
+    Every parameter × bits × (1 − sparsity), biases, norms and unpruned layers alike; and the outputs of every
+    convolution, batch norm and linear layer, likewise, twice. For MobileNetV2 on 32 × 32 images that is
+    2 × 3 449 866 = 6 899 732, their figure to the unit (summaries of networks often double outputs "for gradients").
+    There is no peak in it; `peak` is the sum.
+    """
+    outputs = PUBLISHED_COPIES * layer_outputs * activation.bits * (1 - activation.sparsity) / MEGABIT
+    return Footprint(parameters * weight.bits * (1 - weight.sparsity) / MEGABIT, outputs, outputs)
+
+
+def measure(compressor: Compressor, *, kind: Kind = "ideal") -> Footprint:
+    """The footprint of the networks as they are now. Needs `compressor.trace` first (RuntimeError)."""
+    if kind == "published":
+        return _published(compressor, compressor.state(Target.WEIGHT), compressor.state(Target.ACTIVATION))
+    latents = compressor.latents()
+
+    def weight(site: WeightSite) -> Coded:
+        zeros = int((site.value(latents[site]) == 0).sum() if kind == "stored" else (site.mask == 0).sum())
+        return _coded(compressor, site, elements=site.mask.numel(), zeros=zeros, bits=int(site.bits))
+
+    def activation(site: Site, tensor: SiteTensor) -> Coded:
+        group = tensor.elements // site.mask.numel() if site.is_pruning else 1
+        zeros = int((site.mask == 0).sum()) * group
+        return _coded(compressor, site, elements=tensor.elements, zeros=zeros, bits=int(site.bits), group=group)
+
+    return _total(compressor, kind, weight, activation)
+
+
+def expected(
+    compressor: Compressor, *, weight: TargetState, activation: TargetState, kind: Kind = "ideal"
+) -> Footprint:
+    """The footprint that a compressor's networks will have in given states, without training them.
+
+    Values that quantization rounds to zero are not known in advance, so `stored` is an upper bound.
+    """
+    if kind == "published":
+        return _published(compressor, weight, activation)
+
+    def of(site: Site, elements: int, group: int, state: TargetState) -> Coded:
+        zeros = pruned_count(elements // group, state.sparsity) * group if site.prunable else 0
+        return _coded(compressor, site, elements=elements, zeros=zeros, bits=state.bits, group=group)
+
+    def of_activation(site: Site, tensor: SiteTensor) -> Coded:
+        by_channel = compressor.settings.granularity == "channel"
+        return of(site, tensor.elements, math.prod(tensor.shape[1:]) if by_channel else 1, activation)
+
+    return _total(compressor, kind, lambda site: of(site, site.mask.numel(), 1, weight), of_activation)
+
+
+def _coded(compressor: Compressor, site: Site, *, elements: int, zeros: int, bits: int, group: int = 1) -> Coded:
+    """A power of two is stored as its exponent in 8 bits, another scale as a 32-bit float."""
+    width = 0 if bits == OFF_BITS else 8 if compressor.settings.scale == "power_of_two" else 32
+    return Coded(elements, zeros, bits, group, site.scale.numel() * width)
+
+
+def _total(
+    compressor: Compressor,
+    kind: Literal["ideal", "stored"],
+    weight: Callable[[WeightSite], Coded],
+    activation: Callable[[Site, SiteTensor], Coded],
+) -> Footprint:
+    traced = _traced(compressor)
+    latents = compressor.latents()
+    others = compressor.parameter_count() - sum(parameter.numel() for parameter in latents.values())
+    weights = others * FLOAT_BITS + sum(getattr(weight(site), kind)() for site in latents)
+    sites = {site.path: site for site in compressor.sites(Target.ACTIVATION)}
+    sizes = [getattr(activation(sites[tensor.site], tensor), kind)() for tensor in traced.tensors]
+    return Footprint(weights / MEGABIT, sum(sizes) / MEGABIT, traced.peak(sizes) / MEGABIT)
+
+
+def _published(compressor: Compressor, weight: TargetState, activation: TargetState) -> Footprint:
+    outputs = _traced(compressor).layer_outputs
+    count = compressor.parameter_count()
+    return published(parameters=count, layer_outputs=outputs, weight=weight, activation=activation)
+
+
+def _traced(compressor: Compressor) -> Trace:
+    if compressor.traced is None:
+        raise RuntimeError("call compressor.trace(run) with one sample before asking for a footprint")
+    return compressor.traced
