@@ -1,0 +1,124 @@
+"""Image classification."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qp_runner.data import Batch, ImageData
+from qp_runner.errors import ConfigError
+from qp_runner.tasks.base import Metric, Task, evaluating
+
+NETWORK = "network"
+
+
+class ClassificationTask(Task):
+    """One network, cross entropy, accuracy in percent.
+
+    Args:
+        data: the images.
+        networks: `network` makes the classifier from `in_channels` and `classes`.
+        batch_size: training images a step.
+        seed: decides initial weights, data order, augmentation and calibration samples.
+        label_smoothing: of the training loss, in [0, 1).
+        eval_batch_size: images at a time where nothing is learned; changes no result but memory.
+
+    Raises:
+        ConfigError: a network that does not fit the data, a batch larger than the training set.
+    """
+
+    metric = Metric("accuracy", higher_is_better=True, unit="%")
+
+    def __init__(
+        self,
+        *,
+        data: ImageData,
+        networks: Mapping[str, Callable[..., nn.Module]],
+        batch_size: int,
+        seed: int,
+        label_smoothing: float = 0.0,
+        eval_batch_size: int = 500,
+    ) -> None:
+        if NETWORK not in networks or len(networks) > 1:
+            raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
+        if not 0 <= label_smoothing < 1:
+            raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
+        if batch_size > len(data.train):
+            raise ConfigError("trainer.batch_size", batch_size, f"at most the {len(data.train)} training images")
+        self.data, self.seed, self.batch_size = data, seed, batch_size
+        self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
+        self.steps_per_epoch = len(data.train) // batch_size
+        self.network = _seeded(networks[NETWORK], seed, in_channels=data.shape[0], classes=len(data.classes))
+        self._check_fit()
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The classifier."""
+        return {NETWORK: self.network}
+
+    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
+        """All parameters in one group."""
+        return {NETWORK: [{"params": list(self.network.parameters())}]}
+
+    def updates(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+        """One update."""
+        logits = self.network(batch.images)
+        yield NETWORK, F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        """Shuffled, augmented training batches."""
+        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
+
+    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Batch]:
+        """Unaugmented training images."""
+        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
+
+    def infer(self, batch: Batch) -> None:
+        """A forward pass."""
+        self.network(batch.images)
+
+    def sample(self) -> Batch:
+        """The first training image."""
+        return self.data.normalise(self.data.train.take(torch.zeros(1, dtype=torch.long)))
+
+    def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
+        """Accuracy in percent and mean cross entropy (without smoothing)."""
+        right: Tensor | int = 0
+        loss: Tensor | float = 0.0
+        count = 0
+        with evaluating(self.networks()):
+            for images, labels in self.data.evaluation(split, batch_size=self.eval_batch_size):
+                logits = self.network(images).float()
+                right += (logits.argmax(1) == labels).sum()
+                loss += F.cross_entropy(logits, labels, reduction="sum")
+                count += len(labels)
+        return {"accuracy": 100 * float(right) / count, "loss": float(loss) / count}
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network and the whole data set."""
+        self.network.to(device)
+        self.data = self.data.to(device)
+
+    def _check_fit(self) -> None:
+        shape, classes = "×".join(map(str, self.data.shape)), len(self.data.classes)
+        name = type(self.network).__name__
+        try:
+            with evaluating(self.networks()):
+                logits = self.network(self.sample().images)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError("model", name, f"does not fit the data's images of {shape}: {reason}") from error
+        if not isinstance(logits, Tensor) or logits.shape != (1, classes):
+            made = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            raise ConfigError("model", name, f"has to return [n, {classes}] for images of {shape}; it returns {made}")
+
+
+def _seeded(make: Callable[..., nn.Module], seed: int, *, in_channels: int, classes: int) -> nn.Module:
+    """The network with initial weights that depend on the seed alone; the global generators stay as they were."""
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        try:
+            return make(in_channels=in_channels, classes=classes)
+        except TypeError as error:
+            raise ConfigError("model.networks.network", getattr(make, "func", make), str(error)) from error
