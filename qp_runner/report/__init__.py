@@ -1,0 +1,1 @@
+"""From the MLflow store to tables, statistics and plots."""

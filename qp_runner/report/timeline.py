@@ -1,0 +1,187 @@
+"""A compiled schedule drawn: in the terminal for `qp-runner plan`, and as a picture kept with each run."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from qp_runner.report.schedule_figure import schedule_figure
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, first_event, recovery, total_steps
+
+__all__ = ["schedule_figure", "terminal_timeline"]
+
+ROWS = 3  # character rows of a sparsity chart
+LEFT, RIGHT = 17, 8  # columns for names and scale, and for final values
+BLOCKS = " ▁▂▃▄▅▆▇█"
+COLOURS = {Target.WEIGHT: "cyan", Target.ACTIVATION: "magenta"}
+LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
+
+
+def terminal_timeline(stages: Sequence[Stage], *, steps_per_epoch: int, width: int) -> RenderableType:
+    """Sparsity and bits of both targets over the epochs, then the stages as a table, then first event and recovery.
+
+    Args:
+        stages: from `Schedule.compile`.
+        steps_per_epoch: training steps in an epoch, for the axis.
+        width: columns to fill, 60 at the least. Nothing is told by colour alone.
+    """
+    canvas = _Canvas(stages, max(width, 60) - LEFT - RIGHT)
+    parts: list[RenderableType] = []
+    for target in Target:
+        parts += [*_sparsity_rows(canvas, target), _bits_row(canvas, target), Text()]
+    parts += [_marker_row(canvas), *_axis_rows(canvas, steps_per_epoch)]
+    return Group(*parts, _stage_table(stages, steps_per_epoch), *_summary(stages, steps_per_epoch))
+
+
+@dataclass(frozen=True)
+class _Canvas:
+    """Maps training onto columns. What follows the last step, if anything does, has the last column for itself."""
+
+    stages: Sequence[Stage]
+    columns: int
+
+    @property
+    def training_columns(self) -> int:
+        """The columns of training itself."""
+        return self.columns - (self.stages[-1].steps == 0)
+
+    def column(self, step: int) -> int:
+        """The column in which a step lies."""
+        return step * self.training_columns // total_steps(self.stages)
+
+    def stage(self, column: int) -> Stage:
+        """The stage at the end of a column, so that a change shows in the column of its event."""
+        if column >= self.training_columns:
+            return self.stages[-1]
+        end = math.ceil(Fraction((column + 1) * total_steps(self.stages), self.training_columns))
+        return next(stage for stage in self.stages if stage.first <= end - 1 <= stage.last)
+
+
+def _sparsity_rows(canvas: _Canvas, target: Target) -> list[Text]:
+    """A bar chart, from 0 to the sparsity that the target reaches."""
+    levels = [canvas.stage(column).state(target).sparsity for column in range(canvas.columns)]
+    top = max(levels)
+    if top == 0:
+        return [_line(f"{target:<10}{'0%':>5} ┤", "·" * canvas.columns, " 0%", COLOURS[target])]
+    rows = []
+    for row in reversed(range(ROWS)):
+        bars = "".join(_block(level / top, row) for level in levels)
+        scale = {ROWS - 1: _percent(top), 0: "0%"}.get(row, "")
+        name = str(target) if row == ROWS - 1 else "sparsity" if row == ROWS - 2 else ""
+        final = f" {_percent(levels[-1])}" if row == ROWS - 1 else ""
+        rows.append(_line(f"{name:<10}{scale:>5}{'┤' if scale else '│':>2}", bars, final, COLOURS[target]))
+    return rows
+
+
+def _block(height: float, row: int) -> str:
+    """One character of a bar whose height is a share of all rows; full only at the very top, empty only at 0."""
+    if height == 0:
+        return "·" if row == 0 else " "
+    eighths = max(math.floor(height * ROWS * 8), 1)
+    return BLOCKS[min(max(eighths - row * 8, 0), 8)]
+
+
+def _bits_row(canvas: _Canvas, target: Target) -> Text:
+    """A line of stretches of equal bits, thick where quantized, `┣` where quantization fires."""
+    starts = [0] + [canvas.column(s.first) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires]
+    starts = sorted(set(starts))
+    line = ""
+    for start, end in zip(starts, [*starts[1:], canvas.columns], strict=True):
+        bits = canvas.stage(start).state(target).bits
+        fill = "─" if bits == FLOAT_BITS else "━"
+        label = f" {bits} " if end - start >= 6 else ""
+        body = label.center(end - start, fill)
+        line += body if start == 0 and bits == FLOAT_BITS else ("┣" if bits != FLOAT_BITS else "├") + body[1:]
+    final = canvas.stages[-1].state(target).bits
+    return _line(f"{'bits':<10}{'':>5} │", line, f" {final} bit", COLOURS[target])
+
+
+def _marker_row(canvas: _Canvas) -> Text:
+    """P, Q or * in the columns where pruning, quantization or both fire."""
+    ops: dict[int, set[Op]] = {}
+    for stage in canvas.stages:
+        if stage.fires:
+            ops.setdefault(canvas.column(stage.first), set()).update(op for op, _ in stage.fires)
+    letters = {frozenset({Op.PRUNE}): "P", frozenset({Op.QUANTIZE}): "Q"}
+    marks = [letters.get(frozenset(ops[c]), "*") if c in ops else " " for c in range(canvas.columns)]
+    return _line(f"{'events':<{LEFT}}", "".join(marks), "", "bold yellow")
+
+
+def _axis_rows(canvas: _Canvas, steps_per_epoch: int) -> list[Text]:
+    """The ruler in epochs, double along the recovery."""
+    epochs = total_steps(canvas.stages) / steps_per_epoch
+    gap = _nice(epochs * 9 / canvas.columns)
+    ruler, labels = ["─"] * (canvas.training_columns + 1), [" "] * (canvas.columns + RIGHT)
+    if first_event(canvas.stages) is not None and recovery(canvas.stages):
+        last = canvas.column(canvas.stages[-1].first)
+        ruler[last:] = "═" * len(ruler[last:])
+    for i in range(math.floor(epochs / gap + 1e-9) + 1):
+        column = min(math.floor(i * gap / epochs * canvas.training_columns + 1e-9), canvas.training_columns)
+        if i:
+            ruler[column] = "╧" if ruler[column] == "═" else "┴"
+        label = f"{i * gap:g}"
+        start = max(column - len(label) // 2, 0)
+        labels[start : start + len(label)] = label
+    rows = [f"{'epoch':<{LEFT}}" + "".join(labels).rstrip(), " " * LEFT + "P prunes, Q quantizes, * both; ═ recovery"]
+    return [Text(" " * (LEFT - 1) + "└" + "".join(ruler)), *(Text(row, "dim") for row in rows)]
+
+
+def _nice(gap: float) -> float:
+    """The smallest of 1, 2, 5, 10, 20, ... that is not below `gap`."""
+    power = 10.0 ** math.floor(math.log10(gap))
+    return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= gap * (1 - 1e-9))
+
+
+def _stage_table(stages: Sequence[Stage], steps_per_epoch: int) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1))
+    for heading in ("stage", "steps", "epochs"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    for target in Target:
+        table.add_column(str(target), justify="right", style=COLOURS[target], no_wrap=True)
+    table.add_column("fires")
+    for index, stage in enumerate(stages):
+        table.add_row(
+            str(index),
+            f"{stage.first:,} – {stage.last:,}" if stage.steps else f"after {stage.last:,}",
+            f"{_epoch(stage.first, steps_per_epoch)} – {_epoch(stage.last + 1, steps_per_epoch)}",
+            *(f"{_percent(stage.state(target).sparsity)} {stage.state(target).bits:>3}b" for target in Target),
+            _fires(stage),
+        )
+    return table
+
+
+def _fires(stage: Stage) -> str:
+    """Such as `P(w,f) + Q(w)`."""
+    found = {op: [LETTERS[t] for t in Target if (op, t) in stage.fires] for op in Op}
+    return " + ".join(f"{LETTERS[op]}({','.join(letters)})" for op, letters in found.items() if letters)
+
+
+def _summary(stages: Sequence[Stage], steps_per_epoch: int) -> list[Text]:
+    total, first = total_steps(stages), first_event(stages)
+    if first is None:
+        return [Text("no events: a float run")]
+
+    def told(label: str, steps: int) -> Text:
+        epochs = _epoch(steps, steps_per_epoch)
+        return Text.assemble(
+            (f"{label:<11}", "bold"), f"{epochs:>7} epochs {steps:>9,} steps {steps / total:>6.1%} of training"
+        )
+
+    return [told("first event", first), told("recovery", recovery(stages))]
+
+
+def _epoch(step: int, steps_per_epoch: int) -> str:
+    return f"{step / steps_per_epoch:.2f}".rstrip("0").rstrip(".")
+
+
+def _percent(sparsity: float) -> str:
+    return f"{sparsity * 100:.1f}".rstrip("0").rstrip(".") + "%"
+
+
+def _line(left: str, body: str, right: str, style: str) -> Text:
+    return Text.assemble((left, "bold" if left.strip() else ""), (body, style), right, no_wrap=True, overflow="crop")
