@@ -51,7 +51,7 @@ def test_every_family_compiles_to_what_it_says(family: str, epochs: int, steps_p
 @pytest.mark.parametrize("family", ["p_q_wf", "published/detection/q_p_wf"])
 def test_hydra_places_a_family_at_schedule_however_deep_its_folder(family: str, tmp_path: Path) -> None:
     (tmp_path / "root.yaml").write_text(
-        f"defaults: [{{schedule: {family}}}]\nhydra: {{searchpath: ['file://{FOLDER.parent}']}}"
+        f"defaults: [{{schedule: {family}}}, _self_]\nhydra: {{searchpath: ['file://{FOLDER.parent}']}}"
     )
     with initialize_config_dir(str(tmp_path), version_base="1.3"):
         config = compose("root", overrides=["schedule.events.prune_weight.to=0.75"])
