@@ -1,0 +1,88 @@
+"""The MLflow client, made quiet and patient, and names and values as MLflow accepts them."""
+
+import getpass
+import logging
+import os
+import posixpath
+import random
+import re
+import time
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+
+Result = TypeVar("Result")
+
+KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # characters that an MLflow store takes
+ATTEMPTS = 7  # with the store's own waiting, minutes: longer than any other writer holds a lock
+CUT = " … [cut: the whole value is in config.yaml]"
+
+
+def client(uri: str) -> "MlflowClient":
+    """A client of the store at `uri`. Imports MLflow (seconds) on first use, without its chatter and telemetry."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    from mlflow import MlflowClient
+
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    return patiently(partial(MlflowClient, tracking_uri=uri))
+
+
+def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Result:
+    """The call's result; tries again, ever more slowly, while SQLite says that another process holds the database.
+
+    Raises what the call raises: any other error at once, `database is locked` after the last attempt.
+    """
+    dice = random.Random()  # its own generator: jitter must not disturb the run's random numbers
+    for attempt in range(ATTEMPTS):
+        try:
+            return call()
+        except Exception as error:
+            if "is locked" not in str(error) or attempt == ATTEMPTS - 1:
+                raise
+            time.sleep(first_pause_s * 2**attempt * dice.uniform(0.5, 1.5))
+    raise AssertionError("unreachable")
+
+
+def key(name: str) -> str:
+    """The name with every character that MLflow refuses replaced by `_` (it takes letters, digits and `_-. :/`)."""
+    return posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("/.")[:KEY_LENGTH] or "_"
+
+
+def param(value: str) -> str:
+    """The value, cut to what MLflow takes with a mark that says so."""
+    return _cut(value, PARAM_LENGTH, CUT)
+
+
+def tags(values: Mapping[str, str]) -> dict[str, str]:
+    """Tags as MLflow takes them."""
+    return {key(name): _cut(str(value), TAG_LENGTH, " …") for name, value in values.items()}
+
+
+def system_tags(*, note: str, commit: str | None = None, parent_run_id: str | None = None) -> dict[str, str]:
+    """The tags that MLflow's own pages read: user, source, description, commit, and the run this one is part of."""
+    values = {
+        "mlflow.user": _user(),
+        "mlflow.source.name": "qp-runner",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": note,
+    }
+    if commit is not None:
+        values["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+    if parent_run_id is not None:
+        values["mlflow.parentRunId"] = parent_run_id
+    return values
+
+
+def _cut(value: str, length: int, mark: str) -> str:
+    return value if len(value) <= length else value[: length - len(mark)] + mark
+
+
+def _user() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # a container's user may have no name
+        return "unknown"

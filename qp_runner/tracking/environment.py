@@ -1,0 +1,61 @@
+"""Under what a run ran: versions, commit, processors and command line, as tags that say how to repeat it."""
+
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from qp_runner import __version__
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def environment() -> dict[str, str]:
+    """Tags for every run: `version.*`, `cpus`, `command` and, from a checkout, `git_commit`."""
+    tags = {
+        "version.qp_runner": __version__,
+        "version.torch": _version("torch"),
+        "version.python": platform.python_version(),
+        "cpus": str(os.cpu_count() or 1),
+        "command": _command(),
+    }
+    commit = git_commit()
+    return tags if commit is None else {**tags, "git_commit": commit}
+
+
+@cache
+def git_commit() -> str | None:
+    """The commit of the checkout that this package runs from, `-dirty` appended where it differs; else None.
+
+    An installed package asks nobody: the repository around its virtual environment may be somebody else's.
+    """
+    if not (ROOT / ".git").exists() or not (ROOT / "pyproject.toml").is_file():
+        return None
+    commit, changes = _git("rev-parse", "HEAD"), _git("status", "--porcelain", "--untracked-files=no")
+    return f"{commit}-dirty" if commit and changes else commit or None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(ROOT), *arguments], capture_output=True, text=True, timeout=10, check=True
+        )
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)  # reads metadata: importing torch here would cost seconds
+    except PackageNotFoundError:
+        return "none"
+
+
+def _command() -> str:
+    name, *arguments = sys.argv or [""]
+    return shlex.join([Path(name).name or "python", *arguments])
