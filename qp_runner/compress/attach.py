@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
+from qp_runner.compress.fake_quantize import widened
 from qp_runner.compress.selection import Place
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite, WeightSite
@@ -80,7 +81,7 @@ class CompressedActivation(nn.Module):
         kept = x if self.mask is None else x * self.mask.to(x.dtype)
         if self.scale is None:
             return kept
-        return ((kept / self.scale).round().clamp(self.low, self.high) * self.scale).to(x.dtype)
+        return ((widened(kept) / self.scale).round().clamp(self.low, self.high) * self.scale).to(x.dtype)
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:

@@ -90,16 +90,19 @@ def _power_of_two(rows: Tensor, bits: int) -> Tensor:
 
 
 def _refined(rows: Tensor, start: Tensor, bits: int) -> Tensor:
-    """A grid around `start`, then alternating least squares: the best scale for the codes, then the codes for it.
+    """Two grids around `start`, then alternating least squares: the best scale for the codes, then the codes for it.
 
     Both halves of a round can only lower the error (up to rounding; what is kept is the best error measured).
     """
     low, high = code_range(bits)
     best, best_error = start, squared_error(rows, start, bits)
     largest = torch.maximum(rows.amax(dim=1) / high, rows.amin(dim=1) / low)
-    grid = [start * 2.0 ** (2 * i / (_GRID - 1) - 1) for i in range(_GRID)]
-    for scale in [*grid, torch.where(largest > 0, largest, start)]:
-        best, best_error = _better(rows, scale, bits, best, best_error)
+    best, best_error = _better(rows, torch.where(largest > 0, largest, start), bits, best, best_error)
+    middle = start
+    for width in (1.0, 2.0 / (_GRID - 1)):  # octaves either side; the second grid looks between the points of the first
+        for step in torch.linspace(-width, width, _GRID).exp2().tolist():
+            best, best_error = _better(rows, step * middle, bits, best, best_error)
+        middle = best
     for _ in range(_ROUNDS):
         codes = (rows / best[:, None]).round_().clamp_(low, high).double()
         weight = codes.square().sum(dim=1)

@@ -102,6 +102,7 @@ class Compressor(nn.Module):
             self.traced = trace(self.networks.values(), modules, run=run, seen=seen)
         return self.traced
 
+    @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
         """Applies what fires at a stage's start, in one fixed order whatever the order in which events are written:
         weight masks, weight scales, activation masks, activation scales; each sees what was done before it.
@@ -116,16 +117,20 @@ class Compressor(nn.Module):
             ConfigError: a site's module returns no tensor, is never called, or has samples of several shapes.
             CalibrationError: a value is not finite.
         """
+
+        def isolated() -> None:
+            with undisturbed(self.networks.values()):
+                run()
+
         weight, activation = stage.weight, stage.activation
-        with undisturbed(self.networks.values()):
-            if (Op.PRUNE, Target.WEIGHT) in stage.fires:
-                events.prune_weights(self.latents(), weight.sparsity)
-            if (Op.QUANTIZE, Target.WEIGHT) in stage.fires:
-                events.quantize_weights(self.latents(), weight.bits, self.settings)
-            if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
-                events.prune_activations(self._activations(), activation.sparsity, self.settings, run)
-            if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
-                events.quantize_activations(self._activations(), activation.bits, self.settings, run)
+        if (Op.PRUNE, Target.WEIGHT) in stage.fires:
+            events.prune_weights(self.latents(), weight.sparsity)
+        if (Op.QUANTIZE, Target.WEIGHT) in stage.fires:
+            events.quantize_weights(self.latents(), weight.bits, self.settings)
+        if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
+            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated)
+        if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
+            events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""

@@ -32,9 +32,16 @@ def code_range(bits: int) -> tuple[int, int]:
     return -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
 
+def widened(x: Tensor) -> Tensor:
+    """`x` in float32, or as it is where it is wider: codes in 16 bits would round twice, and a 0-dim float32 scale does
+    not promote them.
+    """
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
 def quantize(x: Tensor, *, scale: Tensor, low: float, high: float) -> Tensor:
     """The quantized values of `x`, in at least float32. `scale` broadcasts against `x`."""
-    return x.div(scale).round_().clamp_(low, high).mul_(scale)
+    return widened(x).div(scale).round_().clamp_(low, high).mul_(scale)
 
 
 def gradient_interval(*, low: float, high: float) -> tuple[float, float]:
@@ -79,7 +86,7 @@ class _Compress(torch.autograd.Function):
         interval: tuple[float, float],
         of_input: bool,
     ) -> Tensor:
-        quotient = x / divisor
+        quotient = widened(x) / divisor
         ctx.save_for_backward(x if of_input else quotient, mask)
         ctx.interval = interval
         code = quotient.round_() if of_input else quotient.round()
@@ -136,6 +143,6 @@ def compress_static(
     straight-through difference, which would turn them into NaN.
     """
     kept = torch.where(pruning, x * mask.to(x.dtype), x)
-    quotient = torch.clamp(kept / scale, low - 1, high + 1)
+    quotient = torch.clamp(widened(kept) / scale, low - 1, high + 1)
     rounded = quotient + (quotient.round() - quotient).detach()
     return torch.where(quantizing, (torch.clamp(rounded, low, high) * scale).to(x.dtype), kept)
