@@ -39,7 +39,9 @@ def build(config: Config) -> Parts:
     task = build_task(config)
     task.to(device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
-    return Parts(task, build_compressor(config, task), stages, device)
+    compressor = build_compressor(config, task)
+    compressor.check(stages)
+    return Parts(task, compressor, stages, device)
 
 
 def build_task(config: Config) -> Task:

@@ -95,8 +95,6 @@ def _prepare(planned: list[Job], *, multirun: bool) -> None:
         title = first.choices.get("experiment") or "sweep"
         ParentRun.plan = SweepPlan("sweep" if title == "None" else title, experiment, len(planned), uri)
     if uri is not None:
-        if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
         prepare(uri, experiment)
 
 

@@ -1,7 +1,7 @@
 """The figures of a finished run."""
 
 from qp_runner.cli.build import Parts
-from qp_runner.compress import Footprint, footprint, performance_density
+from qp_runner.compress import measure, performance_density
 from qp_runner.schedule import Stage, Target, first_event, recovery
 from qp_runner.schema import Config
 
@@ -10,18 +10,17 @@ def outcome(config: Config, parts: Parts) -> dict[str, float]:
     """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets."""
     task, compressor, stages = parts.task, parts.compressor, parts.stages
     test, validation = task.evaluate("test"), task.evaluate("val")
-    measured = footprint.measure(compressor)
-    chosen: Footprint = getattr(measured, config.compress.footprint)
+    footprint = measure(compressor, kind=config.compress.footprint)
     utility = task.metric.utility(test[task.metric.name])
     values = {f"final/{name}": value for name, value in test.items()}
     values |= {f"final/val_{name}": value for name, value in validation.items()}
     for part in ("weight", "activation", "total"):
-        megabits = getattr(chosen, part)
+        megabits = getattr(footprint, part)
         values[f"final/footprint_{part}_mb"] = megabits
         values[f"final/pd_{part}"] = performance_density(utility, megabits)
-    values["final/footprint_peak_mb"] = chosen.peak
-    values["final/footprint_ideal_total_mb"] = measured.ideal.total
-    values["final/footprint_stored_total_mb"] = measured.stored.total
+    values["final/footprint_peak_mb"] = footprint.peak
+    values["final/footprint_ideal_total_mb"] = measure(compressor, kind="ideal").total
+    values["final/footprint_stored_total_mb"] = measure(compressor, kind="stored").total
     for target in Target:
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))

@@ -5,7 +5,8 @@ from rich.table import Table
 
 from qp_runner.cli.build import build, compile_schedule
 from qp_runner.cli.compose import Job
-from qp_runner.compress import FootprintReport, footprint
+from qp_runner.compress import Compressor, expected
+from qp_runner.compress.footprint import Kind
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.schedule import Stage
@@ -22,13 +23,12 @@ def show_plan(job: Job, console: Console | None = None) -> None:
     console.print(
         f"[dim]{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs[/]\n"
     )
-    expected, note = None, ""
+    compressor, note = None, ""
     try:
         seed_everything(config.seed)
         parts = build(config)
         stages, steps_per_epoch = parts.stages, parts.task.steps_per_epoch
-        last = stages[-1]
-        expected = footprint.expected(parts.compressor, weight=last.weight, activation=last.activation)
+        compressor = parts.compressor
     except ConfigError as error:
         if not error.key.startswith("data."):
             raise
@@ -36,19 +36,20 @@ def show_plan(job: Job, console: Console | None = None) -> None:
         steps_per_epoch = UNKNOWN_STEPS_PER_EPOCH
         stages = compile_schedule(config, steps_per_epoch=steps_per_epoch)
     console.print(terminal_timeline(stages, steps_per_epoch=steps_per_epoch, width=min(console.width, 110)))
-    if expected is not None:
-        console.print(_footprint_table(expected, stages))
+    if compressor is not None:
+        console.print(_footprint_table(compressor, stages[-1]))
     if note:
         console.print(f"[yellow]{note}[/]")
 
 
-def _footprint_table(report: FootprintReport, stages: tuple[Stage, ...]) -> Table:
+def _footprint_table(compressor: Compressor, last: Stage) -> Table:
     """Ideal, stored and published footprint in Mb (10^6 bits) once the last event has fired."""
     table = Table(title="Expected footprint at the end, Mb (10⁶ bits)", title_justify="left", box=None, pad_edge=False)
     for column in ("", "weights", "activations", "total", "peak alive"):
         table.add_column(column, justify="left" if not column else "right")
-    for kind in ("ideal", "stored", "published"):
-        part = getattr(report, kind)
-        peak = "–" if part.peak is None else f"{part.peak:.3f}"
-        table.add_row(kind, f"{part.weight:.3f}", f"{part.activation:.3f}", f"{part.total:.3f}", peak)
+    kinds: tuple[Kind, ...] = ("ideal", "stored", "published")
+    for kind in kinds:
+        size = expected(compressor, weight=last.weight, activation=last.activation, kind=kind)
+        peak = "" if kind == "published" else f"{size.peak:.3f}"
+        table.add_row(kind, f"{size.weight:.3f}", f"{size.activation:.3f}", f"{size.total:.3f}", peak)
     return table

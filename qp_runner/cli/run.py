@@ -74,6 +74,7 @@ def _train(config: Config, place: Place, tracker: Tracker) -> float:
             settings=TrainerSettings(
                 epochs=config.trainer.epochs,
                 calibration_samples=config.compress.calibration.samples,
+                calibration_batch_size=config.compress.calibration.batch_size,
                 precision=config.trainer.precision,
                 device=parts.device,
             ),

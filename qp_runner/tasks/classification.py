@@ -23,7 +23,7 @@ class ClassificationTask(Task):
         batch_size: training images a step.
         seed: decides initial weights, data order, augmentation and calibration samples.
         label_smoothing: of the training loss, in [0, 1).
-        eval_batch_size: images at a time where nothing is learned; changes no result but memory.
+        eval_batch_size: images at a time where nothing is learned: a question of memory, not of results.
 
     Raises:
         ConfigError: a network that does not fit the data, a batch larger than the training set.
@@ -45,8 +45,8 @@ class ClassificationTask(Task):
             raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
         if not 0 <= label_smoothing < 1:
             raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
-        if batch_size > len(data.train):
-            raise ConfigError("trainer.batch_size", batch_size, f"at most the {len(data.train)} training images")
+        if not 1 <= batch_size <= len(data.train):
+            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
         self.data, self.seed, self.batch_size = data, seed, batch_size
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
         self.steps_per_epoch = len(data.train) // batch_size
@@ -80,20 +80,18 @@ class ClassificationTask(Task):
 
     def sample(self) -> Batch:
         """The first training image."""
-        return self.data.normalise(self.data.train.take(torch.zeros(1, dtype=torch.long)))
+        return self.data.normalise(self.data.train.take(slice(1)))
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Accuracy in percent and mean cross entropy (without smoothing)."""
-        right: Tensor | int = 0
-        loss: Tensor | float = 0.0
-        count = 0
+        sums = torch.zeros(2, device=self.data.mean.device)  # right answers, loss: read once, at the end
         with evaluating(self.networks()):
             for images, labels in self.data.evaluation(split, batch_size=self.eval_batch_size):
                 logits = self.network(images).float()
-                right += (logits.argmax(1) == labels).sum()
-                loss += F.cross_entropy(logits, labels, reduction="sum")
-                count += len(labels)
-        return {"accuracy": 100 * float(right) / count, "loss": float(loss) / count}
+                right = (logits.argmax(1) == labels).sum()
+                sums += torch.stack([right, F.cross_entropy(logits, labels, reduction="sum")])
+        right_answers, loss = (sums / len(getattr(self.data, split))).tolist()
+        return {"accuracy": 100 * right_answers, "loss": loss}
 
     def to(self, device: torch.device) -> None:
         """Moves the network and the whole data set."""
@@ -116,9 +114,14 @@ class ClassificationTask(Task):
 
 def _seeded(make: Callable[..., nn.Module], seed: int, *, in_channels: int, classes: int) -> nn.Module:
     """The network with initial weights that depend on the seed alone; the global generators stay as they were."""
-    with torch.random.fork_rng():
-        torch.manual_seed(seed)
+    with torch.random.fork_rng(devices=[]):  # networks are made on the CPU, so its generator alone is drawn from
+        torch.default_generator.manual_seed(seed)
         try:
             return make(in_channels=in_channels, classes=classes)
-        except TypeError as error:
-            raise ConfigError("model.networks.network", getattr(make, "func", make), str(error)) from error
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise ConfigError("model.networks.network", _name(make), str(error)) from error
+
+
+def _name(make: object) -> str:
+    function = getattr(make, "func", make)  # what a partial calls
+    return getattr(function, "__name__", type(function).__name__)

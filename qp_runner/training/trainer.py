@@ -30,6 +30,7 @@ class TrainerSettings:
 
     epochs: int
     calibration_samples: int = 256
+    calibration_batch_size: int = 64
     precision: Literal["float32", "bfloat16"] = "float32"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
@@ -131,7 +132,8 @@ class Trainer:
 
     def _calibrate(self) -> None:
         with torch.no_grad(), self._autocast():
-            for batch in self.task.calibration_batches(self.settings.calibration_samples):
+            samples, size = self.settings.calibration_samples, self.settings.calibration_batch_size
+            for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
 
     def _check(self, total: Tensor, epoch: int, step: int) -> float:
