@@ -13,7 +13,7 @@ from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
 from qp_runner.compress.sites import ActivationSite, WeightSite
-from qp_runner.compress.summary import SiteRecord, activation_record, weight_record
+from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Stage, Target, TargetState
@@ -134,13 +134,13 @@ class Compressor(nn.Module):
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
-        weights = [weight_record(site, weight.detach()) for site, weight in self.latents().items()]
-        return weights + [activation_record(site, self.traced) for site in self._activations()]
+        latents = dict[Site, nn.Parameter](self.latents().items())
+        return [record(site, latent=latents.get(site), trace=self.traced) for site in self._all()]
 
     def sparsity(self, target: Target) -> float:
         """The measured share of pruned elements over the prunable sites of a target."""
-        records = [record for record in self.summary() if record.target == target and record.prunable]
-        return sum(record.mask_zeros for record in records) / max(sum(record.elements or 0 for record in records), 1)
+        pairs = [counts(site, self.traced) for site in self.sites(target) if site.prunable]
+        return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
 
     def bits(self, target: Target) -> int:
         """The bits of a target's sites; 32 while they are not quantized."""

@@ -51,13 +51,13 @@ class ActivationSite(Site):
     def hook(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> Tensor | None:
         """The module's forward hook: nothing while the site is inactive. Calibration sets the observers for a while."""
         observed = self.before is not None or self.after is not None
-        if not (self.is_pruning or self.is_quantizing or self.static or observed):
+        if not (self.static or self.is_pruning or self.is_quantizing or observed):  # a compiler stops at `static`
             return None
         if not isinstance(output, Tensor):
             raise not_a_tensor(self.path, module, output)
         if self.before is not None:
             self.before(output)
-        if self.is_pruning or self.static:
+        if self.static or self.is_pruning:
             self._check_shape(output)
         result: Tensor = self(output)
         if self.after is not None:

@@ -1,6 +1,5 @@
 """What sites are like now, in numbers that a report can show."""
 
-import math
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -37,36 +36,30 @@ class SiteRecord:
         return self.mask_zeros / self.elements if self.elements else 0.0
 
 
-def weight_record(site: WeightSite, weight: Tensor) -> SiteRecord:
-    """The record of a weight site, given its latent weight."""
-    return SiteRecord(
-        path=site.path,
-        target=Target.WEIGHT,
-        prunable=site.prunable,
-        elements=weight.numel(),
-        mask_zeros=int((site.mask == 0).sum()),
-        value_zeros=int((site.value(weight) == 0).sum()),
-        bits=int(site.bits),
-        scale=_scale(site),
-    )
+def counts(site: Site, trace: Trace | None) -> tuple[int | None, int]:
+    """Elements and mask zeros of a site: of the weight, or of one sample's activation (the first of its tensors, where
+    its module is called several times). Elements are None while no sample's shape is known.
+    """
+    mask = site.mask
+    zeros = int((mask == 0).sum())
+    if isinstance(site, WeightSite):
+        return mask.numel(), zeros
+    tensor = next((tensor for tensor in trace.tensors if tensor.site == site.path), None) if trace else None
+    if tensor is None:
+        return (mask.numel() if mask.dim() else None), zeros
+    return tensor.elements, zeros * (tensor.elements // mask.numel() if mask.dim() else 1)
 
 
-def activation_record(site: Site, trace: Trace | None) -> SiteRecord:
-    """The record of an activation site; of the first of its tensors, where its module is called several times."""
-    shapes = [tensor.shape for tensor in trace.tensors if tensor.site == site.path] if trace else []
-    elements = math.prod(shapes[0]) if shapes else site.mask.numel() if site.mask.dim() else None
-    group = elements // site.mask.numel() if elements else 1
+def record(site: Site, *, latent: Tensor | None, trace: Trace | None) -> SiteRecord:
+    """The record of a site; `latent` is a weight's, None for an activation."""
+    elements, zeros = counts(site, trace)
     return SiteRecord(
         path=site.path,
-        target=Target.ACTIVATION,
+        target=Target.WEIGHT if isinstance(site, WeightSite) else Target.ACTIVATION,
         prunable=site.prunable,
         elements=elements,
-        mask_zeros=int((site.mask == 0).sum()) * group,
-        value_zeros=None,
+        mask_zeros=zeros,
+        value_zeros=None if latent is None else int((site.value(latent) == 0).sum()),
         bits=int(site.bits),
-        scale=_scale(site),
+        scale=tuple(site.scale.flatten().tolist()) if site.is_quantizing else None,
     )
-
-
-def _scale(site: Site) -> tuple[float, ...] | None:
-    return tuple(site.scale.flatten().tolist()) if site.is_quantizing else None

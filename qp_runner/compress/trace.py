@@ -130,14 +130,15 @@ def trace(
     recorder = _Recorder()
     layers = [m for n in networks for m in n.modules() if isinstance(m, (*_CONVOLUTIONS, *_NORMS, nn.Linear))]
     outputs: list[int] = []
+    found: list[tuple[str, Tensor]] = []
 
     def note(path: str, output: Any) -> None:
         if not isinstance(output, Tensor):
             raise not_a_tensor(path, modules[path], output)
         recorder.mark(path, output)
-        seen(path, output)
+        found.append((path, output))
 
-    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out[:1].numel())) for m in layers]
+    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out.numel() // out.shape[0])) for m in layers]
     hooks += [m.register_forward_hook(lambda _m, _a, out, path=path: note(path, out)) for path, m in modules.items()]
     try:
         with recorder:
@@ -145,5 +146,7 @@ def trace(
     finally:
         for hook in hooks:
             hook.remove()
+    for path, output in found:  # after the pass: what `seen` computes is no part of it
+        seen(path, output)
     tensors = (SiteTensor(v.site or "", v.shape, v.first, v.last) for v in recorder.values)
     return Trace(tuple(tensors), sum(outputs))

@@ -74,3 +74,34 @@ def attach() -> Callable[..., Compressor]:
 def passes() -> Callable[..., Callable[[], None]]:
     """Makes a `run` that passes 24 images through a network."""
     return _passes
+
+
+def _train(network, steps, *, seed=5):
+    """SGD steps on random batches that depend on the seed alone; returns the losses."""
+    random_batches = torch.Generator().manual_seed(seed)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
+    losses = []
+    for _ in range(steps):
+        x, y = torch.randn(8, 2, 8, 8, generator=random_batches), torch.randint(4, (8,), generator=random_batches)
+        optimizer.zero_grad()
+        loss = nn.functional.cross_entropy(network(x), y)
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def _equal(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
+
+
+@pytest.fixture
+def train() -> Callable[..., list[float]]:
+    """Trains a network for some steps."""
+    return _train
+
+
+@pytest.fixture
+def state_equal() -> Callable[..., bool]:
+    """Compares two dictionaries of tensors, bit for bit."""
+    return _equal

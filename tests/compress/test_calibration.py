@@ -7,7 +7,12 @@ from qp_runner.compress import CalibrationError, choose_scale
 from qp_runner.compress.calibration import check_finite, clip_quantiles, squared_error
 
 rows = st.lists(
-    st.one_of(st.just(0.0), st.floats(-1, 1, width=32), st.floats(-(2.0**-10), 2.0**-10, width=32), st.floats(-300, 300, width=32)),
+    st.one_of(
+        st.just(0.0),
+        st.floats(-1, 1, width=32),
+        st.floats(-(2.0**-10), 2.0**-10, width=32),
+        st.floats(-300, 300, width=32),
+    ),
     min_size=1,
     max_size=50,
 )
@@ -48,12 +53,17 @@ def test_one_outlier_among_many_values_is_clamped():
     data = torch.cat([torch.linspace(-0.1, 0.1, 100_000), torch.tensor([10.0])])[None]
     scale = choose_scale(data, bits=4, kind="power_of_two").item()
     assert scale * 7 < 0.2  # a scale without clamping would be 2: every other value would become zero
-    assert error(data[0].tolist(), scale, 4) == pytest.approx(min(error(data[0].tolist(), 2.0**-d, 4) for d in range(-2, 14)))
+    assert error(data[0].tolist(), scale, 4) == pytest.approx(
+        min(error(data[0].tolist(), 2.0**-d, 4) for d in range(-2, 14))
+    )
 
 
 @pytest.mark.parametrize("kind", ["power_of_two", "float"])
 def test_rows_are_independent_and_a_row_of_zeros_gets_one(kind):
-    data = torch.randn(5, 64, generator=torch.Generator().manual_seed(0)) * torch.tensor([1e-3, 0.0, 1.0, 7.0, 1e-20])[:, None]
+    data = (
+        torch.randn(5, 64, generator=torch.Generator().manual_seed(0))
+        * torch.tensor([1e-3, 0.0, 1.0, 7.0, 1e-20])[:, None]
+    )
     together = choose_scale(data, bits=6, kind=kind)
     alone = torch.cat([choose_scale(row[None], bits=6, kind=kind) for row in data])
     assert torch.equal(together, alone)
@@ -70,7 +80,9 @@ def test_extreme_values_get_a_usable_scale(value):
 
 
 @settings(max_examples=60, deadline=None)
-@given(values=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), low=st.floats(0, 0.4), high=st.floats(0.6, 1))
+@given(
+    values=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), low=st.floats(0, 0.4), high=st.floats(0.6, 1)
+)
 def test_quantiles_clip_to_order_statistics(values, low, high):
     ordered = sorted(values)
     position = high * (len(values) - 1)

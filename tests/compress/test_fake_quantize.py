@@ -93,7 +93,9 @@ def test_scales_per_channel_act_on_their_channel_alone():
     y = compress(x, mask=None, divisor=scale, scale=scale, code_bounds=(-8.0, 7.0))
     y.sum().backward()
     for channel in range(3):
-        for value, got, gradient in zip(x[channel].flatten(), y[channel].flatten(), x.grad[channel].flatten(), strict=True):
+        for value, got, gradient in zip(
+            x[channel].flatten(), y[channel].flatten(), x.grad[channel].flatten(), strict=True
+        ):
             assert (got.item(), gradient.item()) == reference(value.item(), scale[channel].item(), 4)
 
 

@@ -19,7 +19,9 @@ def reference(saliency: list[float], sparsity: float) -> list[float]:
 
 @settings(max_examples=100, deadline=None)
 @given(
-    saliency=st.lists(st.one_of(st.just(0.0), st.sampled_from([0.5, 1.0]), st.floats(0, 9, width=32)), min_size=1, max_size=30),
+    saliency=st.lists(
+        st.one_of(st.just(0.0), st.sampled_from([0.5, 1.0]), st.floats(0, 9, width=32)), min_size=1, max_size=30
+    ),
     sparsity=st.floats(0, 1, exclude_max=True),
 )
 def test_equals_pruning_one_by_one(saliency, sparsity):
@@ -28,7 +30,9 @@ def test_equals_pruning_one_by_one(saliency, sparsity):
     assert int((mask == 0).sum()) == pruned_count(len(saliency), sparsity)
 
 
-@pytest.mark.parametrize(("n", "sparsity", "count"), [(10, 0.25, 3), (10, 0.24, 2), (6, 0.25, 2), (3, 0.5, 2), (7, 0.0, 0)])
+@pytest.mark.parametrize(
+    ("n", "sparsity", "count"), [(10, 0.25, 3), (10, 0.24, 2), (6, 0.25, 2), (3, 0.5, 2), (7, 0.0, 0)]
+)
 def test_counts_round_half_up(n, sparsity, count):
     assert pruned_count(n, sparsity) == count
 
