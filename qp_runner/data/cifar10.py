@@ -1,22 +1,22 @@
-"""CIFAR-10 from either of its official layouts: 60 000 colour images of 32×32 in ten classes (Krizhevsky 2009)."""
+"""CIFAR-10: 60 000 colour images of 32×32 in ten classes (Krizhevsky 2009), from either of its official layouts."""
 
-import pickle
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from torchvision.datasets import CIFAR10
 
-from qp_runner.data.images import Augmentation, ImageData, ImageSet
+from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.cifar10_files import BINARY, LAYOUTS, PYTHON, load
+from qp_runner.data.images import ImageData, ImageSet
 from qp_runner.data.splits import stratified
 from qp_runner.errors import ConfigError
 
 CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
-MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)
-PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
-PIXELS = 3 * 32 * 32
-HELD_OUT = 5000
+MEAN, STD = (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616)  # of the 50 000 training images, black 0 and white 1
+TRAINING = tuple(f"data_batch_{number}" for number in range(1, 6))
+TEST = ("test_batch",)
+HELD_OUT = 0.1
+HELP = f"set data.download=true, or unpack CIFAR-10's python version ({PYTHON}) or binary version ({BINARY}) there"
 
 
 def cifar10(
@@ -27,95 +27,81 @@ def cifar10(
     subset: int | None = None,
     augment: bool = True,
 ) -> ImageData:
-    """CIFAR-10 with a crop after 4 pixels of padding and a flip as augmentation.
+    """CIFAR-10, augmented by a crop after 4 pixels of padding and a flip.
 
     Args:
-        root: the folder that holds `cifar-10-batches-py` (torchvision's layout) or `cifar-10-batches-bin`.
-        split: `official` tests on the official 10 000 and keeps a fixed, stratified 5000 of the training images for
-            validation. `holdout` needs the training files alone: those 5000 serve as validation and as test, so
-            nothing may be chosen on them that is then reported on them.
+        root: the folder that holds `cifar-10-batches-py` (torchvision's layout) or `cifar-10-batches-bin`, or one of
+            these itself.
+        split: `official` tests on the official 10 000 and keeps a fixed, stratified 5000 of the 50 000 training images
+            for validation. `holdout` needs the training files alone: those 5000 serve as validation **and** as test,
+            so what is chosen on them can't be reported on them.
         download: fetch the set to `root` if it is not there (needs a network).
-        subset: use this many training images only, fixed and stratified.
+        subset: train on this many images only, fixed and stratified; validation and test stay whole.
         augment: whether training images are augmented.
 
     Raises:
-        ConfigError: no such folder, missing or damaged files, a split that does not exist.
+        ConfigError: no such folder, missing or damaged files, a split or subset that does not exist.
     """
     if split not in ("official", "holdout"):
         raise ConfigError("data.split", split, "official or holdout")
-    folder = _folder(root, download=download)
-    everything = _load(folder, [f"data_batch_{number}" for number in range(1, 6)])
+    names = TRAINING if split == "holdout" else TRAINING + TEST
+    folder = _folder(root, names, download=download)
+    everything = load(folder, TRAINING)
     held_out, kept = stratified(everything.labels, [HELD_OUT])
     train, val = everything.take(kept), everything.take(held_out)
-    test = val if split == "holdout" else _load(folder, ["test_batch"])
-    if subset is not None:
-        if not 1 <= subset <= len(train):
-            raise ConfigError("data.subset", subset, f"from 1 to {len(train)} training images, or null for all")
-        train = train.take(stratified(train.labels, [subset])[0])
-    augmentation = Augmentation(pad=4, flip=True) if augment else Augmentation()
-    return ImageData(train, val, test, CLASSES, MEAN, STD, augmentation)
+    return ImageData(
+        train=train if subset is None else _subset(train, subset),
+        val=val,
+        test=val if split == "holdout" else load(folder, TEST),
+        classes=CLASSES,
+        mean=torch.tensor(MEAN),
+        std=torch.tensor(STD),
+        augmentation=Augmentation(pad=4, flip=True) if augment else Augmentation(),
+    )
 
 
-def _folder(root: str | None, *, download: bool) -> Path:
+def _subset(train: ImageSet, samples: object) -> ImageSet:
+    if not isinstance(samples, int) or isinstance(samples, bool) or not 1 <= samples <= len(train):
+        raise ConfigError("data.subset", samples, f"a whole number from 1 to {len(train)}, or null for all")
+    return train.take(stratified(train.labels, [samples])[0])
+
+
+def _folder(root: object, names: tuple[str, ...], *, download: bool) -> Path:
+    """The first layout below `root` that has all files; otherwise an error that names what is missing."""
     if root is None:
-        raise ConfigError("data.root", root, f"the folder that holds {PYTHON} or {BINARY}")
-    if download and not any((Path(root) / name).is_dir() for name in (PYTHON, BINARY)):
-        try:
-            CIFAR10(root, download=True)
-        except Exception as error:  # torchvision raises many kinds: no network, wrong checksum, no space
-            raise ConfigError("data.root", root, f"could not download CIFAR-10 to it: {error}") from error
-    for name in (PYTHON, BINARY):
-        if (Path(root) / name).is_dir():
-            return Path(root) / name
-    how = "set data.download=true, or unpack CIFAR-10's python or binary version there"
-    raise ConfigError("data.root", root, f"no {PYTHON} or {BINARY} in {Path(root).resolve()}; {how}")
+        raise ConfigError("data.root", root, f"the folder that holds {PYTHON} or {BINARY}; {HELP}")
+    place = Path(str(root)).expanduser()
+    missing = _missing(place, names)
+    if all(missing.values()) and download:
+        _download(place)
+        missing = _missing(place, names)
+    for folder, absent in missing.items():
+        if not absent:
+            return folder
+    raise ConfigError("data.root", root, _complaint(place, missing))
 
 
-def _load(folder: Path, names: list[str]) -> ImageSet:
-    read = _read_binary if folder.name == BINARY else _read_python
-    parts = [read(folder, name) for name in names]
-    images = np.concatenate([images for images, _ in parts]).reshape(-1, 3, 32, 32)
-    labels = np.concatenate([labels for _, labels in parts]).astype(np.int64)
-    return ImageSet(torch.from_numpy(np.ascontiguousarray(images)), torch.from_numpy(labels))
+def _missing(place: Path, names: tuple[str, ...]) -> dict[Path, list[str]]:
+    """The files that each possible folder lacks."""
+    folders = [place] if place.name in LAYOUTS else [place / layout for layout in LAYOUTS]
+    return {folder: [n for n in names if not (folder / f"{n}{LAYOUTS[folder.name]}").is_file()] for folder in folders}
 
 
-def _read_binary(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """One file of rows: a byte of label, 3072 bytes of pixels (red, green, blue planes)."""
-    path = _existing(folder / f"{name}.bin")
-    data = np.fromfile(path, dtype=np.uint8)
-    if len(data) == 0 or len(data) % (PIXELS + 1):
-        raise _damaged(path, f"{len(data)} bytes is no whole number of images")
-    rows = data.reshape(-1, PIXELS + 1)
-    return _checked(path, rows[:, 1:], rows[:, 0])
+def _complaint(place: Path, missing: dict[Path, list[str]]) -> str:
+    if not place.is_dir():
+        return f"there is no such folder ({place.resolve()}); {HELP}"
+    for folder, absent in missing.items():
+        if folder.is_dir():
+            files = ", ".join(f"{name}{LAYOUTS[folder.name]}" for name in absent)
+            hint = "; data.split=holdout needs no test file" if absent == list(TEST) else ""
+            return f"{files} missing in {folder.resolve()}{hint}; {HELP}"
+    return f"no {PYTHON} or {BINARY} in {place.resolve()}; {HELP}"
 
 
-def _read_python(folder: Path, name: str) -> tuple[np.ndarray, np.ndarray]:
-    """One pickled dictionary with b"data" [n, 3072] and b"labels"."""
-    path = _existing(folder / name)
+def _download(place: Path) -> None:
+    from torchvision.datasets import CIFAR10  # here, for it takes seconds to import
+
     try:
-        with path.open("rb") as file:
-            entry = pickle.load(file, encoding="bytes")
-        return _checked(path, np.asarray(entry[b"data"], dtype=np.uint8), np.asarray(entry[b"labels"]))
-    except (pickle.UnpicklingError, EOFError, KeyError, TypeError, ValueError, AttributeError) as error:
-        if isinstance(error, ConfigError):
-            raise
-        raise _damaged(path, str(error)) from error
-
-
-def _checked(path: Path, images: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    if images.ndim != 2 or images.shape[1] != PIXELS or len(images) != len(labels):
-        raise _damaged(path, f"images {images.shape} and {len(labels)} labels do not fit")
-    if len(labels) and not 0 <= labels.min() <= labels.max() < len(CLASSES):
-        raise _damaged(path, f"labels from {labels.min()} to {labels.max()}, not 0 to 9")
-    return images, labels
-
-
-def _existing(path: Path) -> Path:
-    if not path.is_file():
-        needed = "; data.split=holdout needs no test file" if path.stem == "test_batch" else ""
-        raise ConfigError("data.root", path.parent.parent, f"{path.name} is missing in {path.parent.resolve()}{needed}")
-    return path
-
-
-def _damaged(path: Path, reason: str) -> ConfigError:
-    return ConfigError("data.root", path, f"damaged or truncated file: {reason}; fetch it again")
+        CIFAR10(str(place), download=True)
+    except Exception as error:  # torchvision raises many kinds: no network, wrong checksum, no space
+        raise ConfigError("data.root", place, f"could not download CIFAR-10 to it: {error}") from error

@@ -2,20 +2,23 @@
 
 import numpy as np
 import torch
-from sklearn.datasets import load_digits
 
-from qp_runner.data.images import Augmentation, ImageData, ImageSet
+from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.images import ImageData, ImageSet
 from qp_runner.data.splits import stratified
 
 
 def digits(*, augment: bool = False) -> ImageData:
-    """The digits, split once and for all into about 50 % training, 10 % validation and 40 % test, by class.
+    """The digits, split once and for all by class: 898 for training, 179 for validation, 720 for test.
 
-    The test part is large so that the differences between schedules, a few tenths of a point, can be resolved.
+    That is 50, 10 and 40 %. The test part is large so that the differences between schedules, a few tenths of a point,
+    can be resolved: one image of it is 0.14 points.
 
     Args:
         augment: random shifts by up to one pixel.
     """
+    from sklearn.datasets import load_digits  # here, since it takes seconds to import
+
     bunch = load_digits()
     grey = np.asarray(bunch.images)  # [1797, 8, 8], whole numbers from 0 to 16
     images = torch.from_numpy((grey * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
@@ -27,7 +30,7 @@ def digits(*, augment: bool = False) -> ImageData:
         val=val,
         test=test,
         classes=tuple(str(digit) for digit in range(10)),
-        mean=(pixels.mean().item(),),
-        std=(pixels.std().item(),),
+        mean=pixels.mean().view(1).float(),
+        std=pixels.std().view(1).float(),
         augmentation=Augmentation(pad=1 if augment else 0),
     )

@@ -1,12 +1,15 @@
-"""Image sets that live in memory as uint8, and the batches drawn from them."""
+"""Image sets that live in memory as uint8, on the device that trains, and the batches drawn from them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Literal, NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
+
+from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.seeding import generator
+from qp_runner.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
 
@@ -18,7 +21,7 @@ class Batch(NamedTuple):
     labels: Tensor
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageSet:
     """Images [n, c, h, w] (uint8) and labels [n] (int64)."""
 
@@ -32,40 +35,38 @@ class ImageSet:
         """The same set on a device."""
         return ImageSet(self.images.to(device), self.labels.to(device))
 
-    def take(self, index: Tensor) -> "ImageSet":
+    def take(self, index: Tensor | slice) -> "ImageSet":
         """The samples at these positions, in this order."""
         return ImageSet(self.images[index], self.labels[index])
 
 
-@dataclass(frozen=True)
-class Augmentation:
-    """Random changes of training images: a crop after zero padding by `pad` pixels, a horizontal flip."""
-
-    pad: int = 0
-    flip: bool = False
-
-    def apply(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """Augments normalised images [n, c, h, w], each on its own; the generator lives on the CPU."""
-        if self.flip:
-            flipped = (torch.rand(len(images), generator=generator) < 0.5).to(images.device)
-            images = torch.where(flipped.view(-1, 1, 1, 1), images.flip(-1), images)
-        if self.pad:
-            shifts = torch.randint(2 * self.pad + 1, (2, len(images)), generator=generator).to(images.device)
-            images = _crop(F.pad(images, [self.pad] * 4), shifts, images.shape[-2:])
-        return images
-
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageData:
-    """A classification set: three splits, class names, per-channel mean and standard deviation in [0, 1] units."""
+    """A classification set.
+
+    Args:
+        train, val, test: the splits, all with images of one shape.
+        classes: the classes' names; labels are positions in it.
+        mean, std: of the training pixels by channel [c], in units in which black is 0 and white 1.
+        augmentation: of training images.
+
+    Raises:
+        ConfigError: splits that are empty, of other types or shapes, or with labels that are no class.
+    """
 
     train: ImageSet
     val: ImageSet
     test: ImageSet
     classes: tuple[str, ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    augmentation: Augmentation = Augmentation()
+    mean: Tensor
+    std: Tensor
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        for name in ("train", "val", "test"):
+            problem = _problem(getattr(self, name), shape=self.train.images.shape[1:], classes=len(self.classes))
+            if problem:
+                raise ConfigError("data", f"{name} split", problem)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -75,55 +76,52 @@ class ImageData:
 
     def to(self, device: torch.device) -> "ImageData":
         """The same data on a device, moved once."""
-        return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
+        moved = {name: getattr(self, name).to(device) for name in ("train", "val", "test", "mean", "std")}
+        return replace(self, **moved)
 
     def normalise(self, samples: ImageSet) -> Batch:
-        """Samples as a batch: images scaled to [0, 1], then by mean and standard deviation."""
-        device = samples.images.device
-        mean, std = (torch.tensor(v, device=device).view(1, -1, 1, 1) for v in (self.mean, self.std))
+        """Samples as a batch: white at 1, then by mean and standard deviation."""
+        mean, std = self.mean.view(1, -1, 1, 1), self.std.view(1, -1, 1, 1)
         return Batch((samples.images.float() / 255 - mean) / std, samples.labels)
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Shuffled, augmented training batches; an incomplete last one is left out.
+        """Shuffled, augmented training batches; an incomplete last one is left out, so that shapes never change.
 
-        Order and augmentation are functions of (seed, epoch, batch) alone: any epoch can be repeated by itself, and
-        the global generators are never drawn from.
+        Order and augmentation are a function of (seed, epoch) alone, and a batch's of its position beside them: any
+        epoch can be repeated by itself, and the global generators are never drawn from. All of an epoch's draws are
+        moved to the device before its first batch; the batches then need nothing from the host.
         """
         device = self.train.images.device
-        order = torch.randperm(len(self.train), generator=_generator(seed, epoch)).to(device)
+        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch)).to(device)
+        draws = self.augmentation.draw(len(self.train), generator(seed, "augmentation", epoch)).to(device)
         for number in range(len(self.train) // batch_size):
-            index = order[number * batch_size : (number + 1) * batch_size]
-            images, labels = self.normalise(self.train.take(index))
-            yield Batch(self.augmentation.apply(images, _generator(seed, epoch, number)), labels)
+            place = slice(number * batch_size, (number + 1) * batch_size)
+            samples = self.train.take(order[place])
+            yield self.normalise(replace(samples, images=self.augmentation.apply(samples.images, draws[place])))
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Batch]:
         """Unaugmented training samples, always the same ones for a seed (all of them where there are fewer)."""
-        order = torch.randperm(len(self.train), generator=_generator(seed))[:samples]
+        order = torch.randperm(len(self.train), generator=generator(seed, "calibration"))[:samples]
         for index in order.to(self.train.images.device).split(batch_size):
             yield self.normalise(self.train.take(index))
 
     def evaluation(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
         """A split in its own order, whole."""
         chosen: ImageSet = getattr(self, split)
-        for index in torch.arange(len(chosen), device=chosen.images.device).split(batch_size):
-            yield self.normalise(chosen.take(index))
+        for start in range(0, len(chosen), batch_size):
+            yield self.normalise(chosen.take(slice(start, start + batch_size)))
 
 
-def _generator(seed: int, *place: int) -> torch.Generator:
-    """A CPU generator for one place in training. Multiplying by odd constants keeps the places apart."""
-    state = seed
-    for number in place:
-        state = (state * 6364136223846793005 + 2 * number + 1442695040888963407) % 2**63
-    return torch.Generator().manual_seed(state)
-
-
-def _crop(padded: Tensor, shifts: Tensor, size: torch.Size) -> Tensor:
-    """Cuts a window of `size` from each padded image; `shifts` [2, n] are its upper left corners."""
-    n, channels = padded.shape[:2]
-    height, width = size
-    device = padded.device
-    rows = (shifts[0].view(-1, 1) + torch.arange(height, device=device)).view(n, 1, height, 1)
-    columns = (shifts[1].view(-1, 1) + torch.arange(width, device=device)).view(n, 1, 1, width)
-    picture = torch.arange(n, device=device).view(n, 1, 1, 1)
-    channel = torch.arange(channels, device=device).view(1, channels, 1, 1)
-    return padded[picture, channel, rows, columns]
+def _problem(samples: ImageSet, *, shape: torch.Size, classes: int) -> str | None:
+    """What is wrong with a split, if anything."""
+    images, labels = samples.images, samples.labels
+    if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != shape:
+        return (
+            f"images must be uint8 [n, c, h, w], of one shape in all splits; these are {images.dtype} {[*images.shape]}"
+        )
+    if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
+        return f"needs one int64 label for each of {len(images)} images; these are {labels.dtype} {[*labels.shape]}"
+    if len(labels) == 0:
+        return "has no images"
+    low, high = int(labels.min()), int(labels.max())
+    return None if 0 <= low <= high < classes else f"labels must be in 0..{classes - 1}; these are in {low}..{high}"

@@ -13,11 +13,14 @@ def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
 
     Args:
         labels: classes [n] (int64).
-        shares: for each part but the last, a fraction of the samples or, as an int, a number of samples that is dealt
+        shares: for each part but the last, a fraction of all samples or, as an int, a number of samples that is dealt
             out evenly over the classes; the last part takes what is left.
 
     Returns:
-        Sorted positions, one tensor for each share and one for the rest.
+        Sorted positions, one tensor for each share and one for the rest; together every position once.
+
+    Raises:
+        ValueError: a class has fewer samples than its parts need.
     """
     generator = torch.Generator().manual_seed(SPLIT_SEED)
     classes = labels.unique().tolist()
@@ -25,14 +28,16 @@ def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
     for number, label in enumerate(classes):
         members = (labels == label).nonzero().flatten()
         members = members[torch.randperm(len(members), generator=generator)]
-        for part, share in zip(parts, shares, strict=False):
-            count = _dealt(share, number, len(classes)) if isinstance(share, int) else round(share * len(members))
-            part.append(members[:count])
-            members = members[count:]
-        parts[-1].append(members)
+        counts = [_count(share, members=len(members), number=number, classes=len(classes)) for share in shares]
+        if sum(counts) > len(members):
+            raise ValueError(f"class {label} has {len(members)} samples, too few for parts of {counts}")
+        for part, piece in zip(parts, members.split([*counts, len(members) - sum(counts)]), strict=True):
+            part.append(piece)
     return [torch.cat(part).sort().values for part in parts]
 
 
-def _dealt(total: int, number: int, classes: int) -> int:
-    """How many of `total` fall to the class with this number."""
-    return total // classes + (number < total % classes)
+def _count(share: float | int, *, members: int, number: int, classes: int) -> int:
+    """How many samples a share takes of the class with this number, which has `members`."""
+    if isinstance(share, int):
+        return share // classes + (number < share % classes)
+    return round(share * members)

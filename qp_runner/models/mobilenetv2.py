@@ -3,7 +3,7 @@
 from torch import Tensor, nn
 
 STAGES = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-"""Expansion, channels, blocks, stride (Sandler et al. 2018, table 2); the second stage keeps its resolution on CIFAR."""
+"""Expansion, channels, blocks, stride (Sandler et al. 2018, table 2); here the second stage keeps its resolution."""
 
 
 class InvertedResidual(nn.Module):
@@ -43,7 +43,8 @@ def _projection(in_channels: int, channels: int) -> nn.Sequential:
 class MobileNetV2(nn.Module):
     """MobileNetV2 for 32×32 images: 2 296 922 parameters with 3 input channels and 10 classes.
 
-    Shapes: [n, in_channels, h, w] → [n, classes]. Initialised as torch does by default (He et al. 2015, uniform).
+    Shapes: [n, in_channels, h, w] → [n, classes]. Initialised as torch does by
+    default: uniform in ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int) -> None:

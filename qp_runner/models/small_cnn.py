@@ -11,8 +11,8 @@ class SmallCNN(nn.Module):
         classes: outputs.
         width: channels of the first block; the others have twice and four times as many.
 
-    Shapes: [n, in_channels, h, w] with h, w of at least 4 → [n, classes]. Initialised as torch does by default
-    (He et al. 2015, uniform).
+    Shapes: [n, in_channels, h, w] with h, w of at least 2 → [n, classes]. Initialised as torch does by default:
+    uniform in ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int, width: int = 16) -> None:

@@ -1,8 +1,10 @@
 """VGG-11 in its CIFAR form."""
 
+from typing import Literal
+
 from torch import Tensor, nn
 
-VGG11 = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"]
+VGG11: list[int | Literal["pool"]] = [64, "pool", 128, "pool", 256, 256, "pool", 512, 512, "pool", 512, 512, "pool"]
 """Configuration A of Simonyan & Zisserman 2015, table 1."""
 
 
@@ -10,7 +12,7 @@ class VGG(nn.Module):
     """VGG-11 with batch norm and one linear layer: 9 231 114 parameters for CIFAR-10.
 
     Five poolings need images of at least 32×32. Shapes: [n, in_channels, h, w] → [n, classes]; larger images are
-    averaged. Initialised as torch does by default (He et al. 2015, uniform).
+    averaged. Initialised as torch does by default: uniform in ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int) -> None:
@@ -18,7 +20,7 @@ class VGG(nn.Module):
         self.features = nn.Sequential()
         before = in_channels
         for layer in VGG11:
-            if isinstance(layer, str):
+            if layer == "pool":
                 self.features.append(nn.MaxPool2d(2))
                 continue
             self.features.extend([nn.Conv2d(before, layer, 3, padding=1), nn.BatchNorm2d(layer), nn.ReLU()])

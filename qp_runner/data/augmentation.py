@@ -1,0 +1,35 @@
+"""Random changes of training images, drawn on the CPU and applied in batches on the images' device."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """A crop after padding every side with `pad` black pixels, and a horizontal flip of every second image or so."""
+
+    pad: int = 0
+    flip: bool = False
+
+    def draw(self, samples: int, generator: torch.Generator) -> Tensor:
+        """Draws for so many images [samples, 3] (int64): upper and left edge of the crop, 1 where flipped."""
+        edges = torch.randint(2 * self.pad + 1, (samples, 2), generator=generator)
+        flips = torch.randint(1 + self.flip, (samples, 1), generator=generator)
+        return torch.cat([edges, flips], dim=1)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images [n, c, h, w] of any type, each changed as its row of `draws` says; the same shape and type."""
+        if not (self.pad or self.flip):
+            return images
+        n, channels, height, width = images.shape
+        padded = F.pad(images, [self.pad] * 4)
+        top, left, flipped = draws.view(n, 3, 1).unbind(1)  # [n, 1] each
+        rows = top + torch.arange(height, device=images.device)
+        across = torch.arange(width, device=images.device)
+        columns = left + torch.where(flipped == 1, across.flip(0), across)
+        pixels = rows.unsqueeze(2) * padded.shape[-1] + columns.unsqueeze(1)  # [n, h, w]: positions in a padded plane
+        index = pixels.view(n, 1, height * width).expand(n, channels, height * width)
+        return padded.flatten(2).gather(2, index).view(n, channels, height, width)
