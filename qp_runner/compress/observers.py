@@ -60,9 +60,9 @@ class MeanMagnitude:
 class Subsample:
     """A deterministic sample of at most `limit` values out of a stream of unknown length; all of them while they fit.
 
-    From a batch, one value is drawn from each run of `2^level` neighbours; when the limit is passed, a random half is
-    dropped and the level rises, so every value of the stream has had the same chance. Draws come from a generator of
-    its own, seeded by the site's path.
+    One value is drawn from each run of `2^level` neighbours in a batch. Where a batch would pass the limit, the level
+    rises and of each two neighbours kept so far a random one is dropped, so every value of the stream has had the same
+    chance. Draws come from a generator of its own, seeded by the site's path.
     """
 
     def __init__(self, site: str, limit: int) -> None:
@@ -75,24 +75,28 @@ class Subsample:
     def __call__(self, x: Tensor) -> None:
         """Adds a batch of any shape."""
         check_finite(x, self.site)
-        drawn = self._draw(x.detach().flatten()).float()
-        self._kept = drawn if self._kept is None else torch.cat([self._kept, drawn])
-        while self._kept.numel() > self.limit:
-            half = torch.randperm(self._kept.numel(), generator=self._random)[: self._kept.numel() // 2]
-            self._kept = self._kept[half.to(x.device)]
+        flat = x.detach().flatten()
+        kept = flat.new_empty(0, dtype=torch.float32) if self._kept is None else self._kept
+        while kept.numel() + _runs(flat.numel(), 2**self._level) > self.limit:
+            kept = self._draw(kept, 2)
             self._level += 1
+        self._kept = torch.cat([kept, self._draw(flat, 2**self._level).float()])
 
-    def _draw(self, flat: Tensor) -> Tensor:
-        if self._level == 0:
-            return flat.clone()
-        stride = 2**self._level
+    def _draw(self, flat: Tensor, stride: int) -> Tensor:
+        """A random one of each run of `stride` neighbours, the shorter last run included."""
+        if stride == 1:
+            return flat
         starts = torch.arange(0, flat.numel(), stride)
         index = starts + torch.randint(stride, starts.shape, generator=self._random)
-        return flat[index[index < flat.numel()].to(flat.device)]
+        return flat[index.clamp_(max=flat.numel() - 1).to(flat.device)]
 
     def result(self) -> Tensor:
         """The values, float32, one dimension; raises ConfigError if the site's module was never called."""
         return _seen(self._kept, self.site)
+
+
+def _runs(n: int, stride: int) -> int:
+    return -(-n // stride)
 
 
 def _seen(values: Tensor | None, site: str) -> Tensor:

@@ -34,3 +34,5 @@ class Settings:
             raise ConfigError("compress.quantiles", self.quantiles, "two numbers in [0, 1], the lower one first")
         if self.calibration_samples < 1:
             raise ConfigError("compress.calibration.samples", self.calibration_samples, "at least 1")
+        if self.sample_limit < 64:
+            raise ConfigError("compress.sample_limit", self.sample_limit, "at least 64")
