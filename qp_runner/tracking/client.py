@@ -62,9 +62,12 @@ def tags(values: Mapping[str, str]) -> dict[str, str]:
     return {key(name): _cut(str(value), TAG_LENGTH, " …") for name, value in values.items()}
 
 
-def system_tags(*, note: str, commit: str | None = None, parent_run_id: str | None = None) -> dict[str, str]:
-    """The tags that MLflow's own pages read: user, source, description, commit, and the run this one is part of."""
+def system_tags(
+    *, note: str, color: str, commit: str | None = None, parent_run_id: str | None = None
+) -> dict[str, str]:
+    """The tags that MLflow's own pages read: description, colour, user, source, commit, the run this one is part of."""
     values = {
+        "mlflow.runColor": color,
         "mlflow.user": _user(),
         "mlflow.source.name": "qp-runner",
         "mlflow.source.type": "LOCAL",

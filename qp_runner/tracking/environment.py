@@ -5,6 +5,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -25,6 +26,11 @@ def environment() -> dict[str, str]:
     }
     commit = git_commit()
     return tags if commit is None else {**tags, "git_commit": commit}
+
+
+def with_environment(tags: Mapping[str, str]) -> dict[str, str]:
+    """The run's own tags first (pages list them in this order, and they win), then those of its environment."""
+    return {**tags, **{name: value for name, value in environment().items() if name not in tags}}
 
 
 @cache

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from qp_runner.tracking.base import RunInfo, Status
-from qp_runner.tracking.environment import environment
+from qp_runner.tracking.environment import with_environment
 
 METRIC_COLUMNS = ("step", "name", "value", "time")
 
@@ -37,7 +37,7 @@ class FileTracker:
             "start_time": _now(),
             "end_time": None,
             "error": None,
-            "tags": {**environment(), **info.tags},
+            "tags": with_environment(info.tags),
             "params": dict(info.params),
         }
         self._file = (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="")

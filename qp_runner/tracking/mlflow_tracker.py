@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 from qp_runner.tracking.base import RunInfo, Status
 from qp_runner.tracking.buffer import Buffer, Record
 from qp_runner.tracking.client import client, key, param, patiently, system_tags, tags
-from qp_runner.tracking.environment import environment, git_commit
+from qp_runner.tracking.color import color
+from qp_runner.tracking.environment import git_commit, with_environment
 from qp_runner.tracking.store import prepare
 
 if TYPE_CHECKING:
@@ -82,8 +83,9 @@ class MlflowTracker:
         else:
             parent: Run = patiently(lambda: store.get_run(parent_run_id))
             experiment = str(parent.info.experiment_id)
-        own = {**environment(), **info.tags}
-        own |= system_tags(note=_note(own), commit=git_commit(), parent_run_id=parent_run_id)
+        own = with_environment(info.tags)
+        shade = color(own.get("schedule") or info.name)
+        own |= system_tags(note=_note(own), color=shade, commit=git_commit(), parent_run_id=parent_run_id)
         run: Run = patiently(lambda: store.create_run(experiment, run_name=info.name, tags=tags(own)))
         self._client, self._run_id = store, str(run.info.run_id)
         self._buffer = Buffer(self._send, on_error=self._warn, size=METRICS_PER_CALL)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from qp_runner.errors import ConfigError
 from qp_runner.tracking.base import Status
 from qp_runner.tracking.client import client, patiently, system_tags, tags
-from qp_runner.tracking.environment import environment, git_commit
+from qp_runner.tracking.color import PARENT
+from qp_runner.tracking.environment import git_commit, with_environment
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -42,8 +43,8 @@ def start_parent(uri: str, experiment: str, name: str, own: Mapping[str, str]) -
     found = patiently(lambda: store.get_experiment_by_name(experiment))
     if found is None:
         raise ValueError(f"{uri} has no experiment {experiment}: call prepare first")
-    known = {**environment(), **own}
-    known |= system_tags(note=_note(known), commit=git_commit())
+    known = with_environment(own)
+    known |= system_tags(note=_note(known), color=PARENT, commit=git_commit())
     run = patiently(lambda: store.create_run(found.experiment_id, run_name=name, tags=tags(known)))
     return str(run.info.run_id)
 
@@ -61,7 +62,11 @@ def finish_parent(uri: str, run_id: str, status: Status) -> None:
 def _experiment(store: "MlflowClient", uri: str, name: str) -> str:
     found = patiently(lambda: store.get_experiment_by_name(name))
     if found is None:
-        return str(patiently(lambda: store.create_experiment(name, artifact_location=_artifacts(uri))))
+        about = {
+            "mlflow.experimentKind": "custom_model_development",
+            "mlflow.note.content": f"Pruning and quantization during training, task **{name}**: one group a sweep.",
+        }
+        return str(patiently(lambda: store.create_experiment(name, artifact_location=_artifacts(uri), tags=about)))
     if found.lifecycle_stage != "active":  # deleted in MLflow's pages; its name cannot be given again
         patiently(lambda: store.restore_experiment(found.experiment_id))
     return str(found.experiment_id)

@@ -7,7 +7,7 @@ import pytest
 
 import qp_runner
 from qp_runner.tracking import Status, Tracker, Trackers
-from qp_runner.tracking.environment import environment, git_commit
+from qp_runner.tracking.environment import environment, git_commit, with_environment
 
 
 class Notebook:
@@ -94,6 +94,13 @@ def test_the_environment_is_told_in_tags(monkeypatch: pytest.MonkeyPatch) -> Non
     assert known["version.torch"][0].isdigit()
     assert int(known["cpus"]) >= 1
     assert known.get("git_commit") == git_commit()
+
+
+def test_a_runs_own_tags_stand_first_and_win() -> None:
+    known = with_environment({"order": "P → Q", "command": "mine"})
+    assert list(known)[:2] == ["order", "command"]
+    assert known["command"] == "mine"
+    assert known.keys() == environment().keys() | {"order"}
 
 
 def test_an_installed_package_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
