@@ -123,5 +123,7 @@ def _problem(samples: ImageSet, *, shape: torch.Size, classes: int) -> str | Non
         return f"needs one int64 label for each of {len(images)} images; these are {labels.dtype} {[*labels.shape]}"
     if len(labels) == 0:
         return "has no images"
+    if labels.device.type != "cpu":
+        return None  # looked at before it was moved; to look again would wait for the device
     low, high = int(labels.min()), int(labels.max())
     return None if 0 <= low <= high < classes else f"labels must be in 0..{classes - 1}; these are in {low}..{high}"

@@ -43,7 +43,7 @@ class ClassificationTask(Task):
     ) -> None:
         if NETWORK not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
-        if not 0 <= label_smoothing < 1:
+        if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
         if not 1 <= batch_size <= len(data.train):
             raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
@@ -90,8 +90,9 @@ class ClassificationTask(Task):
                 logits = self.network(images).float()
                 right = (logits.argmax(1) == labels).sum()
                 sums += torch.stack([right, F.cross_entropy(logits, labels, reduction="sum")])
-        right_answers, loss = (sums / len(getattr(self.data, split))).tolist()
-        return {"accuracy": 100 * right_answers, "loss": loss}
+        right_answers, loss = sums.tolist()
+        count = len(self.data.val if split == "val" else self.data.test)
+        return {"accuracy": 100 * right_answers / count, "loss": loss / count}
 
     def to(self, device: torch.device) -> None:
         """Moves the network and the whole data set."""
