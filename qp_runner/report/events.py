@@ -1,0 +1,68 @@
+"""When a run was compressed, read back from its recorded metrics."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+
+LETTERS = {"sparsity": "P", "bits": "Q", "weight": "w", "activation": "f"}
+START = {"sparsity": 0.0, "bits": 32.0}
+
+
+@dataclass(frozen=True)
+class Change:
+    """Sparsity (`op` P) or bits (Q) of weights (`target` w) or activations (f) take a new value at a training step."""
+
+    step: int
+    op: str
+    target: str
+    value: float
+
+
+@dataclass(frozen=True)
+class Mark:
+    """Changes of one kind so close together that they are one event to the eye: `first` to `last` in steps."""
+
+    op: str
+    targets: str
+    first: int
+    last: int
+
+    @property
+    def label(self) -> str:
+        """`P(w,f)`."""
+        return f"{self.op}({','.join(self.targets)})"
+
+
+def changes(histories: pd.DataFrame, run_id: str) -> list[Change]:
+    """The changes of a run, in their order. A site calibrated again to the same bits leaves no trace here."""
+    own = histories[histories["run_id"] == run_id]
+    found: list[Change] = []
+    for what in ("sparsity", "bits"):
+        for target in ("weight", "activation"):
+            now = START[what]
+            series = own[own["name"] == f"{what}_{target}"].sort_values("step")
+            for step, value in zip(series["step"], series["value"], strict=True):
+                if value != now:
+                    found.append(Change(int(step), LETTERS[what], LETTERS[target], float(value)))
+                now = value
+    return sorted(found, key=lambda change: (change.step, change.op, change.target))
+
+
+def marks(found: Sequence[Change], *, gap: float) -> list[Mark]:
+    """Changes of one op joined where less than `gap` steps lie between them."""
+    joined: list[Mark] = []
+    for op in ("P", "Q"):
+        group: list[Change] = []
+        for change in (each for each in found if each.op == op):
+            if group and change.step - group[-1].step > gap:
+                joined.append(_mark(group))
+                group = []
+            group.append(change)
+        joined += [_mark(group)] if group else []
+    return sorted(joined, key=lambda mark: (mark.first, mark.op))
+
+
+def _mark(group: Sequence[Change]) -> Mark:
+    targets = "".join(sorted({change.target for change in group}, reverse=True))
+    return Mark(group[0].op, targets, group[0].step, group[-1].step)

@@ -1,0 +1,83 @@
+"""The answer to "In which order?", no stronger than the runs allow."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from qp_runner.report.effect import Effect
+from qp_runner.report.sections import Section
+from qp_runner.report.words import listed, plural
+
+
+@dataclass(frozen=True)
+class Headline:
+    """An answer in a few words, and what it rests on, a sentence a line."""
+
+    answer: str
+    because: tuple[str, ...]
+
+
+def headline(section: Section) -> Headline:
+    """What the section's order effects say together."""
+    effects = section.effects
+    if not effects:
+        return Headline("No answer here.", ("No two of these schedules differ in order alone.",))
+    if all(effect.paired.n <= 1 for effect in effects):
+        return Headline("One seed: no verdict.", ("With more seeds (`seed=0,1,2,…`) the orders can be told apart.",))
+    shown = [effect for effect in effects if effect.shown]
+    if not shown:
+        return Headline("No difference shown.", (_nothing_shown(effects),))
+    reasons = [*_sentences(shown, len(effects)), *_confounded(shown)]
+    return Headline(_answer(shown), tuple(reasons))
+
+
+def _answer(shown: Sequence[Effect]) -> str:
+    starts = {_start(effect) for effect in shown}
+    if starts == {"P"}:
+        return "Prune first, then quantize."
+    if starts == {"Q"}:
+        return "Quantize first, then prune."
+    if len(shown) == 1:
+        return f"{shown[0].winner.order}."
+    return "It depends."
+
+
+def _start(effect: Effect) -> str:
+    """What the winner does first, where the loser begins with the other; else nothing."""
+    first, other = _first_change(effect.winner.order), _first_change(effect.loser.order)
+    return first if {first, other} == {"P", "Q"} else ""
+
+
+def _first_change(order: str) -> str:
+    """P or Q; nothing where both come at once."""
+    changes = {change.strip()[:1] for change in order.split("→")[0].split("+")}
+    return changes.pop() if len(changes) == 1 else ""
+
+
+def _sentences(shown: Sequence[Effect], pairs: int) -> list[str]:
+    sentences = [f"{effect.verdict}." for effect in shown]
+    if len(shown) < pairs:
+        sentences.append(f"{plural(pairs - len(shown), 'other pair')} of orders: no difference shown.")
+    return sentences
+
+
+def _confounded(shown: Sequence[Effect]) -> list[str]:
+    """Whether something else than the order may have decided."""
+    doubtful = [effect for effect in shown if effect.caution.startswith("it was also")]
+    if not doubtful:
+        return []
+    who = "The better order" if len(doubtful) == len(shown) else listed([each.winner.order for each in doubtful])
+    return [
+        f"{who} was also given more recovery, which may be the reason: run the controlled/ schedules to separate the two."
+    ]
+
+
+def _nothing_shown(effects: Sequence[Effect]) -> str:
+    seeds = sorted({effect.paired.n for effect in effects})
+    n = f"{plural(seeds[0], 'seed')} each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+    corrected = any(effect.excludes_zero for effect in effects)
+    why = (
+        "after correction for several pairs none stands"
+        if corrected
+        else "every 95 % interval that there is contains 0"
+    )
+    return f"{plural(len(effects), 'pair')} of orders, {n}: {why}. That is not proof of equality; more seeds narrow the intervals."

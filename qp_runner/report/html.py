@@ -1,0 +1,132 @@
+"""The report as one HTML file that loads nothing: words, tables and pictures in one template."""
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from qp_runner.report import words
+from qp_runner.report.headline import Headline, headline
+from qp_runner.report.plots import Looks, effect_plot, pareto_plot, training_plot
+from qp_runner.report.plots.training import curves, value_range
+from qp_runner.report.read import Records
+from qp_runner.report.rows import Row
+from qp_runner.report.sections import Section
+
+WIDE, NARROW = 940, 390  # pixels: pictures are drawn for a screen and for a telephone, not scaled down
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The same picture for wide and narrow screens."""
+
+    wide: str
+    narrow: str
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What the page says of one section."""
+
+    section: Section
+    headline: Headline
+    panels: tuple[tuple[Row, str], ...]
+    pareto: Picture
+    effects: Picture | None
+    density: "Density | None"
+    unfinished: tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True)
+class Density:
+    """How far PD alone could mislead here: `value` of the metric at which `densest` still equals the float network."""
+
+    densest: Row
+    best: Row
+    value: float | None
+
+
+def write_page(records: Records, found: Sequence[Section], path: Path) -> None:
+    """Writes the page at once, so that a reader never sees half of it."""
+    text = render(records, found)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_suffix(".html.tmp")
+    draft.write_text(text, encoding="utf-8")
+    draft.replace(path)
+
+
+def render(records: Records, found: Sequence[Section]) -> str:
+    """The page's text."""
+    rows = [row for section in found for row in section.rows]
+    looks = Looks([row.schedule for row in rows], uncompressed=[row.schedule for row in rows if row.is_float])
+    chapters = [
+        _chapter(section, records.histories, looks, f"s{i}") for i, section in enumerate(found) if section.finished
+    ]
+    environment = Environment(
+        loader=PackageLoader("qp_runner.report", "templates"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(words=words, looks=looks, nan=math.nan)
+    template = environment.get_template("report.html.j2")
+    return template.render(records=records, chapters=chapters, origin=_origin(records.runs), now=_now())
+
+
+def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str) -> Chapter:
+    finished, metric = section.finished, section.metric
+    found = [curves(row, histories) for row in finished]
+    limits = value_range(found, metric)
+    reference = next((curve for row, curve in zip(finished, found, strict=True) if row.is_float), None)
+    panel = partial(training_plot, histories=histories, metric=metric, looks=looks, limits=limits, reference=reference)
+    kind = str(section.runs["footprint_kind"].iloc[0])
+    pareto = partial(pareto_plot, finished, metric=metric, looks=looks, kind=kind)
+    effect = partial(effect_plot, section.effects, metric=metric, looks=looks)
+    return Chapter(
+        section=section,
+        headline=headline(section),
+        panels=tuple((row, panel(row, name=f"{name}t{index}")) for index, row in enumerate(finished)),
+        pareto=_picture(pareto, f"{name}p"),
+        effects=_picture(effect, f"{name}e") if any(each.paired.n for each in section.effects) else None,
+        density=_density(section),
+        unfinished=tuple(section.runs[section.runs["status"] != "FINISHED"].to_dict("records")),  # type: ignore[arg-type]
+    )
+
+
+def _picture(draw: "partial[str]", name: str) -> Picture:
+    return Picture(draw(width=WIDE, name=f"{name}w"), draw(width=NARROW, name=f"{name}n"))
+
+
+def _density(section: Section) -> Density | None:
+    rows = [row for row in section.finished if math.isfinite(row.density.mean)]
+    if not rows:
+        return None
+    sign = section.metric.sign
+    densest = max(rows, key=lambda row: row.density.mean)
+    best = max(rows, key=lambda row: sign * row.metric.mean)
+    plain = next((row for row in rows if row.is_float), None)
+    if plain is None or densest is plain:
+        return Density(densest, best, None)
+    utility = plain.density.mean * densest.footprint.mean
+    return Density(densest, best, utility if section.metric.higher_is_better else 1 / utility)
+
+
+def _origin(runs: pd.DataFrame) -> dict[str, list[str]]:
+    """From what the figures came, each value once."""
+    names = ("command", "git_commit", "versions", "cpus", "sweep")
+    return {name: [value for value in dict.fromkeys(runs[name].astype(str)) if value] for name in names}
+
+
+def _now() -> str:
+    """Now, or what SOURCE_DATE_EPOCH says, so that a page can be made again bit for bit."""
+    fixed = os.environ.get("SOURCE_DATE_EPOCH")
+    now = datetime.now(UTC) if fixed is None else datetime.fromtimestamp(int(fixed), UTC)
+    return now.strftime("%Y-%m-%d %H:%M UTC")

@@ -1,0 +1,71 @@
+"""The order effect drawn: every seed's difference, their mean, and its interval."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+
+from qp_runner.report.effect import Effect
+from qp_runner.report.plots.style import INK, MUTED, Looks, canvas, svg, tidy
+from qp_runner.report.words import Metric
+
+ROW, FOOT = 74, 52
+
+
+def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, width: int, name: str) -> str:
+    """A line for each pair of orders: right of zero the first is better, left of it the second."""
+    with canvas(width, ROW * len(effects) + FOOT) as figure:
+        axes = figure.subplots()
+        tidy(axes, grid="x")
+        axes.axvline(0, color=INK, linewidth=1, zorder=1)
+        for index, effect in enumerate(effects):
+            _draw(axes, effect, -index, looks)
+        axes.set_ylim(-len(effects) + 0.62, 0.7)
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        _symmetric(axes, effects)
+        axes.set_xlabel(f"difference in {metric.name}, {metric.points}", fontsize=11)
+        return svg(figure, title=f"paired differences in {metric.name} between orders", name=name)
+
+
+def _draw(axes: Axes, effect: Effect, y: float, looks: Looks) -> None:
+    found = effect.paired
+    colour = looks[effect.winner.schedule].colour if effect.shown else MUTED
+    if found.low is not None and found.high is not None:
+        axes.plot(
+            [found.low, found.high], [y, y], color=colour, linewidth=7, alpha=0.25, solid_capstyle="butt", zorder=2
+        )
+        for end in (found.low, found.high):
+            axes.plot([end, end], [y - 0.1, y + 0.1], color=colour, linewidth=1.6, zorder=3)
+    offsets = [0.07 * ((index % 3) - 1) for index in range(found.n)]
+    axes.scatter(
+        effect.differences,
+        [y + offset for offset in offsets],
+        s=26,
+        facecolor="white",
+        edgecolor=colour,
+        linewidth=1.3,
+        zorder=4,
+    )
+    if found.n > 1:
+        axes.scatter([found.mean], [y], s=62, marker="D", color=colour, edgecolor="white", zorder=5)
+    for side, anchor, text in (
+        (effect.second, 0.0, f"◀ {effect.second.order} better"),
+        (effect.first, 1.0, f"{effect.first.order} better ▶"),
+    ):
+        axes.annotate(
+            text,
+            (anchor, y + 0.34),
+            xycoords=("axes fraction", "data"),
+            ha="left" if anchor == 0 else "right",
+            va="center",
+            fontsize=10,
+            color=looks[side.schedule].colour,
+            fontweight="bold",
+        ).set_in_layout(False)
+
+
+def _symmetric(axes: Axes, effects: Sequence[Effect]) -> None:
+    """Zero in the middle, so that no side looks favoured by the axis."""
+    ends = [abs(end) for e in effects for end in (e.paired.low, e.paired.high, *e.differences) if end is not None]
+    reach = 1.12 * max(ends, default=1.0) or 1.0
+    axes.set_xlim(-reach, reach)

@@ -1,0 +1,76 @@
+"""The metric against the footprint: what a smaller network costs."""
+
+from collections.abc import Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+from qp_runner.report.plots.labels import Label, place
+from qp_runner.report.plots.style import MUTED, Looks, canvas, svg, tidy
+from qp_runner.report.rows import Row
+from qp_runner.report.words import Metric
+
+LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
+
+
+def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str, width: int, name: str) -> str:
+    """Means over seeds with one standard deviation up and down; the front drawn through what no other point beats.
+
+    Args:
+        rows: schedules with at least one figure.
+        kind: how the footprint was counted, for the axis.
+        width: in pixels.
+    """
+    with canvas(width, round(max(320, 0.56 * width))) as figure:
+        axes = figure.subplots()
+        tidy(axes, grid="both")
+        _scale(axes, rows)
+        _draw_front(axes, rows, metric)
+        for row in rows:
+            look = looks[row.schedule]
+            axes.errorbar(
+                row.footprint.mean,
+                row.metric.mean,
+                xerr=row.footprint.std or None,
+                yerr=row.metric.std or None,
+                color=look.colour,
+                marker=look.marker,
+                markersize=9,
+                markeredgecolor="white",
+                markeredgewidth=1,
+                elinewidth=1.4,
+                capsize=3,
+                zorder=4,
+            )
+        axes.margins(x=0.14, y=0.16)
+        axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
+        axes.set_ylabel(f"test {metric.label}", fontsize=11)
+        place(axes, [_label(row, looks) for row in rows], size=11)
+        return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
+
+
+def _label(row: Row, looks: Looks) -> Label:
+    half = row.metric.std or 0.0
+    reach = (row.metric.mean - half, row.metric.mean + half)
+    return Label(row.footprint.mean, row.metric.mean, row.order, looks[row.schedule].colour, reach)
+
+
+def _draw_front(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
+    """A staircase: to its lower right (upper right, where lower is better) every point is beaten."""
+    best = sorted((row.footprint.mean, row.metric.mean) for row in rows if row.on_front)
+    if len(best) < 2:
+        return
+    xs, ys = zip(*best, strict=True)
+    axes.plot(xs, ys, color=MUTED, linewidth=1.3, linestyle=(0, (5, 3)), drawstyle="steps-post", alpha=0.7, zorder=2)
+
+
+def _scale(axes: Axes, rows: Sequence[Row]) -> None:
+    """Logarithmic where footprints span much; marked at 1, 2 and 5."""
+    sizes = [row.footprint.mean for row in rows]
+    if min(sizes) <= 0 or max(sizes) / min(sizes) < LOG_FROM:
+        return
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.minorticks_off()

@@ -1,0 +1,116 @@
+"""The metric over training: one panel for a schedule, with what was compressed when."""
+
+from dataclasses import dataclass
+
+import pandas as pd
+from matplotlib.axes import Axes
+
+from qp_runner.report.events import changes, marks
+from qp_runner.report.plots.style import GRID, Looks, canvas, svg, tidy
+from qp_runner.report.rows import Row
+from qp_runner.report.words import Metric
+
+WIDTH, HEIGHT = 380, 236
+JOINED = 0.1  # changes closer than this share of training have one label
+OPS = {"P": ("#8c3b00", (0, (4, 2))), "Q": ("#003f66", (0, (1, 1.4)))}
+START_UP = 0.15  # share of training in which an untrained network's figures say nothing of compression
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Validation metric by step (index) and seed (columns) of one schedule."""
+
+    table: pd.DataFrame
+
+    @property
+    def mean(self) -> pd.Series:
+        """Over seeds, at steps that all of them have."""
+        return self.table.dropna().mean(axis=1)
+
+
+def curves(row: Row, histories: pd.DataFrame) -> Curves:
+    """The recorded values of a row's finished runs."""
+    own = histories[(histories["name"] == "metric") & histories["run_id"].isin(row.run_ids)]
+    return Curves(own.pivot_table(index="step", columns="run_id", values="value"))
+
+
+def value_range(found: list[Curves], metric: Metric) -> tuple[float, float] | None:
+    """Axis limits for panels that share them: the first epochs of training may run out of the picture."""
+    late: list[float] = []
+    for each in found:
+        if len(each.table):
+            late += list(each.table[each.table.index >= START_UP * each.table.index.max()].to_numpy().ravel())
+    values = pd.Series(late, dtype=float).dropna()
+    if values.empty:
+        return None
+    low, high = float(values.min()), float(values.max())
+    robust = float(values.quantile(0.02 if metric.higher_is_better else 0.98))
+    low, high = (robust, high) if metric.higher_is_better else (low, robust)
+    margin = 0.06 * (high - low) or 0.5
+    return low - margin, high + margin
+
+
+def training_plot(
+    row: Row,
+    histories: pd.DataFrame,
+    *,
+    metric: Metric,
+    looks: Looks,
+    limits: tuple[float, float] | None,
+    reference: Curves | None,
+    name: str,
+) -> str:
+    """A panel: seeds faint, their mean strong, `reference` (the float runs) grey, events as lines with labels."""
+    found = curves(row, histories)
+    per_epoch = row.figures.get("steps_per_epoch", 1.0) or 1.0
+    with canvas(WIDTH, HEIGHT) as figure:
+        axes = figure.subplots()
+        tidy(axes)
+        if reference is not None and len(reference.table):
+            mean = reference.mean
+            axes.plot(mean.index / per_epoch, mean, color="#a3aab3", linewidth=1.2, zorder=2)
+        colour = looks[row.schedule].colour
+        for _, series in found.table.items():
+            known = series.dropna()
+            axes.plot(known.index / per_epoch, known, color=colour, linewidth=0.9, alpha=0.35, zorder=3)
+        mean = found.mean
+        axes.plot(mean.index / per_epoch, mean, color=colour, linewidth=2.2, zorder=4, solid_capstyle="round")
+        if limits is not None:
+            axes.set_ylim(limits[0], limits[1] + 0.22 * (limits[1] - limits[0]))  # room for the labels
+        end = row.figures.get("total_steps", float(found.table.index.max() if len(found.table) else 1))
+        axes.set_xlim(0, end / per_epoch)
+        _mark_events(axes, row, histories, end=end, per_epoch=per_epoch)
+        axes.set_xlabel("epoch", fontsize=10)
+        axes.set_ylabel(f"validation {metric.label}", fontsize=10)
+        axes.locator_params(axis="y", nbins=5)
+        return svg(figure, title=f"{row.order}: {metric.name} over training, events marked", name=name)
+
+
+def _mark_events(axes: Axes, row: Row, histories: pd.DataFrame, *, end: float, per_epoch: float) -> None:
+    """A line at every change, a band along a ramp, a label for each group; P above Q, so that they never collide."""
+    if not row.run_ids:
+        return
+    found = changes(histories, row.run_ids[0])
+    for change in found:
+        colour, dashes = OPS[change.op]
+        axes.axvline(change.step / per_epoch, color=colour, linewidth=0.9, linestyle=dashes, alpha=0.75, zorder=1)
+    last = max((change.step for change in found), default=None)
+    if last is not None:
+        axes.axvspan(last / per_epoch, end / per_epoch, color=GRID, alpha=0.55, linewidth=0, zorder=0)
+    for mark in marks(found, gap=JOINED * end):
+        colour, _ = OPS[mark.op]
+        right = mark.first > 0.8 * end
+        axes.annotate(
+            mark.label,
+            (mark.first / per_epoch, 1.0 if mark.op == "P" else 0.91),
+            xycoords=("data", "axes fraction"),
+            xytext=(-3 if right else 3, -1),
+            textcoords="offset points",
+            ha="right" if right else "left",
+            va="top",
+            fontsize=10,
+            fontweight="bold",
+            color=colour,
+            bbox={"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 0.6},
+            zorder=6,
+        )

@@ -1,0 +1,71 @@
+"""The MLflow store as a reader sees it: opened without being changed, its runs in the order in which they started."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qp_runner.errors import ConfigError
+from qp_runner.tracking.client import client, patiently
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.entities import Metric, Run
+
+SQLITE = "sqlite:///"
+PAGE = 1000
+
+
+class Source:
+    """A store that exists. Reads only: a missing database is not made."""
+
+    def __init__(self, store: str) -> None:
+        """`store` is the path of an SQLite file or any MLflow URI. ConfigError (`--store`) where it cannot be read."""
+        self.name = store
+        path = _path(store)
+        if path is not None and not path.is_file():
+            raise ConfigError("--store", store, "no such file; a run writes it: `scripts/run`, or `qp-runner -m …`")
+        uri = store if path is None else f"{SQLITE}{path.resolve()}"
+        try:
+            self._client: MlflowClient = client(uri)
+            self._experiments = self._experiment_ids()
+        except Exception as error:
+            reason = " ".join(str(error).split())[:200]
+            raise ConfigError("--store", store, f"an MLflow store that can be read ({reason})") from error
+
+    def runs(self) -> list["Run"]:
+        """All runs that are not deleted, the oldest first."""
+        found = [run for page in self._pages() for run in page]
+        return sorted(found, key=lambda run: (run.info.start_time or 0, _tag(run, "seed"), run.info.run_id))
+
+    def history(self, run_id: str, metric: str) -> Sequence["Metric"]:
+        """Every value of a metric of a run."""
+        return patiently(lambda: list(self._client.get_metric_history(run_id, metric)))
+
+    def _experiment_ids(self) -> list[str]:
+        found, token = list[str](), None
+        while True:
+            page = self._client.search_experiments(max_results=PAGE, page_token=token)
+            found += [str(each.experiment_id) for each in page]
+            token = page.token
+            if not token:
+                return found
+
+    def _pages(self) -> Iterator[Sequence["Run"]]:
+        token = None
+        while self._experiments:
+            page = self._client.search_runs(self._experiments, max_results=PAGE, page_token=token)
+            yield page
+            token = page.token
+            if not token:
+                return
+
+
+def _path(store: str) -> Path | None:
+    """The file of an SQLite store; None for another kind."""
+    if store.startswith(SQLITE):
+        return Path(store.removeprefix(SQLITE))
+    return None if "://" in store else Path(store)
+
+
+def _tag(run: "Run", name: str) -> str:
+    return str(run.data.tags.get(name, ""))

@@ -1,0 +1,104 @@
+"""The report's table and verdicts for the terminal, and its rows as CSV."""
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.padding import Padding
+from rich.table import Table
+from rich.text import Text
+
+from qp_runner.report.headline import headline
+from qp_runner.report.read import FINAL
+from qp_runner.report.rows import Row
+from qp_runner.report.sections import Section
+from qp_runner.report.words import column, epochs, percent, plural, whole
+
+WITH_NAMES = 100  # columns from which the table has room for the schedules' names
+TARGETS = ("weight", "activation")
+
+
+def show(console: Console, found: Sequence[Section]) -> None:
+    """Prints a table for each section, the order effects, and what did not finish."""
+    for section in found:
+        console.print()
+        console.print(Text.assemble((section.task, "bold"), "  ", (section.setting, "dim")))
+        console.print(summary_table(section, width=console.width), effects(section))
+        for line in unfinished(section):
+            console.print(line)
+
+
+def summary_table(section: Section, *, width: int) -> Table:
+    """Schedule × figures: means over seeds, ± one standard deviation where there are several; fits 80 columns."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
+    table.add_column("order", no_wrap=True)
+    named = width >= WITH_NAMES
+    if named:
+        table.add_column("schedule", style="dim", overflow="fold")
+    metric = section.metric
+    unit = " ".join(part for part in (metric.unit, metric.arrow) if part)
+    for heading in (
+        "n",
+        f"{metric.name}\n{unit}",
+        "sparsity\nw f %",
+        "bits\nw f",
+        "footpr.\nMb",
+        "PD\n/Mb",
+        "recov.\nep",
+    ):
+        table.add_column(heading, justify="right", no_wrap=True)
+    footprints = column([row.footprint.mean for row in section.rows])
+    densities = column([row.density.mean for row in section.rows])
+    for row, footprint, density in zip(section.rows, footprints, densities, strict=True):
+        name = [row.schedule] if named else []
+        table.add_row(row.order, *name, *_figures(row, section, footprint=footprint, density=density))
+    return table
+
+
+def _figures(row: Row, section: Section, *, footprint: str, density: str) -> list[str]:
+    figure = {**dict.fromkeys(FINAL, math.nan), **row.figures}
+    recovery = "–" if row.is_float else epochs(figure["recovery_steps"], figure["steps_per_epoch"])
+    sparsities = [percent(figure[f"sparsity_{target}"]).removesuffix(" %") for target in TARGETS]
+    return [
+        str(row.metric.n) + (f" (−{row.unfinished})" if row.unfinished else ""),
+        section.metric.spread(row.metric.mean, row.metric.std),
+        " ".join(sparsities),
+        " ".join(whole(figure[f"bits_{target}"]) for target in TARGETS),
+        footprint + (" ◆" if row.on_front else "  "),
+        density,
+        recovery,
+    ]
+
+
+def effects(section: Section) -> RenderableType:
+    """The headline, then each pair's verdict."""
+    said = headline(section)
+    lines: list[RenderableType] = [Text("◆ on the Pareto front of metric against footprint", "dim"), Text()]
+    lines.append(Text.assemble(("In which order? ", "bold"), (said.answer, "bold green")))
+    for effect in section.effects:
+        pair = Text.assemble((f"{effect.first.order}  against  {effect.second.order}", "dim"))
+        verdict = Text(effect.verdict + (f"; {effect.caution}" if effect.caution else ""))
+        lines += [Padding(pair, (0, 0, 0, 2)), Padding(verdict, (0, 0, 0, 4))]
+    if not section.effects:
+        lines += [Padding(Text(line), (0, 0, 0, 2)) for line in said.because]
+    return Group(*lines)
+
+
+def unfinished(section: Section) -> list[Text]:
+    """One line for each run that has no figure, with its error."""
+    rest = section.runs[section.runs["status"] != "FINISHED"]
+    if rest.empty:
+        return []
+    lines = [Text(f"\n{plural(len(rest), 'run')} did not finish:", "bold red")]
+    for run in rest.itertuples():
+        lines.append(Text.assemble("  ", (str(run.status), "red"), f" {run.name}: {run.error or 'no error recorded'}"))
+    return lines
+
+
+def write_csv(runs: pd.DataFrame, path: Path) -> None:
+    """One row a run, finished or not; an empty cell where there is no figure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    runs.to_csv(path, index=False, lineterminator="\n")

@@ -1,0 +1,109 @@
+"""Numbers as people read them."""
+
+import math
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A task's metric: its name, whether higher is better, its unit (`%`, `dB`, or nothing)."""
+
+    name: str
+    higher_is_better: bool
+    unit: str
+
+    @property
+    def sign(self) -> int:
+        """What turns a difference into an advantage."""
+        return 1 if self.higher_is_better else -1
+
+    @property
+    def label(self) -> str:
+        """For headings and axes: `accuracy % ↑`."""
+        return " ".join(part for part in (self.name, self.unit, self.arrow) if part)
+
+    @property
+    def arrow(self) -> str:
+        """Where better is: ↑ or ↓."""
+        return "↑" if self.higher_is_better else "↓"
+
+    @property
+    def points(self) -> str:
+        """The unit of a difference: percentages differ by points."""
+        return "points" if self.unit == "%" else self.unit or self.name
+
+    def number(self, value: float | None, *, signed: bool = False) -> str:
+        """A value or a difference, with two decimals where the metric has a unit."""
+        if value is None or not self.unit or not math.isfinite(value):
+            return number(value, signed=signed)
+        return f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
+
+    def value(self, value: float) -> str:
+        """A value with its unit: `98.52 %`."""
+        return f"{self.number(value)} {self.unit}".strip()
+
+    def spread(self, mean: float, std: float | None) -> str:
+        """`98.52 ± 0.31`, or the mean alone where there is no spread."""
+        text = self.number(mean)
+        return text if std is None else f"{text} ± {_decimals(std, text)}"
+
+
+def number(value: float | None, *, signed: bool = False) -> str:
+    """Two decimals, or three digits for what is small; an en dash for what is unknown."""
+    if value is None or not math.isfinite(value):
+        return "–"
+    text = f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
+    if "e" in text:
+        text = f"{value:.1e}"
+    elif abs(value) >= 1000:
+        text = f"{value:,.0f}"
+    if signed and value > 0:
+        text = f"+{text}"
+    return text.replace("-", "−")
+
+
+def column(values: list[float]) -> list[str]:
+    """Numbers of one column, all with as many decimals as give the smallest three digits (four decimals at most)."""
+    sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    places = min(4, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 0
+    return [f"{value:,.{places}f}".replace("-", "−") if math.isfinite(value) else "–" for value in values]
+
+
+def percent(share: float) -> str:
+    """`50 %`; sparsities are shares."""
+    return "–" if not math.isfinite(share) else f"{100 * share:.3g} %"
+
+
+def whole(value: float) -> str:
+    """Steps and bits: whole numbers where they are whole."""
+    if not math.isfinite(value):
+        return "–"
+    return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
+
+
+def epochs(steps: float, steps_per_epoch: float) -> str:
+    """Steps in epochs: `2.4`."""
+    if not math.isfinite(steps) or not steps_per_epoch > 0:
+        return "–"
+    return f"{steps / steps_per_epoch:.2f}".rstrip("0").rstrip(".")
+
+
+def p_value(p: float) -> str:
+    """`p = 0.031`, never `p = 0`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def plural(count: int, one: str, many: str | None = None) -> str:
+    """`1 seed`, `3 seeds`."""
+    return f"{count} {one if count == 1 else many or one + 's'}"
+
+
+def listed(items: list[str]) -> str:
+    """`a, b and c`."""
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def _decimals(value: float, like: str) -> str:
+    """As many decimals as the mean has."""
+    places = len(like.partition(".")[2]) if "e" not in like else 3
+    return f"{value:.{places}f}"
