@@ -125,4 +125,5 @@ def _seeded(make: Callable[..., nn.Module], seed: int, *, in_channels: int, clas
 
 def _name(make: object) -> str:
     function = getattr(make, "func", make)  # what a partial calls
-    return getattr(function, "__name__", type(function).__name__)
+    given = ", ".join(f"{key}={value}" for key, value in getattr(make, "keywords", {}).items())
+    return f"{getattr(function, '__name__', type(function).__name__)}({given})"
