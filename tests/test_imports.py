@@ -8,7 +8,19 @@ import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "qp_runner"
 FORBIDDEN = {  # part -> what it must not import
-    "schedule": {"compress", "training", "tasks", "data", "models", "tracking", "report", "sweep", "cli", "schema", "errors"},
+    "schedule": {
+        "compress",
+        "training",
+        "tasks",
+        "data",
+        "models",
+        "tracking",
+        "report",
+        "sweep",
+        "cli",
+        "schema",
+        "errors",
+    },
     "compress": {"training", "tasks", "data", "models", "tracking", "report", "sweep", "cli", "schema"},
     "training": {"tracking", "report", "sweep", "cli", "schema", "data", "models"},
     "tasks": {"compress", "schedule", "training", "tracking", "report", "sweep", "cli", "schema"},
@@ -17,7 +29,11 @@ FORBIDDEN = {  # part -> what it must not import
     "tracking": {"compress", "training", "tasks", "data", "models", "report", "sweep", "cli", "schema"},
     "report": {"compress", "training", "tasks", "data", "models", "sweep", "cli", "schema"},
 }
-ONLY = {"hydra": {"cli", "schema", "sweep"}, "omegaconf": {"cli", "schema", "sweep"}, "mlflow": {"tracking", "sweep", "report"}}
+ONLY = {
+    "hydra": {"cli", "schema", "sweep"},
+    "omegaconf": {"cli", "schema", "sweep"},
+    "mlflow": {"tracking", "sweep", "report"},
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -104,7 +104,9 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     if section is None:
         return None
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
-    filled = {key: lengths.get(value, value) if isinstance(value, str) else value for key, value in section.factory.items()}
+    filled = {
+        key: lengths.get(value, value) if isinstance(value, str) else value for key, value in section.factory.items()
+    }
     make = instantiate("trainer.lr_schedule.factory", {**filled, "_partial_": True})
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
 

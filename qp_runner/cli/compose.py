@@ -1,6 +1,8 @@
 """From a command line to composed configurations, one per job, checked before the first one starts."""
 
+import difflib
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,31 +45,32 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
     A sweep is asked for by `-m` or by an experiment whose `hydra.mode` is MULTIRUN.
     Raises ConfigError for an unknown group, choice or key, for bad syntax and for a value the schema refuses.
     """
-    with _hydra(extra_dir), one_line_errors():
+    with _hydra(extra_dir), one_line_errors(overrides):
         multirun = multirun or _asks_multirun(overrides)
         expanded = _expand(overrides) if multirun else [list(overrides)]
         return [_job(each) for each in expanded], multirun
 
 
 @contextmanager
-def one_line_errors() -> Iterator[None]:
+def one_line_errors(overrides: Sequence[str]) -> Iterator[None]:
     """Turns what Hydra and OmegaConf say of a bad command line into a ConfigError."""
     try:
         yield
     except (HydraException, OmegaConfBaseException) as error:
-        raise config_error(error) from error
+        raise config_error(error, overrides) from error
 
 
-def config_error(error: Exception) -> ConfigError:
+def config_error(error: Exception, overrides: Sequence[str] = ()) -> ConfigError:
     """One line from an error of Hydra's: the key, the value and, for a choice, what there is to choose from."""
     text = str(error)
     if found := re.search(r"Could not (?:find|load) '([^']+)/([^'/]+)'", text):
         group, choice = _split_choice(found.group(1), found.group(2))
-        return ConfigError(group, choice, f"no such choice; available: {', '.join(_choices(group))}")
+        return ConfigError(group, choice, f"no such choice; {_choices(group, choice)}")
     if found := re.search(r"Could not override '([^']+)'", text):
-        reason = next((line for line in text.splitlines()[1:] if line.strip()), "no such key")
-        return ConfigError(found.group(1), "?", reason.strip())
-    return ConfigError("command line", "?", " ".join(text.split()))
+        key = found.group(1)
+        given = next((each.partition("=")[2] for each in overrides if each.startswith(f"{key}=")), "?")
+        return ConfigError(key, given, f"no such key; qp-runner --cfg job lists them, +{key}=... adds one")
+    return ConfigError("command line", " ".join(overrides) or "?", " ".join(text.split()))
 
 
 def _split_choice(group: str, choice: str) -> tuple[str, str]:
@@ -76,9 +79,14 @@ def _split_choice(group: str, choice: str) -> tuple[str, str]:
     return head, f"{rest}/{choice}" if rest else choice
 
 
-def _choices(group: str) -> list[str]:
+def _choices(group: str, wrong: str) -> str:
+    """The choices of a group in words: the nearest ones, then all; of folders, how many each holds."""
     folder = config_dir() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    names = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    folders = Counter(name.rpartition("/")[0] for name in names if "/" in name)
+    listed = [name for name in names if "/" not in name] + [f"{name}/* ({count})" for name, count in folders.items()]
+    near = difflib.get_close_matches(wrong, names, n=3)
+    return (f"did you mean {' or '.join(near)}? " if near else "") + f"available: {', '.join(listed)}"
 
 
 @contextmanager
@@ -89,7 +97,7 @@ def _hydra(extra_dir: Path | None) -> Iterator[None]:
             if extra_dir is not None:
                 loader = GlobalHydra.instance().config_loader()
                 loader.get_search_path().prepend(provider="command-line", path=f"file://{extra_dir.resolve()}")
-                loader.repository = type(loader.repository)(config_search_path=loader.get_search_path())  # type: ignore[attr-defined]
+                loader.repository = type(loader.repository)(config_search_path=loader.get_search_path())
             yield
     finally:
         GlobalHydra.instance().clear()

@@ -12,7 +12,6 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from rich.console import Console
 
 from qp_runner.cli.compose import CONFIG_NAME, Job, config_dir, config_error, jobs
 from qp_runner.cli.plan import show_plan
@@ -21,6 +20,16 @@ from qp_runner.errors import ConfigError
 from qp_runner.schema import validate
 from qp_runner.sweep import ParentRun, Sweep, SweepPlan
 from qp_runner.tracking import Status, prepare
+from qp_runner.training import TrainingDivergedError
+
+
+class _JobEnded(BaseException):
+    """Carries a single run's failure past Hydra, which would add lines of its own; a sweep's job raises plainly."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        super().__init__(error)
+
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 
@@ -38,21 +47,28 @@ def execute(arguments: list[str]) -> int:
             _plan(arguments[1:])
         else:
             _run(arguments)
-    except ConfigError as error:
-        return _say(str(error), BAD_CONFIG)
-    except (HydraException, OmegaConfBaseException) as error:
-        return _say(str(config_error(error)), BAD_CONFIG)
+    except _JobEnded as ended:
+        return _report(ended.error)
+    except Exception as error:
+        return _report(error)
     except KeyboardInterrupt:
         return _say("interrupted; what was recorded so far is kept", INTERRUPTED)
-    except Exception as error:
-        traceback.print_exc()
-        return _say(f"{type(error).__name__}: {error}", FAILED)
     return 0
 
 
+def _report(error: Exception) -> int:
+    """Says what went wrong: one line for a bad configuration, the whole story for anything else."""
+    if isinstance(error, ConfigError):
+        return _say(str(error), BAD_CONFIG)
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        return _say(str(config_error(error)), BAD_CONFIG)
+    if not isinstance(error, TrainingDivergedError):
+        traceback.print_exception(error)
+    return _say(f"{type(error).__name__}: {error}", FAILED)
+
+
 def _say(text: str, code: int) -> int:
-    Console(stderr=True, soft_wrap=True).print(f"[bold red]qp-runner:[/] ", end="")
-    print(text, file=sys.stderr)
+    print(f"qp-runner: {text}", file=sys.stderr)
     return code
 
 
@@ -111,8 +127,12 @@ def _job(composed: DictConfig) -> float:
         sweep=Sweep.load(Path(settings.sweep.dir)) if multirun else None,
         number=int(settings.job.num) if multirun else 0,
     )
-    config = validate(composed)
-    return run(config, place, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+    try:
+        return run(validate(composed), place, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+    except Exception as error:
+        if multirun:
+            raise
+        raise _JobEnded(error) from error
 
 
 def schedule_label(choice: str, overrides: Sequence[str]) -> str:

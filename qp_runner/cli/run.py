@@ -2,6 +2,7 @@
 
 import json
 import signal
+import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
@@ -11,7 +12,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-from rich.console import Console
 
 from qp_runner.cli.build import Parts, build, build_learning_rate, build_optimizer, flatten
 from qp_runner.cli.outcome import outcome
@@ -40,30 +40,31 @@ def run(config: Config, place: Place, *, config_yaml: str) -> float:
 
     A failure is recorded (FAILED with its error; KILLED for Ctrl-C or SIGTERM) and raised again.
     """
-    tracker = _tracker(config, place)
+    tracker: Tracker | None = None
     try:
         with _terminate_as_interrupt():
+            set_numerics(deterministic=config.trainer.deterministic, threads=config.trainer.threads)
+            seed_everything(config.seed)
+            parts = build(config)
+            tracker = _tracker(config, place, parts)
             tracker.text("config.yaml", config_yaml)
-            value = _train(config, place, tracker)
+            value = _train(config, place, parts, tracker)
     except KeyboardInterrupt:
-        tracker.finish("KILLED", "interrupted")
+        (tracker or _tracker(config, place, None)).finish("KILLED", "interrupted")
         raise
     except BaseException as error:
-        tracker.finish("FAILED", f"{type(error).__name__}: {error}")
+        (tracker or _tracker(config, place, None)).finish("FAILED", f"{type(error).__name__}: {error}")
+        if place.sweep:  # the others go on; say now which one did not
+            print(f"{_title(config, place)}: FAILED, {type(error).__name__}: {error}", file=sys.stderr)
         raise
     tracker.finish("FINISHED")
     return value
 
 
-def _train(config: Config, place: Place, tracker: Tracker) -> float:
-    set_numerics(deterministic=config.trainer.deterministic, threads=config.trainer.threads)
-    seed_everything(config.seed)
-    parts = build(config)
+def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> float:
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
     _record_schedule(parts, config.events(), tracker)
-    title = f"{place.label} · seed {config.seed}"
-    if place.sweep:
-        title = f"[{place.number + 1}/{place.sweep.jobs}] {title}"
+    title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
         Trainer(
@@ -88,16 +89,21 @@ def _train(config: Config, place: Place, tracker: Tracker) -> float:
     tracker.metrics(final, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)
     metric = parts.task.metric
-    Console(stderr=True).print(
+    print(
         f"{title}: {metric.name} {final[f'final/{metric.name}']:.2f} {metric.unit}, "
         f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.2f}",
-        highlight=False,
+        file=sys.stderr,
     )
     return final[f"final/{metric.name}"]
 
 
-def _tracker(config: Config, place: Place) -> Tracker:
-    info = run_info(config, place)
+def _title(config: Config, place: Place) -> str:
+    title = f"{place.label} · seed {config.seed}"
+    return f"[{place.number + 1}/{place.sweep.jobs}] {title}" if place.sweep else title
+
+
+def _tracker(config: Config, place: Place, parts: Parts | None) -> Tracker:
+    info = run_info(config, place, parts)
     trackers: list[Tracker] = [FileTracker(place.folder, info)]
     uri = config.store_uri()
     if uri is not None:
@@ -105,8 +111,8 @@ def _tracker(config: Config, place: Place) -> Tracker:
     return Trackers(trackers)
 
 
-def run_info(config: Config, place: Place) -> RunInfo:
-    """A run's name, tags and parameters as tracking records them."""
+def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
+    """A run's name, tags and parameters as tracking records them; `parts` is None for one that could not be built."""
     schedule = config.events()
     tags = {
         "task": config.task.name,
@@ -119,6 +125,11 @@ def run_info(config: Config, place: Place) -> RunInfo:
         "seed": str(config.seed),
         "sweep": place.sweep.name if place.sweep else "",
     }
+    if parts is not None:
+        per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
+        tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
+        tags |= {"metric": metric.name, "metric_unit": metric.unit}
+        tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     name = f"{place.label} · seed {config.seed}"
     return RunInfo(name, config.task.name, tags, flatten(config.model_dump()))
 

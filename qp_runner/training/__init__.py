@@ -2,7 +2,7 @@ from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, 
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.recorder import Recorder
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
-from qp_runner.training.trainer import Trainer, TrainerSettings, TrainingDiverged
+from qp_runner.training.trainer import Trainer, TrainerSettings, TrainingDivergedError
 
 __all__ = [
     "Bar",
@@ -14,7 +14,7 @@ __all__ = [
     "Silent",
     "Trainer",
     "TrainerSettings",
-    "TrainingDiverged",
+    "TrainingDivergedError",
     "build_optimizers",
     "choose_device",
     "seed_everything",

@@ -1,10 +1,18 @@
-"""What a person sees while a run trains: a bar with epoch, loss, metric, stage and time left; nothing in a file or pipe."""
+"""What a person sees while a run trains: epoch, loss, metric, stage and time left; nothing in a file or pipe."""
 
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 
 class ProgressView(Protocol):
@@ -32,7 +40,7 @@ class Bar:
 
     def __init__(self, *, title: str, total_steps: int, console: Console | None = None) -> None:
         console = console or Console(stderr=True)
-        self._texts = {"epoch": "", "loss": "", "metric": "", "stage": ""}
+        texts: dict[str, Any] = {"epoch": "", "loss": "", "metric": "", "stage": ""}
         self._progress = Progress(
             TextColumn("[bold]{task.description}"),
             BarColumn(bar_width=24),
@@ -44,13 +52,15 @@ class Bar:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task: TaskID = self._progress.add_task(title, total=total_steps, **self._texts)
+        self._task: TaskID = self._progress.add_task(title, total=total_steps, **texts)
 
     def __enter__(self) -> "Bar":
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def advance(self) -> None:
@@ -59,4 +69,5 @@ class Bar:
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""
-        self._progress.update(self._task, **values)
+        fields: dict[str, Any] = dict(values)
+        self._progress.update(self._task, **fields)

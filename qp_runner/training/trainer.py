@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qp_runner.compress import Compressor
+from qp_runner.compress import CalibrationError, Compressor
 from qp_runner.schedule import Stage, Target
 from qp_runner.tasks import Task
 from qp_runner.training.optim import LearningRate, MakeOptimizer, build_optimizers
@@ -20,7 +20,7 @@ from qp_runner.training.recorder import Recorder
 CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
 
 
-class TrainingDiverged(RuntimeError):
+class TrainingDivergedError(RuntimeError):
     """The loss is no longer a finite number."""
 
 
@@ -67,7 +67,7 @@ class Trainer:
         self._stages = len(stages)
 
     def run(self) -> None:
-        """Trains to the end. Raises TrainingDiverged when the loss stops being finite."""
+        """Trains to the end. Raises TrainingDivergedError when the loss stops being finite."""
         step = 0
         for epoch in range(self.settings.epochs):
             step = self._epoch(epoch, step)
@@ -125,7 +125,10 @@ class Trainer:
         stage = self._starts.get(step)
         if stage is None or self.compressor is None:
             return
-        self.compressor.enter(stage, run=self._calibrate)
+        try:
+            self.compressor.enter(stage, run=self._calibrate)
+        except CalibrationError as error:
+            raise TrainingDivergedError(f"at the events of step {step} of {self.total_steps}: {error}") from error
         self.recorder.metrics(compression_state(self.compressor), step=step)
         done = sum(first <= step for first in self._starts)
         self.progress.describe(stage=f"stage {done}/{self._stages} {_describe(stage)}")
@@ -139,7 +142,7 @@ class Trainer:
     def _check(self, total: Tensor, epoch: int, step: int) -> float:
         value = total.item()
         if not math.isfinite(value):
-            raise TrainingDiverged(
+            raise TrainingDivergedError(
                 f"the loss became {value} in epoch {epoch + 1}, by step {step} of {self.total_steps}: "
                 "try a lower trainer.optimizer.lr, or later or gentler events"
             )
@@ -161,7 +164,9 @@ class Trainer:
             values |= compression_state(self.compressor)
         self.recorder.metrics(values, step=step)
         metric = self.task.metric
-        self.progress.describe(loss=f"loss {loss:.4g}", metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")
+        self.progress.describe(
+            loss=f"loss {loss:.4g}", metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}"
+        )
 
 
 def compression_state(compressor: Compressor) -> Mapping[str, float]:

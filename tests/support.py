@@ -1,0 +1,92 @@
+"""A real, small run: digits, the small CNN, a few epochs."""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
+
+import torch
+
+from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.data import digits
+from qp_runner.models import SmallCNN
+from qp_runner.schedule import Schedule
+from qp_runner.tasks import ClassificationTask
+from qp_runner.training import LearningRate, Trainer, TrainerSettings, seed_everything
+
+SITES = SiteSelection(("*",), ("relu1", "relu2", "relu3", "fc"), ("conv1.weight", "relu1", "fc.weight", "fc"))
+P_Q = {
+    "prune_weight": {"op": "prune", "target": "weight", "to": 0.5, "start": "0.3dur", "end": "0.6dur", "steps": 3},
+    "prune_activation": {
+        "op": "prune",
+        "target": "activation",
+        "to": 0.5,
+        "start": "0.3dur",
+        "end": "0.6dur",
+        "steps": 3,
+    },
+    "quantize_weight": {"op": "quantize", "target": "weight", "to": 8, "start": "0.8dur"},
+    "quantize_activation": {"op": "quantize", "target": "activation", "to": 8, "start": "0.8dur"},
+}
+
+
+class Records(list[tuple[int, dict[str, float]]]):
+    """A recorder that keeps everything."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        self.append((step, dict(values)))
+
+    def series(self, name: str) -> list[tuple[int, float]]:
+        return [(step, values[name]) for step, values in self if name in values]
+
+
+class Run:
+    """A finished run and what it left."""
+
+    def __init__(self, trainer: Trainer, task: ClassificationTask, records: Records) -> None:
+        self.trainer, self.task, self.records = trainer, task, records
+        self.compressor = trainer.compressor
+        self.weights = {k: v.clone() for k, v in task.network.state_dict().items()}
+
+
+def sgd(groups: Any, lr: float = 0.1) -> torch.optim.Optimizer:
+    return torch.optim.SGD(groups, lr=lr, momentum=0.9, weight_decay=5e-4)
+
+
+def make_trainer(
+    events: dict[str, Any] | None,
+    *,
+    epochs: int = 4,
+    seed: int = 0,
+    learning_rate: LearningRate | None = None,
+    make_optimizer: Callable[..., torch.optim.Optimizer] = sgd,
+    **settings: Any,
+) -> tuple[Trainer, ClassificationTask, Records]:
+    """`events` None: no compressor at all."""
+    task = ClassificationTask(
+        data=digits(), networks={"network": partial(SmallCNN, width=4)}, batch_size=128, seed=seed
+    )
+    seed_everything(seed)
+    schedule = Schedule.from_config(events or {})
+    stages = schedule.compile(total_steps=epochs * task.steps_per_epoch, steps_per_epoch=task.steps_per_epoch)
+    compressor = None
+    if events is not None:
+        compressor = Compressor(task.compressible(), sites=SITES, settings=Settings())
+        compressor.trace(lambda: task.infer(task.sample()))
+    records = Records()
+    trainer = Trainer(
+        task=task,
+        compressor=compressor,
+        stages=stages,
+        make_optimizer=make_optimizer,
+        settings=TrainerSettings(epochs=epochs, **settings),
+        recorder=records,
+        learning_rate=learning_rate,
+    )
+    return trainer, task, records
+
+
+def train(events: dict[str, Any] | None, **options: Any) -> Run:
+    """A run of `make_trainer`, to its end."""
+    trainer, task, records = make_trainer(events, **options)
+    trainer.run()
+    return Run(trainer, task, records)
