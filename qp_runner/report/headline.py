@@ -26,19 +26,26 @@ def headline(section: Section) -> Headline:
     shown = [effect for effect in effects if effect.shown]
     if not shown:
         return Headline("No difference shown.", (_nothing_shown(effects),))
-    reasons = [*_sentences(shown, len(effects)), *_confounded(shown)]
+    reasons = [*_sentences(shown, len(effects)), *_confounded(shown, effects)]
     return Headline(_answer(shown), tuple(reasons))
 
 
 def _answer(shown: Sequence[Effect]) -> str:
-    starts = {_start(effect) for effect in shown}
+    """Advice where the order alone may have decided; else what was seen."""
+    clear = [effect for effect in shown if not _doubtful(effect)]
+    starts = {_start(effect) for effect in clear or shown}
     if starts == {"P"}:
-        return "Prune first, then quantize."
+        return "Prune first, then quantize." if clear else "Pruning first did better."
     if starts == {"Q"}:
-        return "Quantize first, then prune."
+        return "Quantize first, then prune." if clear else "Quantizing first did better."
     if len(shown) == 1:
-        return f"{shown[0].winner.order}."
+        return f"{shown[0].winner.order} did better."
     return "It depends."
+
+
+def _doubtful(effect: Effect) -> bool:
+    """Whether recovery, too, spoke for the winner."""
+    return effect.caution.startswith("it was also")
 
 
 def _start(effect: Effect) -> str:
@@ -54,30 +61,31 @@ def _first_change(order: str) -> str:
 
 
 def _sentences(shown: Sequence[Effect], pairs: int) -> list[str]:
-    sentences = [f"{effect.verdict}." for effect in shown]
+    sentences = [f"{e.verdict.replace(' is better by', f' is better than {e.loser.order} by', 1)}." for e in shown]
     if len(shown) < pairs:
         sentences.append(f"{plural(pairs - len(shown), 'other pair')} of orders: no difference shown.")
     return sentences
 
 
-def _confounded(shown: Sequence[Effect]) -> list[str]:
+def _confounded(shown: Sequence[Effect], effects: Sequence[Effect]) -> list[str]:
     """Whether something else than the order may have decided."""
-    doubtful = [effect for effect in shown if effect.caution.startswith("it was also")]
+    doubtful = [effect for effect in shown if _doubtful(effect)]
     if not doubtful:
         return []
     who = "The better order" if len(doubtful) == len(shown) else listed([each.winner.order for each in doubtful])
-    return [
-        f"{who} was also given more recovery, which may be the reason: run the controlled/ schedules to separate the two."
-    ]
+    text = f"{who} was also given more recovery, which may be the reason"
+    controlled = [effect for effect in effects if effect.equal_times and effect.paired.n > 1]
+    if not controlled:
+        return [f"{text}: run the controlled/ schedules to separate the two."]
+    stand = sum(effect.shown for effect in controlled)
+    return [f"{text}. With recovery and first event equal, {stand} of {plural(len(controlled), 'pair')} still differ."]
 
 
 def _nothing_shown(effects: Sequence[Effect]) -> str:
     seeds = sorted({effect.paired.n for effect in effects})
     n = f"{plural(seeds[0], 'seed')} each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-    corrected = any(effect.excludes_zero for effect in effects)
-    why = (
-        "after correction for several pairs none stands"
-        if corrected
-        else "every 95 % interval that there is contains 0"
-    )
-    return f"{plural(len(effects), 'pair')} of orders, {n}: {why}. That is not proof of equality; more seeds narrow the intervals."
+    why = "every 95 % interval that there is contains 0"
+    if any(effect.excludes_zero for effect in effects):
+        why = "after the correction for several pairs none stands"
+    several = f"{plural(len(effects), 'pair')} of orders, {n}: {why}."
+    return f"{several} That is no proof of equality; more seeds narrow the intervals."

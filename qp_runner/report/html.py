@@ -46,10 +46,13 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Density:
-    """How far PD alone could mislead here: `value` of the metric at which `densest` still equals the float network."""
+    """How far PD alone could mislead here: `value` of the metric at which `densest` still equals the float network.
+
+    `best` is the compressed schedule with the best metric.
+    """
 
     densest: Row
-    best: Row
+    best: Row | None
     value: float | None
 
 
@@ -84,7 +87,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
 def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str) -> Chapter:
     finished, metric = section.finished, section.metric
     found = [curves(row, histories) for row in finished]
-    limits = value_range(found, metric)
+    limits = value_range(found)
     reference = next((curve for row, curve in zip(finished, found, strict=True) if row.is_float), None)
     panel = partial(training_plot, histories=histories, metric=metric, looks=looks, limits=limits, reference=reference)
     kind = str(section.runs["footprint_kind"].iloc[0])
@@ -111,7 +114,8 @@ def _density(section: Section) -> Density | None:
         return None
     sign = section.metric.sign
     densest = max(rows, key=lambda row: row.density.mean)
-    best = max(rows, key=lambda row: sign * row.metric.mean)
+    compressed = [row for row in rows if not row.is_float]
+    best = max(compressed, key=lambda row: sign * row.metric.mean, default=None)
     plain = next((row for row in rows if row.is_float), None)
     if plain is None or densest is plain:
         return Density(densest, best, None)

@@ -65,7 +65,7 @@ def read(store: str, *, sweep: str = "latest", task: str | None = None) -> Recor
     jobs, title = choose(found, sweep=sweep, task=task, store=store)
     runs = run_table(jobs)
     if not (runs["status"] == "FINISHED").any():
-        told = "; ".join(f"{count} {status.lower()}" for status, count in runs["status"].value_counts().items())
+        told = "; ".join(f"{count} {str(status).lower()}" for status, count in runs["status"].value_counts().items())
         reason = next((f" (first error: {error})" for error in runs["error"] if error), "")
         raise ConfigError("--sweep", title, f"a sweep with finished runs; this one has {told}{reason}")
     return Records(runs, _histories(source, runs), store, title)
@@ -130,7 +130,8 @@ def _seed(text: str) -> int:
 def _histories(source: Source, runs: pd.DataFrame) -> pd.DataFrame:
     rows: list[tuple[str, str, int, float]] = []
     for run in runs.itertuples():
-        names = {f"val/{run.metric}": "metric"} if run.metric else {}
+        metric = str(run.metric)
+        names = {f"val/{metric}": "metric"} if metric else {}
         names |= {f"compress/{name}": name for name in COMPRESSION}
         for stored, name in names.items():
             rows += _series(source, str(run.run_id), stored, name)

@@ -7,7 +7,7 @@ import pandas as pd
 from qp_runner.report.effect import Effect, order_effects
 from qp_runner.report.read import Records
 from qp_runner.report.rows import Row, make_row, mark_front
-from qp_runner.report.words import Metric
+from qp_runner.report.words import Metric, spelled
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
 
@@ -57,7 +57,9 @@ def sections(records: Records) -> list[Section]:
 def _section(setting: dict[str, str], runs: pd.DataFrame) -> Section:
     known = runs[runs["metric"] != ""]
     first = (known if len(known) else runs).iloc[0]
-    metric = Metric(str(first["metric"]) or "metric", first["metric_direction"] != "down", str(first["metric_unit"]))
+    metric = Metric(
+        spelled(str(first["metric"])) or "metric", first["metric_direction"] != "down", str(first["metric_unit"])
+    )
     finished = runs[runs["status"] == "FINISHED"]
     counted = finished.drop_duplicates(["schedule", "order", "seed"], keep="last")
     rows = [

@@ -1,4 +1,4 @@
-"""Small statistics over seeds: mean and spread, paired differences with an interval, correction for many comparisons."""
+"""Small statistics over seeds: mean and spread, paired differences with an interval, many comparisons."""
 
 import math
 from collections.abc import Sequence

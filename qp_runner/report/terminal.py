@@ -43,9 +43,9 @@ def summary_table(section: Section, *, width: int) -> Table:
     for heading in (
         "n",
         f"{metric.name}\n{unit}",
-        "sparsity\nw f %",
+        "spars.\nw f %",
         "bits\nw f",
-        "footpr.\nMb",
+        "size\nMb",
         "PD\n/Mb",
         "recov.\nep",
     ):
@@ -63,7 +63,7 @@ def _figures(row: Row, section: Section, *, footprint: str, density: str) -> lis
     recovery = "–" if row.is_float else epochs(figure["recovery_steps"], figure["steps_per_epoch"])
     sparsities = [percent(figure[f"sparsity_{target}"]).removesuffix(" %") for target in TARGETS]
     return [
-        str(row.metric.n) + (f" (−{row.unfinished})" if row.unfinished else ""),
+        str(row.metric.n),
         section.metric.spread(row.metric.mean, row.metric.std),
         " ".join(sparsities),
         " ".join(whole(figure[f"bits_{target}"]) for target in TARGETS),
@@ -94,8 +94,12 @@ def unfinished(section: Section) -> list[Text]:
         return []
     lines = [Text(f"\n{plural(len(rest), 'run')} did not finish:", "bold red")]
     for run in rest.itertuples():
-        lines.append(Text.assemble("  ", (str(run.status), "red"), f" {run.name}: {run.error or 'no error recorded'}"))
+        lines.append(Text.assemble("  ", (str(run.status), "red"), f" {run.name!s}: {_error(run.error)}"))
     return lines
+
+
+def _error(error: object) -> str:
+    return str(error) or "no error recorded"
 
 
 def write_csv(runs: pd.DataFrame, path: Path) -> None:

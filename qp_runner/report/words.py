@@ -3,6 +3,8 @@
 import math
 from dataclasses import dataclass
 
+ABBREVIATIONS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "map": "mAP", "lpips": "LPIPS"}
+
 
 @dataclass(frozen=True)
 class Metric:
@@ -32,6 +34,11 @@ class Metric:
         """The unit of a difference: percentages differ by points."""
         return "points" if self.unit == "%" else self.unit or self.name
 
+    @property
+    def difference(self) -> str:
+        """For an axis of differences: `difference in accuracy, points`."""
+        return f"difference in {self.name}" + (f", {self.points}" if self.unit else "")
+
     def number(self, value: float | None, *, signed: bool = False) -> str:
         """A value or a difference, with two decimals where the metric has a unit."""
         if value is None or not self.unit or not math.isfinite(value):
@@ -46,6 +53,14 @@ class Metric:
         """`98.52 ± 0.31`, or the mean alone where there is no spread."""
         text = self.number(mean)
         return text if std is None else f"{text} ± {_decimals(std, text)}"
+
+
+def spelled(metric: str) -> str:
+    """A metric's name as people write it: `FID (efficientnet_lite0)` for `fid_efficientnet_lite0`."""
+    first, _, rest = metric.partition("_")
+    if first not in ABBREVIATIONS:
+        return metric
+    return ABBREVIATIONS[first] + (f" ({rest})" if rest else "")
 
 
 def number(value: float | None, *, signed: bool = False) -> str:

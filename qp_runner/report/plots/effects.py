@@ -19,11 +19,11 @@ def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, widt
         axes.axvline(0, color=INK, linewidth=1, zorder=1)
         for index, effect in enumerate(effects):
             _draw(axes, effect, -index, looks)
-        axes.set_ylim(-len(effects) + 0.62, 0.7)
+        axes.set_ylim(-len(effects) + 0.55, 0.6)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _symmetric(axes, effects)
-        axes.set_xlabel(f"difference in {metric.name}, {metric.points}", fontsize=11)
+        axes.set_xlabel(metric.difference, fontsize=11)
         return svg(figure, title=f"paired differences in {metric.name} between orders", name=name)
 
 
@@ -32,14 +32,13 @@ def _draw(axes: Axes, effect: Effect, y: float, looks: Looks) -> None:
     colour = looks[effect.winner.schedule].colour if effect.shown else MUTED
     if found.low is not None and found.high is not None:
         axes.plot(
-            [found.low, found.high], [y, y], color=colour, linewidth=7, alpha=0.25, solid_capstyle="butt", zorder=2
+            [found.low, found.high], [y, y], color=colour, linewidth=7, alpha=0.28, solid_capstyle="butt", zorder=2
         )
         for end in (found.low, found.high):
             axes.plot([end, end], [y - 0.1, y + 0.1], color=colour, linewidth=1.6, zorder=3)
-    offsets = [0.07 * ((index % 3) - 1) for index in range(found.n)]
     axes.scatter(
         effect.differences,
-        [y + offset for offset in offsets],
+        [y - 0.22] * found.n,  # below the band, where neither covers the other
         s=26,
         facecolor="white",
         edgecolor=colour,

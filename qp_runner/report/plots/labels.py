@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -26,13 +27,18 @@ class Label:
     reach: tuple[float, float]
 
 
-def place(axes: Axes, labels: Sequence[Label], *, size: float) -> None:
-    """Draws the labels, each at the nearest free place; the figure's layout must not change any more."""
+def place(axes: Axes, labels: Sequence[Label], *, size: float, avoid: Sequence[tuple[float, float]] = ()) -> None:
+    """Draws the labels, each at the nearest free place, also off the line through `avoid` (upright and level pieces).
+
+    The figure's layout must not change any more.
+    """
     figure = axes.get_figure()
     assert figure is not None
-    renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[arg-type]
+    renderer = FigureCanvasAgg(figure).get_renderer()
     figure.draw_without_rendering()  # type: ignore[union-attr]
     taken = [_obstacle(axes, label) for label in labels]
+    if avoid:
+        taken += [_thick(start, end) for start, end in pairwise(axes.transData.transform(avoid))]
     inside = axes.get_window_extent(renderer)
     points = axes.transData.transform([(label.x, label.y) for label in labels])
     crowded = sorted(range(len(labels)), key=lambda i: -sum(math.dist(points[i], other) < 60 for other in points))
@@ -56,6 +62,12 @@ def _obstacle(axes: Axes, label: Label) -> Bbox:
     (x, low), (_, high) = axes.transData.transform([(label.x, label.reach[0]), (label.x, label.reach[1])])
     _, y = axes.transData.transform((label.x, label.y))
     return Bbox.from_extents(x - POINT, min(low, y - POINT), x + POINT, max(high, y + POINT))
+
+
+def _thick(start: Sequence[float], end: Sequence[float]) -> Bbox:
+    """A piece of a line, as wide as the air that a label leaves around it."""
+    (left, right), (low, high) = sorted((start[0], end[0])), sorted((start[1], end[1]))
+    return Bbox.from_extents(left - 2, low - 2, right + 2, high + 2)
 
 
 def _box(x: float, y: float, width: float, height: float, *, radius: float, angle: float) -> Bbox:

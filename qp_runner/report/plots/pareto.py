@@ -1,6 +1,7 @@
 """The metric against the footprint: what a smaller network costs."""
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
@@ -16,16 +17,13 @@ LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str, width: int, name: str) -> str:
     """Means over seeds with one standard deviation up and down; the front drawn through what no other point beats.
 
-    Args:
-        rows: schedules with at least one figure.
-        kind: how the footprint was counted, for the axis.
-        width: in pixels.
+    `rows` are schedules with at least one figure, `kind` says how the footprint was counted, `width` is in pixels.
     """
     with canvas(width, round(max(320, 0.56 * width))) as figure:
         axes = figure.subplots()
         tidy(axes, grid="both")
         _scale(axes, rows)
-        _draw_front(axes, rows, metric)
+        front = _draw_front(axes, rows)
         for row in rows:
             look = looks[row.schedule]
             axes.errorbar(
@@ -45,7 +43,7 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
         axes.margins(x=0.14, y=0.16)
         axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
         axes.set_ylabel(f"test {metric.label}", fontsize=11)
-        place(axes, [_label(row, looks) for row in rows], size=11)
+        place(axes, [_label(row, looks) for row in rows], avoid=front, size=11)
         return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
 
 
@@ -55,13 +53,15 @@ def _label(row: Row, looks: Looks) -> Label:
     return Label(row.footprint.mean, row.metric.mean, row.order, looks[row.schedule].colour, reach)
 
 
-def _draw_front(axes: Axes, rows: Sequence[Row], metric: Metric) -> None:
-    """A staircase: to its lower right (upper right, where lower is better) every point is beaten."""
+def _draw_front(axes: Axes, rows: Sequence[Row]) -> list[tuple[float, float]]:
+    """A staircase: to its lower right (upper right, where lower is better) every point is beaten. Its corners."""
     best = sorted((row.footprint.mean, row.metric.mean) for row in rows if row.on_front)
     if len(best) < 2:
-        return
+        return []
     xs, ys = zip(*best, strict=True)
     axes.plot(xs, ys, color=MUTED, linewidth=1.3, linestyle=(0, (5, 3)), drawstyle="steps-post", alpha=0.7, zorder=2)
+    corners = [(after[0], before[1]) for before, after in pairwise(best)]
+    return [point for pair in zip(best, [*corners, best[-1]], strict=True) for point in pair]
 
 
 def _scale(axes: Axes, rows: Sequence[Row]) -> None:

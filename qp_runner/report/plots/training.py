@@ -1,5 +1,6 @@
 """The metric over training: one panel for a schedule, with what was compressed when."""
 
+import math
 from dataclasses import dataclass
 
 import pandas as pd
@@ -10,10 +11,10 @@ from qp_runner.report.plots.style import GRID, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
 from qp_runner.report.words import Metric
 
-WIDTH, HEIGHT = 380, 236
+WIDTH, HEIGHT = 304, 212
 JOINED = 0.1  # changes closer than this share of training have one label
 OPS = {"P": ("#8c3b00", (0, (4, 2))), "Q": ("#003f66", (0, (1, 1.4)))}
-START_UP = 0.15  # share of training in which an untrained network's figures say nothing of compression
+START_UP, LATER = 0.15, 0.3  # shares of training from which means and single seeds must be in the picture
 
 
 @dataclass(frozen=True)
@@ -34,20 +35,18 @@ def curves(row: Row, histories: pd.DataFrame) -> Curves:
     return Curves(own.pivot_table(index="step", columns="run_id", values="value"))
 
 
-def value_range(found: list[Curves], metric: Metric) -> tuple[float, float] | None:
-    """Axis limits for panels that share them: the first epochs of training may run out of the picture."""
-    late: list[float] = []
-    for each in found:
-        if len(each.table):
-            late += list(each.table[each.table.index >= START_UP * each.table.index.max()].to_numpy().ravel())
-    values = pd.Series(late, dtype=float).dropna()
-    if values.empty:
+def value_range(found: list[Curves]) -> tuple[float, float] | None:
+    """Axis limits for panels that share them: only the start of training may run out of the picture."""
+    values: list[float] = []
+    for each in (curve for curve in found if len(curve.table)):
+        end = float(each.table.index.max())
+        values += list(each.mean[each.mean.index >= START_UP * end])
+        values += list(each.table[each.table.index >= LATER * end].to_numpy().ravel())
+    known = [value for value in values if math.isfinite(value)]
+    if not known:
         return None
-    low, high = float(values.min()), float(values.max())
-    robust = float(values.quantile(0.02 if metric.higher_is_better else 0.98))
-    low, high = (robust, high) if metric.higher_is_better else (low, robust)
-    margin = 0.06 * (high - low) or 0.5
-    return low - margin, high + margin
+    margin = 0.06 * (max(known) - min(known)) or 0.5
+    return min(known) - margin, max(known) + margin
 
 
 def training_plot(
