@@ -90,8 +90,8 @@ def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
 
 
 def _compare(first: Row, second: Row, metric: Metric) -> Effect:
-    seeds = tuple(sorted(first.values.keys() & second.values.keys()))
-    differences = tuple(metric.sign * (first.values[seed] - second.values[seed]) for seed in seeds)
+    seeds = tuple(sorted(first.by_seed.keys() & second.by_seed.keys()))
+    differences = tuple(metric.sign * (first.by_seed[seed] - second.by_seed[seed]) for seed in seeds)
     return Effect(first, second, seeds, differences, paired(differences))
 
 

@@ -75,8 +75,8 @@ def run_table(runs: Iterable["Run"]) -> pd.DataFrame:
     """One row a run, columns RUN_COLUMNS; figures that a run never reached are NaN."""
     table = pd.DataFrame([_row(run) for run in runs], columns=list(RUN_COLUMNS))
     for name in ("metric", "metric_direction", "metric_unit"):  # a run that failed early does not know its metric
-        known = table[table["metric"] != ""].groupby("task")[name].first()
-        table[name] = table[name].where(table["metric"] != "", table["task"].map(known).fillna(""))
+        known = table[table["metric"] != ""].groupby("task")[name].first().to_dict()
+        table[name] = table[name].where(table["metric"] != "", [str(known.get(task, "")) for task in table["task"]])
     return table
 
 

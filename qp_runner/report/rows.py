@@ -21,18 +21,18 @@ class Row:
     Attributes:
         schedule: the choice in the configuration, such as `p_q_wf`.
         order, signature: its readable name; what it does, free of order.
-        values: seed -> the metric on the test split, of finished runs with a figure.
+        by_seed: seed -> the metric on the test split, of finished runs with a figure.
         metric, footprint, density: the metric; total footprint in Mb; total performance density.
         unfinished: runs that failed, were killed or are still open.
         figures: means of every other final figure, by name (`sparsity_weight`, `recovery_steps`, ...).
         on_front: on the Pareto front of mean metric against mean footprint.
-        run_ids: of the finished runs, in the order of `values`.
+        run_ids: of the finished runs, in the order of `by_seed`.
     """
 
     schedule: str
     order: str
     signature: str
-    values: dict[int, float]
+    by_seed: dict[int, float]
     metric: Summary
     footprint: Summary
     density: Summary
@@ -55,7 +55,9 @@ def make_row(schedule: str, order: str, runs: pd.DataFrame, counted: pd.DataFram
         schedule=schedule,
         order=order,
         signature=str(runs["signature"].iloc[0]),
-        values={int(seed): float(value) for seed, value in zip(with_figure["seed"], with_figure["value"], strict=True)},
+        by_seed={
+            int(seed): float(value) for seed, value in zip(with_figure["seed"], with_figure["value"], strict=True)
+        },
         metric=summarise(list(with_figure["value"])),
         footprint=summarise(list(with_figure["footprint_total_mb"])),
         density=summarise(list(with_figure["pd_total"])),

@@ -75,7 +75,8 @@ def svg(figure: Figure, *, title: str, name: str) -> str:
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
     text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # implied in HTML
-    text = re.sub(r' id="(?!m|p[0-9a-f]{10})[^"]*"', "", text)  # the names of groups; twice on a page otherwise
+    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)  # else twice on a page
     width, height = (round(float(size)) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
     text = re.sub(r'width="[\d.]+pt"', f'width="{width}"', text, count=1)
     text = re.sub(r'height="[\d.]+pt"', f'height="{height}"', text, count=1)
