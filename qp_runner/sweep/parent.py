@@ -51,7 +51,7 @@ class ParentRun(Callback):
     plan: SweepPlan | None = None
     sweep: Sweep | None = None
 
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:  # noqa: ARG002 - Hydra's signature
         """Prepares the store and starts the parent run; without a plan (Hydra run by hand) does nothing."""
         plan = ParentRun.plan
         if plan is None:
