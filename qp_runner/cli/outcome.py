@@ -1,15 +1,17 @@
 """The figures of a finished run."""
 
+from collections.abc import Mapping
+
 from qp_runner.cli.build import Parts
 from qp_runner.compress import measure, performance_density
 from qp_runner.schedule import Stage, Target, first_event, recovery
 from qp_runner.schema import Config
 
 
-def outcome(config: Config, parts: Parts) -> dict[str, float]:
+def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
     """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets."""
     task, compressor, stages = parts.task, parts.compressor, parts.stages
-    test, validation = task.evaluate("test"), task.evaluate("val")
+    test = task.evaluate("test")
     footprint = measure(compressor, kind=config.compress.footprint)
     utility = task.metric.utility(test[task.metric.name])
     values = {f"final/{name}": value for name, value in test.items()}

@@ -67,7 +67,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
-        Trainer(
+        validation = Trainer(
             task=parts.task,
             compressor=parts.compressor,
             stages=parts.stages,
@@ -85,7 +85,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
             ),
             progress=progress,
         ).run()
-    final = outcome(config, parts)
+    final = outcome(config, parts, validation=validation)
     tracker.metrics(final, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)
     metric = parts.task.metric

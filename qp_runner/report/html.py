@@ -72,6 +72,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
     chapters = [
         _chapter(section, records.histories, looks, f"s{i}") for i, section in enumerate(found) if section.finished
     ]
+    rest = [run for section in found if not section.finished for run in _unfinished(section)]
     environment = Environment(
         loader=PackageLoader("qp_runner.report", "templates"),
         autoescape=True,
@@ -81,7 +82,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
     )
     environment.globals.update(words=words, looks=looks, nan=math.nan)
     template = environment.get_template("report.html.j2")
-    return template.render(records=records, chapters=chapters, origin=_origin(records.runs), now=_now())
+    return template.render(records=records, chapters=chapters, origin=_origin(records.runs), rest=rest, now=_now())
 
 
 def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str) -> Chapter:
@@ -100,8 +101,13 @@ def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str)
         pareto=_picture(pareto, f"{name}p"),
         effects=_picture(effect, f"{name}e") if any(each.paired.n for each in section.effects) else None,
         density=_density(section),
-        unfinished=tuple(section.runs[section.runs["status"] != "FINISHED"].to_dict("records")),  # type: ignore[arg-type]
+        unfinished=_unfinished(section),
     )
+
+
+def _unfinished(section: Section) -> tuple[dict[str, Any], ...]:
+    rest = section.runs[section.runs["status"] != "FINISHED"]
+    return tuple(rest.to_dict("records"))  # type: ignore[arg-type]
 
 
 def _picture(draw: "partial[str]", name: str) -> Picture:

@@ -1,9 +1,9 @@
 """What the runs of one schedule say together, over their seeds."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from qp_runner.report.pareto import front
@@ -49,7 +49,7 @@ class Row:
 
 def make_row(schedule: str, order: str, runs: pd.DataFrame, counted: pd.DataFrame) -> Row:
     """The row of a schedule: `runs` are all of its runs, `counted` the finished ones that count, one for each seed."""
-    with_figure = counted[counted["value"].map(math.isfinite)].sort_values("seed")
+    with_figure = counted[np.isfinite(counted["value"].astype(float))].sort_values("seed")
     numbers = with_figure.select_dtypes("number").drop(columns=["seed"]).mean()
     return Row(
         schedule=schedule,

@@ -26,7 +26,8 @@ def show(console: Console, found: Sequence[Section]) -> None:
     for section in found:
         console.print()
         console.print(Text.assemble((section.task, "bold"), "  ", (section.setting, "dim")))
-        console.print(summary_table(section, width=console.width), effects(section))
+        if section.finished:
+            console.print(summary_table(section, width=console.width), effects(section))
         for line in unfinished(section):
             console.print(line)
 

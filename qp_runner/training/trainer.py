@@ -65,12 +65,17 @@ class Trainer:
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._starts = {stage.first: stage for stage in stages}
         self._stages = len(stages)
+        self._validation: Mapping[str, float] = {}
 
-    def run(self) -> None:
-        """Trains to the end. Raises TrainingDivergedError when the loss stops being finite."""
+    def run(self) -> Mapping[str, float]:
+        """Trains to the end; returns what the last epoch measured on validation data.
+
+        Raises TrainingDivergedError when the loss, weights or activations stop being finite.
+        """
         step = 0
         for epoch in range(self.settings.epochs):
             step = self._epoch(epoch, step)
+        return self._validation
 
     def _epoch(self, epoch: int, step: int) -> int:
         started, total, since_check = time.perf_counter(), torch.zeros((), device=self.settings.device), 0
@@ -157,7 +162,7 @@ class Trainer:
 
     def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
         with self._autocast():
-            measured = self.task.evaluate("val")
+            measured = self._validation = self.task.evaluate("val")
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
         values |= {f"val/{name}": value for name, value in measured.items()}
         if self.compressor is not None:

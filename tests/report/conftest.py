@@ -8,6 +8,7 @@ from qp_runner.report.stats import summarise
 from qp_runner.tracking import MlflowTracker, RunInfo, finish_parent, prepare, start_parent
 
 STEPS, PER_EPOCH = 100, 10
+TASKS = {"accuracy": "classification", "fid": "translation", "psnr": "resolution"}
 ORDERS = {  # schedule -> order, signature, test values by seed, footprint, prune step, quantize step
     "float": ("float", "float", (99.0, 99.2, 98.8), 1.2, None, None),
     "q_wf": ("Q8(w,f)", "Q8(w,f)", (98.8, 99.0, 98.7), 0.3, None, 90),
@@ -19,7 +20,7 @@ ORDERS = {  # schedule -> order, signature, test values by seed, footprint, prun
 def job(uri: str, parent: str, sweep: str, schedule: str, seed: int, *, metric: str, end: str = "FINISHED") -> None:
     """One run as the command line records it; `fid` has its tags, `accuracy` leaves them to be inferred."""
     order, signature, values, megabits, prune, quantize = ORDERS[schedule]
-    task = "classification" if metric == "accuracy" else "translation"
+    task = TASKS[metric]
     tags = {"task": task, "model": "net", "data": "set", "schedule": schedule, "order": order, "signature": signature}
     tags |= {"variant": "", "seed": str(seed), "sweep": sweep}
     if metric == "fid":
@@ -64,8 +65,8 @@ def final(metric: str, value: float, megabits: float, prune: int | None, quantiz
 
 @pytest.fixture(scope="session")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three sweeps: `first` (accuracy, 3 seeds, one failed and one killed run), `broken` (no finished run), `last`
-    (FID, 1 seed)."""
+    """Four sweeps: `first` (accuracy, 3 seeds, one failed and one killed run), `broken` and `other` (no
+    finished run), `last` (FID, 1 seed)."""
     path = tmp_path_factory.mktemp("report") / "mlflow.db"
     uri = f"sqlite:///{path}"
     sweeps: dict[str, tuple[str, Sequence[tuple[str, int, str]]]] = {
@@ -78,10 +79,11 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
             ],
         ),
         "broken": ("accuracy", [("p_q_w", 0, "FAILED")]),
+        "other": ("psnr", [("p_q_w", 0, "KILLED")]),
         "last": ("fid", [(name, 0, "FINISHED") for name in ORDERS]),
     }
     for sweep, (metric, jobs) in sweeps.items():
-        task = "classification" if metric == "accuracy" else "translation"
+        task = TASKS[metric]
         prepare(uri, task)
         parent = start_parent(uri, task, f"orders · {sweep}", {"sweep": sweep, "task": task, "jobs": str(len(jobs))})
         for schedule, seed, end in jobs:

@@ -57,7 +57,7 @@ def test_the_table_has_a_row_a_run(out: Path) -> None:
     with (out / "summary.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == list(RUN_COLUMNS)
-    assert len(rows) == 19
+    assert len(rows) == 20
     assert {row["status"] for row in rows} == {"FINISHED", "FAILED", "KILLED"}
     assert all((row["value"] == "") == (row["status"] != "FINISHED") for row in rows)
 

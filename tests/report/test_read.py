@@ -66,7 +66,7 @@ def test_events_are_read_back_from_the_history(first: Records) -> None:
     [
         ("latest", None, 4, "orders · last"),
         ("latest", "classification", None, None),  # the latest of that task is the broken one
-        ("all", None, 19, "all runs"),
+        ("all", None, 20, "all runs"),
         ("all", "classification", 15, "all runs"),
         ("first", None, 14, "orders · first"),
         ("orders · first", None, 14, "orders · first"),
@@ -85,8 +85,8 @@ def test_a_sweep_is_found(store: Path, sweep: str, task: str | None, runs: int |
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        ({"sweep": "nonsense"}, "--sweep=nonsense: .*last, broken, first"),
-        ({"task": "nonsense"}, "--task=nonsense: .*classification, translation"),
+        ({"sweep": "nonsense"}, "--sweep=nonsense: .*last, other, broken, first"),
+        ({"task": "nonsense"}, "--task=nonsense: .*classification, resolution, translation"),
     ],
 )
 def test_what_is_not_there_is_told_with_what_is(store: Path, options: dict[str, str], told: str) -> None:
@@ -104,8 +104,8 @@ def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
 
 def test_a_section_holds_what_may_be_compared(store: Path) -> None:
     found = sections(read(str(store), sweep="all"))
-    assert [each.task for each in found] == ["classification", "translation"]
-    assert [each.metric.label for each in found] == ["accuracy % ↑", "FID ↓"]
+    assert [each.task for each in found] == ["classification", "resolution", "translation"]
+    assert [each.metric.label for each in found if each.finished] == ["accuracy % ↑", "FID ↓"]
     accuracy = found[0]
     assert [row.schedule for row in accuracy.rows] == ["float", "q_wf", "p_q_w", "q_p_w"]
     assert [row.unfinished for row in accuracy.rows] == [0, 0, 2, 1]
