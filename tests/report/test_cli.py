@@ -86,6 +86,7 @@ def test_the_page_tells_everything(page: Page) -> None:
         "ValueError: <the loss> is NaN",
         "torch",
         "all runs",
+        "settings in which none finished",
     ]
     for words in told:
         assert words in page.words
