@@ -23,7 +23,8 @@ class ClassificationTask(Task):
         batch_size: training images a step.
         seed: decides initial weights, data order, augmentation and calibration samples.
         label_smoothing: of the training loss, in [0, 1).
-        eval_batch_size: images at a time where nothing is learned: a question of memory, not of results.
+        eval_batch_size: images at a time where nothing is learned, a question of speed and memory. None: 50 on a CPU
+            (measured for MobileNetV2: 2.2 times faster than 500, which leaves the caches), 500 elsewhere.
 
     Raises:
         ConfigError: a network that does not fit the data, a batch larger than the training set.
@@ -39,7 +40,7 @@ class ClassificationTask(Task):
         batch_size: int,
         seed: int,
         label_smoothing: float = 0.0,
-        eval_batch_size: int = 500,
+        eval_batch_size: int | None = None,
     ) -> None:
         if NETWORK not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
@@ -85,8 +86,10 @@ class ClassificationTask(Task):
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Accuracy in percent and mean cross entropy (without smoothing)."""
         sums = torch.zeros(2, device=self.data.mean.device)  # right answers, loss: read once, at the end
+        on_cpu = self.data.train.images.device.type == "cpu"
+        batch_size = self.eval_batch_size or (50 if on_cpu else 500)
         with evaluating(self.networks()):
-            for images, labels in self.data.evaluation(split, batch_size=self.eval_batch_size):
+            for images, labels in self.data.evaluation(split, batch_size=batch_size):
                 logits = self.network(images).float()
                 right = (logits.argmax(1) == labels).sum()
                 sums += torch.stack([right, F.cross_entropy(logits, labels, reduction="sum")])
