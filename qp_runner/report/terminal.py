@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from rich import box
@@ -11,6 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from qp_runner.report.effect import Effect
 from qp_runner.report.headline import headline
 from qp_runner.report.read import FINAL
 from qp_runner.report.rows import Row
@@ -82,10 +84,22 @@ def effects(section: Section) -> RenderableType:
     for effect in section.effects:
         pair = Text.assemble((f"{effect.first.order}  against  {effect.second.order}", "dim"))
         verdict = Text(effect.verdict + (f"; {effect.caution}" if effect.caution else ""))
-        lines += [Padding(pair, (0, 0, 0, 2)), Padding(verdict, (0, 0, 0, 4))]
+        lines += [Padding(line, (0, 0, 0, indent)) for line, indent in ((pair, 2), (_measured(effect, section), 4))]
+        lines.append(Padding(verdict, (0, 0, 0, 4)))
     if not section.effects:
         lines += [Padding(Text(line), (0, 0, 0, 2)) for line in said.because]
     return Group(*lines)
+
+
+def _measured(effect: Effect, section: Section) -> Text:
+    """What the verdict rests on: the mean difference, its interval, the recovery of both sides."""
+    found, metric = effect.paired, section.metric
+    parts = [f"{metric.number(found.mean, signed=True)} {metric.points}"]
+    if found.low is not None and found.high is not None:
+        low, high = (metric.number(end, signed=True) for end in (found.low, found.high))
+        parts.append(f"95 % interval {low} to {high}")
+    first, second = (whole(steps) for steps in effect.steps("recovery_steps"))
+    return Text(", ".join([*parts, f"recovery {first} against {second} steps"]))
 
 
 def unfinished(section: Section) -> list[Text]:
@@ -95,12 +109,14 @@ def unfinished(section: Section) -> list[Text]:
         return []
     lines = [Text(f"\n{plural(len(rest), 'run')} did not finish:", "bold red")]
     for run in rest.itertuples():
-        lines.append(Text.assemble("  ", (str(run.status), "red"), f" {run.name!s}: {_error(run.error)}"))
+        lines.append(Text.assemble("  ", (str(run.status), "red"), f" {run.name!s}: {_error(run)}"))
     return lines
 
 
-def _error(error: object) -> str:
-    return str(error) or "no error recorded"
+def _error(run: Any) -> str:
+    return str(run.error) or (
+        "still at it, or ended without a word" if run.status == "RUNNING" else "no error recorded"
+    )
 
 
 def write_csv(runs: pd.DataFrame, path: Path) -> None:
