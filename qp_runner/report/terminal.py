@@ -82,7 +82,8 @@ def effects(section: Section) -> RenderableType:
     lines: list[RenderableType] = [Text("◆ on the Pareto front of metric against footprint", "dim"), Text()]
     lines.append(Text.assemble(("In which order? ", "bold"), (said.answer, "bold green")))
     for effect in section.effects:
-        pair = Text.assemble((f"{effect.first.order}  against  {effect.second.order}", "dim"))
+        sides = [f"{side.order} ({side.schedule})" for side in (effect.first, effect.second)]
+        pair = Text("  against  ".join(sides), "dim")
         verdict = Text(effect.verdict + (f"; {effect.caution}" if effect.caution else ""))
         lines += [Padding(line, (0, 0, 0, indent)) for line, indent in ((pair, 2), (_measured(effect, section), 4))]
         lines.append(Padding(verdict, (0, 0, 0, 4)))
