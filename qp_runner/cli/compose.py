@@ -48,6 +48,8 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
     with _hydra(extra_dir), one_line_errors(overrides):
         multirun = multirun or _asks_multirun(overrides)
         expanded = _expand(overrides) if multirun else [list(overrides)]
+        if not expanded:
+            raise ConfigError("command line", " ".join(overrides), "asks for no job: a glob matches no choice")
         return [_job(each) for each in expanded], multirun
 
 
