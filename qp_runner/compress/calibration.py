@@ -1,4 +1,4 @@
-"""Choosing a quantizer's scale from data, when its event fires (DESIGN §4).
+"""Choosing a quantizer's scale from data, when its event fires.
 
 Values come as rows: one row a channel, or one row in all. Sums of squares are taken in float64.
 """

@@ -1,4 +1,4 @@
-"""Attaches sites to networks and changes them when a schedule's events fire (DESIGN §4)."""
+"""Attaches sites to networks and changes them when a schedule's events fire."""
 
 from collections.abc import Iterable, Mapping
 

@@ -1,4 +1,4 @@
-"""Mask and fake-quantize a tensor, with the straight-through gradient (DESIGN §4).
+"""Mask and fake-quantize a tensor, with the straight-through gradient.
 
 Value: `x̂ = s · clamp(round(m·x / s), low, high)` with `low = −2^(b−1)`, `high = 2^(b−1) − 1`; ties round to even, as
 `torch.round` does. Gradient: 1 where the element is kept and its rounded quotient lies in [low, high], 0 elsewhere.

@@ -1,4 +1,4 @@
-"""The memory a compressed network needs, in megabits (1 Mb = 10⁶ bits; DESIGN §6)."""
+"""The memory a compressed network needs, in megabits (1 Mb = 10⁶ bits)."""
 
 import math
 from collections.abc import Callable

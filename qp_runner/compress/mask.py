@@ -1,4 +1,4 @@
-"""Which elements pruning keeps (DESIGN §4): exact counts, ties broken by position."""
+"""Which elements pruning keeps: exact counts, ties broken by position."""
 
 import math
 
