@@ -62,9 +62,11 @@ def make_trainer(
     **settings: Any,
 ) -> tuple[Trainer, ClassificationTask, Records]:
     """`events` None: no compressor at all."""
+    device = settings.get("device", torch.device("cpu"))
     task = ClassificationTask(
         data=digits(), networks={"network": partial(SmallCNN, width=4)}, batch_size=128, seed=seed
     )
+    task.to(device)
     seed_everything(seed)
     schedule = Schedule.from_config(events or {})
     stages = schedule.compile(total_steps=epochs * task.steps_per_epoch, steps_per_epoch=task.steps_per_epoch)

@@ -76,6 +76,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
                 epochs=config.trainer.epochs,
                 calibration_samples=config.compress.calibration.samples,
                 calibration_batch_size=config.compress.calibration.batch_size,
+                executor=config.trainer.executor,
                 precision=config.trainer.precision,
                 device=parts.device,
             ),

@@ -1,11 +1,9 @@
 """The one training loop: any task, any schedule. A schedule's events are applied between steps and nowhere else."""
 
-import contextlib
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -13,9 +11,11 @@ from torch import Tensor
 from qp_runner.compress import CalibrationError, Compressor
 from qp_runner.schedule import Stage, Target
 from qp_runner.tasks import Task
+from qp_runner.training.executors import Kind, make_step
 from qp_runner.training.optim import LearningRate, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.recorder import Recorder
+from qp_runner.training.step import Precision, autocast
 
 CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
 
@@ -31,7 +31,8 @@ class TrainerSettings:
     epochs: int
     calibration_samples: int = 256
     calibration_batch_size: int = 64
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Precision = "float32"
+    executor: Kind = "auto"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
@@ -61,6 +62,14 @@ class Trainer:
         self.progress: ProgressView = progress or Silent()
         self.optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
         self.learning_rate = learning_rate
+        self.step = make_step(
+            settings.executor,
+            task,
+            self.optimizers,
+            compressor=compressor,
+            precision=settings.precision,
+            device=settings.device,
+        )
         self.lr_schedules = [learning_rate.make(o) for o in self.optimizers.values()] if learning_rate else []
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._starts = {stage.first: stage for stage in stages}
@@ -83,7 +92,7 @@ class Trainer:
         self._train_mode()
         for batch in self.task.batches(epoch):
             self._enter_due(step)
-            total += self._step(batch)
+            total += self.step(batch)
             step, since_check = step + 1, since_check + 1
             if self.learning_rate and self.learning_rate.interval == "step":
                 self._step_lr()
@@ -99,27 +108,6 @@ class Trainer:
             self._enter_due(step)  # an event at the very end: compression after training
         self._record_epoch(step, loss, learning_rate, time.perf_counter() - started)
         return step
-
-    def _step(self, batch: object) -> Tensor:
-        """One batch: every update the task asks for. Returns the sum of its losses, on the device."""
-        total = torch.zeros((), device=self.settings.device)
-        updates: Iterator[tuple[str, Tensor]] = self.task.updates(batch)
-        while True:
-            with self._autocast():
-                update = next(updates, None)
-            if update is None:
-                return total
-            name, loss = update
-            optimizer = self.optimizers[name]
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            total += loss.detach()
-
-    def _autocast(self) -> contextlib.AbstractContextManager[object]:
-        if self.settings.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.settings.device.type, dtype=torch.bfloat16)
 
     def _train_mode(self) -> None:
         for network in self.task.networks().values():
@@ -139,7 +127,7 @@ class Trainer:
         self.progress.describe(stage=f"stage {done}/{self._stages} {_describe(stage)}")
 
     def _calibrate(self) -> None:
-        with torch.no_grad(), self._autocast():
+        with torch.no_grad(), autocast(self.settings.precision, self.settings.device):
             samples, size = self.settings.calibration_samples, self.settings.calibration_batch_size
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
@@ -161,7 +149,7 @@ class Trainer:
         return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
 
     def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
-        with self._autocast():
+        with autocast(self.settings.precision, self.settings.device):
             measured = self._validation = self.task.evaluate("val")
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
         values |= {f"val/{name}": value for name, value in measured.items()}

@@ -1,0 +1,57 @@
+"""One training step: a batch, and every update that the task asks for. The eager way is the reference."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal, Protocol
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from qp_runner.tasks import Task
+
+Precision = Literal["float32", "bfloat16"]
+
+
+class Step(Protocol):
+    """Trains on one batch; returns the sum of its losses, on the device. Must not wait for the device."""
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Does the step."""
+
+
+class EagerStep:
+    """Operation by operation: the reference for what a step is.
+
+    Args:
+        optimizers: by the names that the task's updates use.
+        precision: `bfloat16` runs the forward passes under autocast; masks, scales and codes stay float32.
+    """
+
+    def __init__(
+        self, task: Task, optimizers: Mapping[str, Optimizer], *, precision: Precision, device: torch.device
+    ) -> None:
+        self.task, self.optimizers, self.precision, self.device = task, optimizers, precision, device
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Does the step; each optimizer's gradients are cleared before its own backward pass."""
+        total = torch.zeros((), device=self.device)
+        updates: Iterator[tuple[str, Tensor]] = self.task.updates(batch)
+        while True:
+            with autocast(self.precision, self.device):
+                update = next(updates, None)
+            if update is None:
+                return total
+            name, loss = update
+            optimizer = self.optimizers[name]
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            optimizer.step()
+            total += loss.detach()
+
+
+def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """The context that forward passes of this precision run in."""
+    if precision == "float32":
+        return contextlib.nullcontext()
+    return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,0 +1,96 @@
+"""All executors run the same training; captured and compiled steps follow events without being made again."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from qp_runner.schedule import Target
+from qp_runner.training.executors import GraphStep, make_step
+from qp_runner.training.state import restore, snapshot
+from support import P_Q, Run, make_trainer, train
+
+cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def same_training(a: Run, b: Run, *, tolerance: float) -> None:
+    assert a.compressor is not None
+    assert b.compressor is not None
+    for (name, mine), theirs in zip(a.compressor.state_dict().items(), b.compressor.state_dict().values(), strict=True):
+        assert torch.equal(mine, theirs), name
+    losses = [[loss for _, loss in run.records.series("train/loss")] for run in (a, b)]
+    assert losses[0] == pytest.approx(losses[1], rel=tolerance)
+
+
+def test_compiled_agrees_with_eager() -> None:
+    eager, compiled = (train(P_Q, epochs=2, executor=kind, device=DEVICE) for kind in ("eager", "compile"))
+    same_training(eager, compiled, tolerance=1e-3)
+
+
+@cuda
+def test_graph_agrees_with_eager_over_fifty_steps() -> None:
+    eager, graph = (train(P_Q, epochs=8, executor=kind, device=DEVICE) for kind in ("eager", "graph"))
+    assert isinstance(graph.trainer.step, GraphStep)
+    assert graph.trainer.step.captured
+    same_training(eager, graph, tolerance=1e-3)
+
+
+@cuda
+def test_graph_twice_gives_the_same_bits() -> None:
+    first, second = (train(P_Q, epochs=4, executor="graph", device=DEVICE) for _ in range(2))
+    same_training(first, second, tolerance=0)
+    assert all(torch.equal(first.weights[name], second.weights[name]) for name in first.weights)
+
+
+@cuda
+@pytest.mark.parametrize("kind", ["eager", "compile", "graph"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_step_never_waits_for_the_device(kind: str, precision: str) -> None:
+    trainer, task, _ = make_trainer(P_Q, executor=kind, precision=precision, device=DEVICE)
+    assert trainer.compressor is not None
+    trainer._train_mode()
+    batches = list(task.batches(0))
+    for batch in batches[:2]:  # compiles, captures
+        trainer.step(batch)
+    last = max(trainer._starts)
+    trainer._enter_due(last)
+    trainer.step(batches[2])
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for batch in batches[3:]:
+            trainer.step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_steps_can_be_taken_back() -> None:
+    trainer, task, _ = make_trainer({})
+    trainer._train_mode()
+    batches = list(task.batches(0))
+    trainer.step(batches[0])
+    before = snapshot(task.networks(), trainer.optimizers)
+    expected = {name: value.clone() for name, value in task.network.state_dict().items()}
+    random = torch.rand(3)
+    restore(before, task.networks(), trainer.optimizers)
+    trainer.step(batches[1])
+    restore(before, task.networks(), trainer.optimizers)
+    assert all(torch.equal(value, expected[name]) for name, value in task.network.state_dict().items())
+    assert torch.equal(torch.rand(3), random)
+    again = [trainer.step(batch).item() for batch in batches[1:]]
+    restore(before, task.networks(), trainer.optimizers)
+    assert [trainer.step(batch).item() for batch in batches[1:]] == again
+
+
+def test_graph_needs_cuda() -> None:
+    parts: dict[str, Any] = {"compressor": None, "precision": "float32", "device": torch.device("cpu")}
+    trainer, task, _ = make_trainer({})
+    with pytest.raises(ValueError, match="CUDA"):
+        make_step("graph", task, trainer.optimizers, **parts)
+
+
+def test_after_training_state_is_what_the_schedule_says_whatever_the_executor() -> None:
+    run = train(P_Q, epochs=2, executor="auto", device=DEVICE)
+    assert run.compressor is not None
+    assert run.compressor.bits(Target.WEIGHT) == 8
