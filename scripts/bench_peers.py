@@ -176,7 +176,7 @@ def patched_qsparse() -> Any:
     return qsparse
 
 
-def qat_step(result: Result, *, batch: int, device: torch.device) -> Callable[[], Any]:
+def qat_step(_result: Result, *, batch: int, device: torch.device) -> Callable[[], Any]:
     """PyTorch's own quantization-aware training, eager mode: fake quantization of weights and activations."""
     from torch.ao import quantization
 

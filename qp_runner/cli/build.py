@@ -15,7 +15,15 @@ from qp_runner.errors import ConfigError
 from qp_runner.schedule import ScheduleError, Stage
 from qp_runner.schema import Config, Factory
 from qp_runner.tasks import Task
-from qp_runner.training import LearningRate, MakeOptimizer, choose_device
+from qp_runner.training import (
+    LearningRate,
+    MakeOptimizer,
+    ProgressView,
+    Recorder,
+    Trainer,
+    TrainerSettings,
+    choose_device,
+)
 
 
 @dataclass(frozen=True)
@@ -85,6 +93,29 @@ def build_compressor(config: Config, task: Task) -> Compressor:
     )
     compressor.trace(lambda: task.infer(task.sample()))
     return compressor
+
+
+def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress: ProgressView | None = None) -> Trainer:
+    """The trainer of a run, ready to start."""
+    return Trainer(
+        task=parts.task,
+        compressor=parts.compressor,
+        stages=parts.stages,
+        make_optimizer=build_optimizer(config),
+        settings=TrainerSettings(
+            epochs=config.trainer.epochs,
+            calibration_samples=config.compress.calibration.samples,
+            calibration_batch_size=config.compress.calibration.batch_size,
+            executor=config.trainer.executor,
+            precision=config.trainer.precision,
+            device=parts.device,
+        ),
+        recorder=recorder,
+        learning_rate=build_learning_rate(
+            config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
+        ),
+        progress=progress,
+    )
 
 
 def build_optimizer(config: Config) -> MakeOptimizer:

@@ -13,14 +13,14 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from qp_runner.cli.build import Parts, build, build_learning_rate, build_optimizer, flatten
+from qp_runner.cli.build import Parts, build, build_trainer, flatten
 from qp_runner.cli.outcome import outcome
 from qp_runner.report.timeline import schedule_figure
 from qp_runner.schedule import Schedule, Stage
 from qp_runner.schema import Config
 from qp_runner.sweep import Sweep
 from qp_runner.tracking import FileTracker, MlflowTracker, RunInfo, Tracker, Trackers
-from qp_runner.training import Bar, Silent, Trainer, TrainerSettings, seed_everything, set_numerics
+from qp_runner.training import Bar, Silent, seed_everything, set_numerics
 
 
 @dataclass(frozen=True)
@@ -67,25 +67,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
-        validation = Trainer(
-            task=parts.task,
-            compressor=parts.compressor,
-            stages=parts.stages,
-            make_optimizer=build_optimizer(config),
-            settings=TrainerSettings(
-                epochs=config.trainer.epochs,
-                calibration_samples=config.compress.calibration.samples,
-                calibration_batch_size=config.compress.calibration.batch_size,
-                executor=config.trainer.executor,
-                precision=config.trainer.precision,
-                device=parts.device,
-            ),
-            recorder=tracker,
-            learning_rate=build_learning_rate(
-                config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
-            ),
-            progress=progress,
-        ).run()
+        validation = build_trainer(config, parts, recorder=tracker, progress=progress).run()
     final = outcome(config, parts, validation=validation)
     tracker.metrics(final, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)

@@ -34,6 +34,9 @@ class Task(ABC):
     steps_per_epoch: int
     """Training steps of an epoch; a step is one batch, whatever the number of updates it makes."""
 
+    fixed_shapes: bool = True
+    """Whether all training batches have the same shapes; only then is a step worth compiling or capturing."""
+
     @abstractmethod
     def networks(self) -> Mapping[str, nn.Module]:
         """All networks that are trained."""
@@ -69,6 +72,10 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Measures in evaluation mode, without gradients; holds at least the metric. Leaves every mode as it was."""
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """What the networks make of a few validation samples, by name: RGB images, uint8 [3, h, w], on the CPU."""
+        return {}
 
     @abstractmethod
     def to(self, device: torch.device) -> None:

@@ -1,0 +1,43 @@
+"""Images in folders, read as uint8 tensors."""
+
+from pathlib import Path
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from qp_runner.errors import ConfigError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
+
+
+def image_paths(folder: str | Path, *, key: str) -> list[Path]:
+    """The image files directly in a folder, in the order of their names.
+
+    Args:
+        key: the configuration key that names the folder, for errors.
+
+    Raises:
+        ConfigError: no such folder, or no image in it.
+    """
+    place = Path(folder).expanduser()
+    if not place.is_dir():
+        raise ConfigError(key, str(folder), f"no such folder ({place.resolve()})")
+    paths = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        raise ConfigError(key, str(folder), f"no images in {place.resolve()}; looked for {', '.join(SUFFIXES)}")
+    return paths
+
+
+def read_image(path: Path, *, key: str) -> Tensor:
+    """An image as RGB, uint8 [3, h, w]. Grey images get three equal channels, transparency is dropped.
+
+    Raises:
+        ConfigError: a file that is missing or no readable image; it names the file.
+    """
+    try:
+        with Image.open(path) as image:
+            return pil_to_tensor(image.convert("RGB")).to(torch.uint8)
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ConfigError(key, str(path), f"not a readable image: {error}") from error
