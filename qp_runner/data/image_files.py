@@ -16,6 +16,7 @@ def image_paths(folder: str | Path, *, key: str) -> list[Path]:
     """The image files directly in a folder, in the order of their names.
 
     Args:
+        folder: where to look; its subfolders are left out.
         key: the configuration key that names the folder, for errors.
 
     Raises:
