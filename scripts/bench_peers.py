@@ -10,6 +10,7 @@ import functools
 import gc
 import importlib
 import inspect
+import itertools
 import statistics
 import sys
 import time
@@ -42,6 +43,7 @@ class Result:
     executor: str
     precision: str
     variant: str
+    layout: str = "contiguous"
     seconds: float = float("nan")
     setup_s: float = float("nan")
     events_s: float = float("nan")
@@ -79,6 +81,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--executors", default="eager,compile,graph")
     parser.add_argument("--precisions", default="float32,bfloat16")
+    parser.add_argument("--layouts", default="contiguous", help="contiguous, channels_last or both, by a comma")
     parser.add_argument("--variants", default=",".join(VARIANTS))
     parser.add_argument("--peers", default="qsparse,torch_qat")
     parser.add_argument("--csv", type=Path, default=Path("results/bench_peers.csv"))
@@ -94,9 +97,9 @@ def cases(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[R
         for executor in options.executors.split(","):
             if executor == "graph" and device.type != "cuda":
                 continue
-            for variant in options.variants.split(","):
+            for layout, variant in itertools.product(options.layouts.split(","), options.variants.split(",")):
                 yield (
-                    Result("qp_runner", executor, precision, variant),
+                    Result("qp_runner", executor, precision, variant, layout),
                     partial(ours, batch=options.batch, device=device),
                 )
     for peer in filter(None, options.peers.split(",")):
@@ -117,6 +120,8 @@ def ours(result: Result, *, batch: int, device: torch.device) -> Callable[[], An
     data = ImageData(train=samples, val=samples, test=samples, classes=names, mean=half, std=half)
     task = ClassificationTask(data=data, networks={"network": MobileNetV2}, batch_size=batch, seed=0)
     task.to(device)
+    if result.layout == "channels_last":
+        task.network.to(memory_format=torch.channels_last)
     sites = yaml.safe_load(CONF.read_text())["sites"]
     selection = SiteSelection(tuple(sites["weight"]), tuple(sites["activation"]), tuple(sites["unpruned"]))
     compressor = None
@@ -235,10 +240,14 @@ def timed(work: Callable[[], Any], device: torch.device) -> float:
 
 def line(result: Result, results: list[Result], batch: int) -> str:
     """A case as a row of the table; the ratio is to the float step of the same executor and precision."""
-    alike = [r for r in results if (r.executor, r.precision, r.variant) == (result.executor, result.precision, "float")]
+    alike = [
+        r
+        for r in results
+        if (r.executor, r.precision, r.layout, r.variant) == (result.executor, result.precision, result.layout, "float")
+    ]
     ratio = result.seconds / alike[0].seconds if alike else float("nan")
     return (
-        f"{result.library:10s} {result.executor:8s} {result.precision:9s} {result.variant:10s} "
+        f"{result.library:10s} {result.executor:8s} {result.precision:9s} {result.layout:13s} {result.variant:10s} "
         f"{1e3 * result.seconds:9.2f} ms/step {batch / result.seconds:9.0f} images/s {ratio:6.2f} x float "
         f"set-up {result.setup_s:6.1f} s  events {result.events_s:6.2f} s  peak {result.peak_mb:7.0f} MB"
     )
