@@ -102,7 +102,8 @@ class TrainerSection(Section):
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None
     executor: Literal["auto", "eager", "compile", "graph"] = "auto"
-    precision: Literal["float32", "bfloat16"] = "float32"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    channels_last: bool | Literal["auto"] = "auto"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
     threads: int | None = Field(default=None, ge=1)
     deterministic: bool = True

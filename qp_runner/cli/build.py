@@ -23,6 +23,7 @@ from qp_runner.training import (
     Trainer,
     TrainerSettings,
     choose_device,
+    chosen,
 )
 
 
@@ -46,6 +47,7 @@ def build(config: Config) -> Parts:
     device = _device(config.trainer.device)
     task = build_task(config)
     task.to(device)
+    _lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
     compressor.check(stages)
@@ -167,6 +169,22 @@ def call(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> A
 def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
     partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
     return partial
+
+
+def _lay_out(config: Config, task: Task, device: torch.device) -> None:
+    """Networks in the memory layout of `trainer.channels_last`; masks follow the activations they are made for.
+
+    Raises ConfigError for an executor that can't run here.
+    """
+    try:
+        executor = chosen(config.trainer.executor, task, device)
+    except ValueError as error:
+        raise ConfigError("trainer.executor", config.trainer.executor, str(error)) from error
+    wanted = config.trainer.channels_last
+    if wanted == "auto":
+        wanted = device.type == "cuda" and executor != "eager"
+    for network in task.networks().values() if wanted else ():
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _name(function: object) -> str:

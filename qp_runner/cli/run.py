@@ -43,7 +43,11 @@ def run(config: Config, place: Place, *, config_yaml: str) -> float:
     tracker: Tracker | None = None
     try:
         with _terminate_as_interrupt():
-            set_numerics(deterministic=config.trainer.deterministic, threads=config.trainer.threads)
+            set_numerics(
+                deterministic=config.trainer.deterministic,
+                threads=config.trainer.threads,
+                tf32=config.trainer.precision == "tf32",
+            )
             seed_everything(config.seed)
             parts = build(config)
             tracker = _tracker(config, place, parts)

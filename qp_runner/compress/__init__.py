@@ -1,5 +1,6 @@
 """Pruning and quantization of a network's weights and activations, and the memory they save."""
 
+from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.calibration import choose_scale
 from qp_runner.compress.compressor import Compressor
 from qp_runner.compress.errors import CalibrationError
@@ -16,6 +17,7 @@ __all__ = [
     "Settings",
     "SiteRecord",
     "SiteSelection",
+    "WeightBank",
     "choose_scale",
     "expected",
     "magnitude_mask",

@@ -1,11 +1,13 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import attach, events
+from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.events import Run
 from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.isolation import undisturbed
@@ -51,6 +53,7 @@ class Compressor(nn.Module):
             attached.append(attach.attach_activation(place, ActivationSite(place, device)))
         self._attached = attached
         self.traced: Trace | None = None
+        self._bank: WeightBank | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
 
     def sites(self, target: Target) -> list[Site]:
@@ -65,6 +68,12 @@ class Compressor(nn.Module):
     def parameter_count(self) -> int:
         """Elements of all parameters of the networks, sites or not."""
         return sum(p.numel() for p in {p for network in self.networks.values() for p in network.parameters()})
+
+    def bank(self) -> WeightBank | None:
+        """All weight sites in one, for steps that are captured or compiled; it follows every later event."""
+        if self._bank is None and self.latents():
+            self._bank = WeightBank(self.latents())
+        return self._bank
 
     @property
     def static(self) -> bool:
@@ -131,6 +140,7 @@ class Compressor(nn.Module):
             events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated)
         if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
             events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
+        self._refresh_bank()
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
@@ -150,6 +160,12 @@ class Compressor(nn.Module):
         """Measured sparsity and bits of a target."""
         return TargetState(self.sparsity(target), self.bits(target))
 
+    def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
+        """As `nn.Module` does it; what is derived from the state follows."""
+        result = super().load_state_dict(*args, **kwargs)
+        self._refresh_bank()
+        return result
+
     def detach(self) -> None:
         """Parts every site from its module. The networks compute with their latent weights again."""
         for attachment in self._attached:
@@ -159,6 +175,10 @@ class Compressor(nn.Module):
     def bake(self, network: nn.Module) -> nn.Module:
         """A plain copy of one of the networks that computes the same without the compressor; see `attach.bake`."""
         return attach.bake(network, self._attached)
+
+    def _refresh_bank(self) -> None:
+        if self._bank is not None:
+            self._bank.refresh()
 
     def _all(self) -> list[Site]:
         return [site for site in self._sites.values() if isinstance(site, Site)]

@@ -36,7 +36,14 @@ def widened(x: Tensor) -> Tensor:
     """`x` in float32, or as it is where it is wider: codes in 16 bits would round twice, and a 0-dim float32 scale does
     not promote them.
     """
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return in_dtype(x, torch.promote_types(x.dtype, torch.float32))
+
+
+def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
+    """`x` in this dtype; without a call where it is already. A `to` that changes nothing returns the same tensor, and an
+    autograd function compiled by torch 2.11 then returns one tensor twice: its gradient goes to the unused copy.
+    """
+    return x if x.dtype == dtype else x.to(dtype)
 
 
 def quantize(x: Tensor, *, scale: Tensor, low: float, high: float) -> Tensor:
@@ -134,15 +141,28 @@ def compress(
     return cast(Tensor, _Compress.apply(x, mask, divisor, scale, code_bounds, bounds, of_input))
 
 
-def compress_static(
-    x: Tensor, *, mask: Tensor, scale: Tensor, low: Tensor, high: Tensor, pruning: Tensor, quantizing: Tensor
-) -> Tensor:
-    """`compress` with every choice in a tensor (`low`, `high`: 0-dim float; `pruning`, `quantizing`: 0-dim bool).
-
-    Plain differentiable operations, which a compiler fuses. The inner clamp only keeps infinities out of the
-    straight-through difference, which would turn them into NaN.
+def compress_static(x: Tensor, *, kept: Tensor, scale: Tensor, low: Tensor, high: Tensor, quantizing: Tensor) -> Tensor:
+    """`compress` with every choice in a tensor: `kept` (bool, broadcasts), `low`, `high` (0-dim float), `quantizing`
+    (0-dim bool). For steps that are compiled, which fuses it with what computes `x`.
     """
-    kept = torch.where(pruning, x * mask.to(x.dtype), x)
-    quotient = torch.clamp(widened(kept) / scale, low - 1, high + 1)
-    rounded = quotient + (quotient.round() - quotient).detach()
-    return torch.where(quantizing, (torch.clamp(rounded, low, high) * scale).to(x.dtype), kept)
+    return cast(Tensor, _CompressStatic.apply(x, kept, scale, low, high, quantizing))
+
+
+class _CompressStatic(torch.autograd.Function):
+    """See `compress_static`. The backward pass finds anew what was clamped: cheaper than to write it and to read it."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, kept: Tensor, scale: Tensor, low: Tensor, high: Tensor, quantizing: Tensor
+    ) -> Tensor:
+        ctx.save_for_backward(x, kept, scale, low, high, quantizing)
+        masked = torch.where(kept, widened(x), 0)
+        code = (masked / scale).round().clamp(low, high)
+        return in_dtype(torch.where(quantizing, code * scale, masked), x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        x, kept, scale, low, high, quantizing = ctx.saved_tensors
+        code = (widened(x) / scale).round()
+        passed = kept & (~quantizing | ((code >= low) & (code <= high)))
+        return torch.where(passed, gradients[0], 0), None, None, None, None, None

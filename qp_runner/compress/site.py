@@ -21,12 +21,14 @@ from qp_runner.compress.fake_quantize import (
 class Site(nn.Module):
     """Masks and quantizes one tensor.
 
-    Buffers, changed in place by events: `mask` (float32, 1 keeps, 0 prunes), `scale`, `low`, `high` (float32), `bits`
-    (int64), `pruning`, `quantizing` (bool). `forward` branches on Python copies of them, which costs an inactive site
-    nothing; with `static` set it reads the buffers alone, so a captured or compiled step follows events by itself.
+    Buffers, changed in place by events: `mask` (float32, 1 keeps, 0 prunes) and the same as bool, `kept`; `scale`,
+    `low`, `high` (float32), `bits` (int64), `pruning`, `quantizing` (bool). `forward` branches on Python copies of
+    them, which costs an inactive site nothing; with `static` set it reads the buffers alone, so a captured or compiled
+    step follows events by itself.
     """
 
     mask: Tensor
+    kept: Tensor
     scale: Tensor
     low: Tensor
     high: Tensor
@@ -43,6 +45,7 @@ class Site(nn.Module):
         self.static = False
         device = mask.device
         self.register_buffer("mask", mask)
+        self.register_buffer("kept", mask != 0, persistent=False)
         self.register_buffer("scale", scale)
         self.register_buffer("low", torch.tensor(0.0, device=device))
         self.register_buffer("high", torch.tensor(0.0, device=device))
@@ -56,6 +59,10 @@ class Site(nn.Module):
         """Rebuilds the Python side from the buffers: after an event, a load or a move. The one place that syncs."""
         self.is_pruning = bool(self.pruning)
         self.is_quantizing = bool(self.quantizing)
+        if self.kept.shape == self.mask.shape:
+            torch.ne(self.mask, 0, out=self.kept)
+        else:
+            self.kept = self.mask != 0
         self._divisor: Tensor = self.scale
         self._interval: tuple[float, float] | None = None
         self._bounds = (float(self.low), float(self.high))
@@ -90,11 +97,10 @@ class Site(nn.Module):
         if self.static:
             return compress_static(
                 x,
-                mask=self.mask,
+                kept=self.kept,
                 scale=self.scale,
                 low=self.low,
                 high=self.high,
-                pruning=self.pruning,
                 quantizing=self.quantizing,
             )
         if self.is_quantizing:

@@ -26,6 +26,11 @@ class WeightSite(Site):
         scale = torch.ones(shape, device=weight.device)
         super().__init__(place.path, prunable=place.prunable, mask=mask, scale=scale)
         self.channel_axis = place.channel_axis
+        self.given: Tensor | None = None  # its value, where a bank has computed it
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`Q(M ⊙ x)`, or what a bank has made of it for this step."""
+        return super().forward(x) if self.given is None else self.given
 
     def rows(self, x: Tensor) -> Tensor:
         """`x`, one output channel a row."""
@@ -70,6 +75,7 @@ class ActivationSite(Site):
             return
         like = sample if granularity == "element" else channel_means(sample[None])[0]
         self.mask = torch.ones_like(like, dtype=torch.float32, device=self.mask.device)
+        self.refresh()
 
     def _check_shape(self, x: Tensor) -> None:
         mask, sample = self.mask.shape, x.shape[1:]

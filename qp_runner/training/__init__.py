@@ -1,3 +1,4 @@
+from qp_runner.training.executors import chosen
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.recorder import Recorder
@@ -17,6 +18,7 @@ __all__ = [
     "TrainingDivergedError",
     "build_optimizers",
     "choose_device",
+    "chosen",
     "seed_everything",
     "set_numerics",
 ]

@@ -34,21 +34,33 @@ def make_step(
     precision: Precision,
     device: torch.device,
 ) -> Step:
-    """The step of an executor. `auto` is `graph` on CUDA and `eager` elsewhere; `graph` needs CUDA (ValueError)."""
-    if kind == "auto":
-        kind = "graph" if device.type == "cuda" else "eager"
-    if kind == "graph" and device.type != "cuda":
-        raise ValueError("graph captures CUDA graphs and needs a CUDA device; allowed here: auto, eager, compile")
-    if compressor is not None:
-        compressor.static = kind != "eager"
+    """The step of an executor. `graph` needs CUDA (ValueError); see `chosen` for `auto`."""
+    asked, kind = kind, chosen(kind, task, device)
+    if kind == "eager" and asked in ("compile", "graph"):
+        log.warning("trainer.executor=%s: this task's shapes change from step to step, so it runs eagerly", asked)
+    if kind == "eager":
+        return EagerStep(task, optimizers, precision=precision, device=device)
     if kind == "graph":
         for optimizer in optimizers.values():
             make_capturable(optimizer, device)
-    eager = EagerStep(task, optimizers, precision=precision, device=device)
-    if kind == "eager":
-        return eager
-    compiled = CompiledStep(eager)
-    return compiled if kind == "compile" else GraphStep(compiled, compressor=compressor)
+    bank = compressor.bank() if compressor is not None else None
+    compiled = CompiledStep(
+        EagerStep(task, optimizers, precision=precision, device=device, bank=bank), compressor=compressor
+    )
+    return compiled if kind == "compile" else GraphStep(compiled)
+
+
+def chosen(kind: Kind, task: Task, device: torch.device) -> Kind:
+    """The executor that runs: `auto` is `graph` on CUDA, `eager` elsewhere and for tasks whose shapes change; these run
+    eagerly whatever was asked for. Raises ValueError for `graph` without CUDA.
+    """
+    if kind == "graph" and device.type != "cuda":
+        raise ValueError("graph captures CUDA graphs and needs a CUDA device; allowed here: auto, eager, compile")
+    if not task.fixed_shapes:
+        return "eager"
+    if kind == "auto":
+        return "graph" if device.type == "cuda" else "eager"
+    return kind
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
@@ -66,28 +78,34 @@ class CompiledStep:
     """The eager step with every network's forward (and so its backward) compiled by torch.compile.
 
     Networks are compiled for training steps alone: evaluation and calibration, with their own shapes and modes, run
-    eagerly and cause no recompilation.
+    eagerly, on the sites' own fast path, and cause no recompilation.
     """
 
-    def __init__(self, eager: EagerStep) -> None:
-        self.eager = eager
+    def __init__(self, eager: EagerStep, *, compressor: Compressor | None) -> None:
+        self.eager, self.compressor = eager, compressor
+        # Jobs of a sweep share a process: without a reset the ninth network would silently run uncompiled. What was
+        # compiled for the same network comes back from the caches on disk, our own autograd functions included.
+        torch._dynamo.reset()
+        torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
         self._compiled = {id(n): torch.compile(n._call_impl, dynamic=False) for n in eager.task.networks().values()}
-        self._first = True
+        self.setup_seconds = 0.0
 
     def __call__(self, batch: Any) -> Tensor:
         """Does the step; the first one compiles."""
         started = time.perf_counter()
         with self.compiled():
             loss = self.eager(batch)
-        if self._first:
-            self._first = False
-            log.info("compiled in %.1f s", time.perf_counter() - started)
+        if not self.setup_seconds:
+            self.setup_seconds = time.perf_counter() - started
+            log.info("compiled in %.1f s", self.setup_seconds)
         return loss
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """Networks call their compiled forward within."""
+        """Within, networks call their compiled forward, and sites read their state from buffers alone."""
         networks = self.eager.task.networks().values()
+        if self.compressor is not None:
+            self.compressor.static = True
         for network in networks:
             network._compiled_call_impl = self._compiled[id(network)]
         try:
@@ -95,6 +113,8 @@ class CompiledStep:
         finally:
             for network in networks:
                 network._compiled_call_impl = None
+            if self.compressor is not None:
+                self.compressor.static = False
 
 
 class GraphStep:
@@ -105,8 +125,8 @@ class GraphStep:
     compiled from then on, and says so once.
     """
 
-    def __init__(self, compiled: CompiledStep, *, compressor: Compressor | None) -> None:
-        self.compiled, self.compressor = compiled, compressor
+    def __init__(self, compiled: CompiledStep) -> None:
+        self.compiled = compiled
         self._graph: torch.cuda.CUDAGraph | None = None
         self._inputs: Any = None
         self._loss: Tensor | None = None

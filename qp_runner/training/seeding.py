@@ -14,16 +14,19 @@ def seed_everything(seed: int) -> None:
     torch.manual_seed(seed)
 
 
-def set_numerics(*, deterministic: bool, threads: int | None) -> None:
+def set_numerics(*, deterministic: bool, threads: int | None, tf32: bool = False) -> None:
     """Makes torch choose reproducible kernels (or lets it choose freely) and bounds its CPU threads.
 
-    Jobs of a sweep share a process, so both settings are written in full each time.
+    `tf32` lets a GPU round the factors of float32 convolutions and matrix products to 10 bits, as torch does for
+    convolutions unless told otherwise. Jobs of a sweep share a process, so all settings are written in full each time.
     """
     if deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS needs it to repeat its results
     torch.use_deterministic_algorithms(deterministic, warn_only=True)
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.deterministic = deterministic
+    torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     if threads is not None:
         torch.set_num_threads(threads)
 

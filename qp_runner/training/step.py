@@ -8,13 +8,24 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from qp_runner.compress import WeightBank
 from qp_runner.tasks import Task
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "tf32": torch.float32,
+    "bfloat16": torch.bfloat16,
+}
 
 
 class Step(Protocol):
-    """Trains on one batch; returns the sum of its losses, on the device. Must not wait for the device."""
+    """Trains on one batch; returns the sum of its losses, on the device. Must not wait for the device.
+
+    `setup_seconds`: what compiling and capturing took; 0 before the first step, and where nothing is compiled.
+    """
+
+    setup_seconds: float
 
     def __call__(self, batch: Any) -> Tensor:
         """Does the step."""
@@ -26,20 +37,31 @@ class EagerStep:
     Args:
         optimizers: by the names that the task's updates use.
         precision: `bfloat16` runs the forward passes under autocast; masks, scales and codes stay float32.
+        bank: computes all weight sites at once, up to the first update; None leaves it to every site.
     """
 
     def __init__(
-        self, task: Task, optimizers: Mapping[str, Optimizer], *, precision: Precision, device: torch.device
+        self,
+        task: Task,
+        optimizers: Mapping[str, Optimizer],
+        *,
+        precision: Precision,
+        device: torch.device,
+        bank: WeightBank | None = None,
     ) -> None:
         self.task, self.optimizers, self.precision, self.device = task, optimizers, precision, device
+        self.bank = bank
+        self.setup_seconds = 0.0
 
     def __call__(self, batch: Any) -> Tensor:
         """Does the step; each optimizer's gradients are cleared before its own backward pass."""
         total = torch.zeros((), device=self.device)
         updates: Iterator[tuple[str, Tensor]] = self.task.updates(batch)
+        serving = self.bank.serving(DTYPES[self.precision]) if self.bank else contextlib.nullcontext()
         while True:
-            with autocast(self.precision, self.device):
+            with autocast(self.precision, self.device), serving:
                 update = next(updates, None)
+            serving = contextlib.nullcontext()  # later updates may see weights that have been stepped
             if update is None:
                 return total
             name, loss = update
@@ -52,6 +74,6 @@ class EagerStep:
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
     """The context that forward passes of this precision run in."""
-    if precision == "float32":
+    if precision != "bfloat16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

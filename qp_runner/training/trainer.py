@@ -75,6 +75,7 @@ class Trainer:
         self._starts = {stage.first: stage for stage in stages}
         self._stages = len(stages)
         self._validation: Mapping[str, float] = {}
+        self._setup_recorded = 0.0
 
     def run(self) -> Mapping[str, float]:
         """Trains to the end; returns what the last epoch measured on validation data.
@@ -153,6 +154,9 @@ class Trainer:
             measured = self._validation = self.task.evaluate("val")
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
         values |= {f"val/{name}": value for name, value in measured.items()}
+        if setup := self.step.setup_seconds - self._setup_recorded:
+            values["time/setup_s"] = setup
+            self._setup_recorded += setup
         if self.compressor is not None:
             values |= compression_state(self.compressor)
         self.recorder.metrics(values, step=step)

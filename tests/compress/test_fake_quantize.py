@@ -35,8 +35,8 @@ def compressed(x, mask, scale, bits, *, form):
     x = x.clone().requires_grad_()
     if form == "static":
         numbers = {"low": torch.tensor(low), "high": torch.tensor(high)}
-        flags = {"pruning": torch.tensor(mask is not None), "quantizing": torch.tensor(True)}
-        y = compress_static(x, mask=torch.ones(()) if mask is None else mask, scale=scale, **numbers, **flags)
+        kept = torch.tensor(True) if mask is None else mask.bool()
+        y = compress_static(x, kept=kept, scale=scale, **numbers, quantizing=torch.tensor(True))
     else:
         interval = input_interval(scale=float(scale), low=low, high=high) if form == "by_input" else None
         divisor = scale if mask is None else masked_divisor(scale, mask)
@@ -124,7 +124,7 @@ def test_infinite_inputs_are_clamped_by_every_form():
 def test_static_form_with_everything_off_is_the_identity():
     x = torch.randn(5, requires_grad=True)
     off, one = torch.tensor(False), torch.tensor(1.0)
-    y = compress_static(x, mask=torch.zeros(5), scale=one, low=one, high=one, pruning=off, quantizing=off)
+    y = compress_static(x, kept=~off, scale=one, low=one, high=one, quantizing=off)
     y.sum().backward()
     assert torch.equal(y, x)
     assert torch.equal(x.grad, torch.ones(5))

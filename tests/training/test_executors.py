@@ -1,17 +1,27 @@
 """All executors run the same training; captured and compiled steps follow events without being made again."""
 
+import logging
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import torch
 
 from qp_runner.schedule import Target
-from qp_runner.training.executors import GraphStep, make_step
+from qp_runner.training import set_numerics
+from qp_runner.training.executors import EagerStep, GraphStep, make_step
 from qp_runner.training.state import restore, snapshot
 from support import P_Q, Run, make_trainer, train
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+@pytest.fixture(autouse=True)
+def reproducible() -> Iterator[None]:
+    set_numerics(deterministic=True, threads=None)
+    yield
+    torch.use_deterministic_algorithms(False)
 
 
 def same_training(a: Run, b: Run, *, tolerance: float) -> None:
@@ -88,6 +98,34 @@ def test_graph_needs_cuda() -> None:
     trainer, task, _ = make_trainer({})
     with pytest.raises(ValueError, match="CUDA"):
         make_step("graph", task, trainer.optimizers, **parts)
+
+
+@pytest.mark.parametrize("asked", ["auto", "compile", "graph"])
+def test_tasks_of_changing_shapes_run_eagerly_and_say_so_where_something_else_was_asked_for(
+    asked: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    if asked == "graph" and DEVICE.type != "cuda":
+        pytest.skip("needs a GPU")
+    trainer, task, _ = make_trainer({}, device=DEVICE)
+    monkeypatch.setattr(type(task), "fixed_shapes", False)
+    with caplog.at_level(logging.WARNING):
+        step = make_step(asked, task, trainer.optimizers, compressor=None, precision="float32", device=DEVICE)
+    assert isinstance(step, EagerStep)
+    assert [asked in record.message for record in caplog.records] == ([] if asked == "auto" else [True])
+
+
+def test_many_networks_in_one_process_are_all_compiled() -> None:
+    with torch._dynamo.config.patch(recompile_limit=1, fail_on_recompile_limit_hit=True):
+        for seed in range(3):
+            trainer, task, _ = make_trainer({}, executor="compile", device=DEVICE, seed=seed)
+            trainer.step(next(task.batches(0)))
+
+
+def test_what_compiling_took_is_recorded_once() -> None:
+    run = train({}, epochs=2, executor="compile", device=DEVICE)
+    ((step, seconds),) = run.records.series("time/setup_s")
+    assert step == run.task.steps_per_epoch
+    assert seconds > 0
 
 
 def test_after_training_state_is_what_the_schedule_says_whatever_the_executor() -> None:

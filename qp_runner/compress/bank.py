@@ -1,0 +1,101 @@
+"""All weight sites computed at once, for executors that capture or compile a step.
+
+A network has dozens of weights, most of them small: one by one, masking and quantizing them is a matter of launching and
+compiling kernels, not of arithmetic. Here they lie end to end in one flat tensor.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from qp_runner.compress.sites import WeightSite
+
+
+class WeightBank:
+    """The values of all weight sites, as their networks compute with them, in a few kernels.
+
+    Its flat buffers follow the sites': `refresh` copies masks and scales in place after every event, so a captured
+    `compute` sees what they have become.
+
+    Args:
+        latents: the latent weight of every site; dense, in whatever memory layout.
+    """
+
+    def __init__(self, latents: Mapping[WeightSite, Tensor]) -> None:
+        self.latents = dict(latents)
+        first = next(iter(self.latents.values()))
+        size = sum(latent.numel() for latent in self.latents.values())
+        self.kept = torch.ones(size, dtype=torch.bool, device=first.device)
+        self.scale, self.low, self.high = (torch.ones(size, device=first.device) for _ in range(3))
+        self.quantizing = torch.zeros(size, dtype=torch.bool, device=first.device)
+        self.refresh()
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Takes over the sites' masks, scales and ranges, in place."""
+        place = 0
+        for site, latent in self.latents.items():
+            part = slice(place, place + latent.numel())
+            place = part.stop
+            self.kept[part].copy_(_flat(torch.empty_like(latent, dtype=torch.bool).copy_(site.mask)))
+            self.scale[part].copy_(_flat(torch.empty_like(latent, dtype=torch.float32).copy_(site.scale)))
+            self.low[part].copy_(site.low)
+            self.high[part].copy_(site.high)
+            self.quantizing[part].copy_(site.quantizing)
+
+    @contextmanager
+    def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
+        """Within, every site hands on a value computed once, in this dtype, as a part of the autograd graph."""
+        values = _Compute.apply(self, dtype, *self.latents.values())
+        for site, value in zip(self.latents, values, strict=True):
+            site.given = value
+        try:
+            yield
+        finally:
+            for site in self.latents:
+                site.given = None
+
+
+class _Compute(torch.autograd.Function):
+    """`s · clamp(round(m·w / s), low, high)` of every latent; the gradient as in `fake_quantize`."""
+
+    @staticmethod
+    def forward(ctx: Any, bank: WeightBank, dtype: torch.dtype, *latents: Tensor) -> tuple[Tensor, ...]:
+        kept = torch.cat([_flat(latent) for latent in latents]).float().mul_(bank.kept)
+        code = (kept / bank.scale).round_()
+        ctx.bank, ctx.latents = bank, latents
+        ctx.passed = bank.kept & (~bank.quantizing | ((code >= bank.low) & (code <= bank.high)))
+        values = code.clamp_(bank.low, bank.high).mul_(bank.scale)
+        return tuple(_apart(torch.where(bank.quantizing, values, kept).to(dtype), latents))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        flat = torch.cat([_like(gradient, latent) for gradient, latent in zip(gradients, ctx.latents, strict=True)])
+        return None, None, *_apart(flat.float().mul_(ctx.passed), ctx.latents)
+
+
+def _flat(x: Tensor) -> Tensor:
+    """A dense tensor's elements in the order in which they lie in memory; a view."""
+    return x.as_strided((x.numel(),), (1,))
+
+
+def _like(gradient: Tensor | None, latent: Tensor) -> Tensor:
+    """A gradient's elements in the order of its latent weight's; zeros for a weight that was not used."""
+    if gradient is None:
+        return latent.new_zeros(latent.numel())
+    if gradient.stride() != latent.stride():
+        gradient = torch.empty_like(latent, dtype=gradient.dtype).copy_(gradient)
+    return _flat(gradient)
+
+
+def _apart(flat: Tensor, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+    """Views of a flat tensor, each with the shape and layout of its latent weight."""
+    place = 0
+    for latent in latents:
+        yield flat.as_strided(latent.shape, latent.stride(), place)
+        place += latent.numel()
