@@ -37,7 +37,7 @@ VARIANTS = {"float": (False, False), "quantized": (False, True), "pruned": (True
 
 @dataclass
 class Result:
-    """One case: seconds a step (median of repeats), what setting it up and its events took, the memory it peaked at."""
+    """One case: seconds a step (median of repeats), a first and a second set-up, cost of its events, peak memory."""
 
     library: str
     executor: str
@@ -46,6 +46,7 @@ class Result:
     layout: str = "contiguous"
     seconds: float = float("nan")
     setup_s: float = float("nan")
+    again_s: float = float("nan")
     events_s: float = float("nan")
     peak_mb: float = float("nan")
 
@@ -83,7 +84,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--precisions", default="float32,bfloat16")
     parser.add_argument("--layouts", default="contiguous", help="contiguous, channels_last or both, by a comma")
     parser.add_argument("--variants", default=",".join(VARIANTS))
-    parser.add_argument("--peers", default="qsparse,torch_qat")
+    parser.add_argument("--peers", default="qsparse,torch_qat,brevitas")
     parser.add_argument("--csv", type=Path, default=Path("results/bench_peers.csv"))
     return parser.parse_args()
 
@@ -104,9 +105,9 @@ def cases(options: argparse.Namespace, device: torch.device) -> Iterator[tuple[R
                 )
     for peer in filter(None, options.peers.split(",")):
         for variant in options.variants.split(","):
-            if variant == "float" or (peer == "torch_qat" and variant != "quantized"):
+            if variant == "float" or (peer != "qsparse" and variant != "quantized"):
                 continue
-            make = {"qsparse": qsparse_step, "torch_qat": qat_step}[peer]
+            make = {"qsparse": qsparse_step, "torch_qat": qat_step, "brevitas": brevitas_step}[peer]
             yield Result(peer, "eager", "float32", variant), partial(make, batch=options.batch, device=device)
 
 
@@ -169,14 +170,14 @@ def qsparse_step(result: Result, *, batch: int, device: torch.device) -> Callabl
 
 @functools.cache
 def patched_qsparse() -> Any:
-    """qsparse 1.2.11, whose forward gives a float limit to an integer clamp, which a current torch refuses.
+    """qsparse 1.2.11, whose forward gives a float limit (a tensor) to an integer clamp, which a current torch refuses.
 
-    One expression is replaced at run time: the limit becomes an integer. Nothing else of it is touched.
+    One expression is replaced at run time: the limit becomes a number, an integer. Nothing else of it is touched.
     """
     qsparse = importlib.import_module("qsparse")
     module = sys.modules["qsparse.quantize"]
     source = inspect.getsource(module.LinearQuantization)
-    exec(source.replace("2.0 ** (bits - 1)", "2 ** (bits - 1)"), module.__dict__)
+    exec(source.replace("2.0 ** (bits - 1)", "int(2 ** (bits - 1))"), module.__dict__)
     print("qsparse: the integer clamp's limit is patched at run time")
     return qsparse
 
@@ -188,6 +189,27 @@ def qat_step(_result: Result, *, batch: int, device: torch.device) -> Callable[[
     network = MobileNetV2(in_channels=3, classes=10)
     network.qconfig = quantization.get_default_qat_qconfig("fbgemm")
     quantization.prepare_qat(network.train(), inplace=True)
+    return plain_step(network.to(device), batch, device)
+
+
+def brevitas_step(_result: Result, *, batch: int, device: torch.device) -> Callable[[], Any]:
+    """Brevitas: 8-bit weights and outputs of norms, per tensor, scales as it sets them by default."""
+    layers = importlib.import_module("brevitas.nn")
+    network = MobileNetV2(in_channels=3, classes=10)
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.Conv2d):
+                options = {key: getattr(child, key) for key in ("stride", "padding", "groups")}
+                size, bias = child.kernel_size, child.bias is not None
+                replaced = layers.QuantConv2d(child.in_channels, child.out_channels, size, bias=bias, **options)
+            elif isinstance(child, nn.Linear):
+                linear = layers.QuantLinear(child.in_features, child.out_features, bias=True)
+                replaced = nn.Sequential(linear, layers.QuantIdentity(bit_width=8))
+            elif isinstance(child, nn.BatchNorm2d):
+                replaced = nn.Sequential(child, layers.QuantIdentity(bit_width=8))
+            else:
+                continue
+            setattr(parent, name, replaced)
     return plain_step(network.to(device), batch, device)
 
 
@@ -210,8 +232,6 @@ def plain_step(network: nn.Module, batch: int, device: torch.device) -> Callable
 
 def measure(result: Result, make: Make, *, device: torch.device, steps: int, repeats: int) -> None:
     """Sets a case up, warms it up, times it."""
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
     holder: dict[str, Callable[[], Any]] = {}
 
     def prepare() -> None:
@@ -219,6 +239,12 @@ def measure(result: Result, make: Make, *, device: torch.device, steps: int, rep
         holder["step"]()
 
     result.setup_s = timed(prepare, device)
+    if result.executor != "eager":
+        holder.clear()
+        gc.collect()
+        result.again_s = timed(prepare, device)  # the same network once more, as the next run of a sweep has it
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
     step = holder["step"]
     for _ in range(5):
         step()
@@ -249,7 +275,8 @@ def line(result: Result, results: list[Result], batch: int) -> str:
     return (
         f"{result.library:10s} {result.executor:8s} {result.precision:9s} {result.layout:13s} {result.variant:10s} "
         f"{1e3 * result.seconds:9.2f} ms/step {batch / result.seconds:9.0f} images/s {ratio:6.2f} x float "
-        f"set-up {result.setup_s:6.1f} s  events {result.events_s:6.2f} s  peak {result.peak_mb:7.0f} MB"
+        f"set-up {result.setup_s:6.1f} s, again {result.again_s:5.1f} s  "
+        f"events {result.events_s:6.2f} s  peak {result.peak_mb:7.0f} MB"
     )
 
 

@@ -1,7 +1,7 @@
 """All weight sites computed at once, for executors that capture or compile a step.
 
-A network has dozens of weights, most of them small: one by one, masking and quantizing them is a matter of launching and
-compiling kernels, not of arithmetic. Here they lie end to end in one flat tensor.
+A network has dozens of weights, most of them small: one by one, masking and quantizing them is a matter of launching
+and compiling kernels, not of arithmetic. Here they lie end to end in one flat tensor.
 """
 
 from collections.abc import Iterable, Iterator, Mapping

@@ -40,8 +40,8 @@ def widened(x: Tensor) -> Tensor:
 
 
 def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in this dtype; without a call where it is already. A `to` that changes nothing returns the same tensor, and an
-    autograd function compiled by torch 2.11 then returns one tensor twice: its gradient goes to the unused copy.
+    """`x` in this dtype; without a call where it is already. A `to` that changes nothing returns the same tensor; in an
+    autograd function compiled by torch 2.11 one tensor is then returned twice, and the unused copy takes the gradient.
     """
     return x if x.dtype == dtype else x.to(dtype)
 
