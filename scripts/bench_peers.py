@@ -68,9 +68,10 @@ def main() -> None:
             continue
         results.append(result)
         print(line(result, results, options.batch), flush=True)
+        write(results, options)
         gc.collect()
         torch._dynamo.reset()
-    write(results, options)
+    print(f"{machine(options)}, batch {options.batch}, medians of {options.repeats} repeats: {options.csv}")
 
 
 def arguments() -> argparse.Namespace:
@@ -280,23 +281,22 @@ def line(result: Result, results: list[Result], batch: int) -> str:
     )
 
 
+def machine(options: argparse.Namespace) -> str:
+    """What the figures are measured on."""
+    cuda = options.device.startswith("cuda")
+    name = torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads"
+    return f"{name}, torch {torch.__version__}"
+
+
 def write(results: list[Result], options: argparse.Namespace) -> None:
-    """The figures as CSV, with what they were measured on."""
-    name = (
-        torch.cuda.get_device_name() if options.device.startswith("cuda") else f"CPU, {torch.get_num_threads()} threads"
-    )
+    """The figures so far as CSV, with what they were measured on."""
     options.csv.parent.mkdir(parents=True, exist_ok=True)
     with options.csv.open("w", newline="", encoding="utf-8") as file:
         rows = csv.writer(file)
-        rows.writerow([*vars(Result("", "", "", "")), "images_per_s", "batch", "repeats", "steps", "machine", "torch"])
+        rows.writerow([*vars(Result("", "", "", "")), "images_per_s", "batch", "repeats", "steps", "machine"])
         for r in results:
             speed = options.batch / r.seconds
-            rows.writerow(
-                [*vars(r).values(), speed, options.batch, options.repeats, options.steps, name, torch.__version__]
-            )
-    print(
-        f"{name}, torch {torch.__version__}, batch {options.batch}, medians of {options.repeats} repeats: {options.csv}"
-    )
+            rows.writerow([*vars(r).values(), speed, options.batch, options.repeats, options.steps, machine(options)])
 
 
 if __name__ == "__main__":
