@@ -18,8 +18,8 @@ from rich.progress import (
 class ProgressView(Protocol):
     """What the trainer tells of itself; every method may be called at every step and must cost next to nothing."""
 
-    def advance(self) -> None:
-        """One training step is done."""
+    def advance(self, steps: int = 1) -> None:
+        """So many training steps are done."""
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""
@@ -28,7 +28,7 @@ class ProgressView(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def advance(self) -> None:
+    def advance(self, steps: int = 1) -> None:
         """Does nothing."""
 
     def describe(self, **values: str) -> None:
@@ -63,9 +63,9 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One training step is done."""
-        self._progress.advance(self._task)
+    def advance(self, steps: int = 1) -> None:
+        """So many training steps are done."""
+        self._progress.advance(self._task, steps)
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""
