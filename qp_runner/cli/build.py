@@ -22,6 +22,7 @@ from qp_runner.training import (
     Recorder,
     Trainer,
     TrainerSettings,
+    Trunk,
     choose_device,
 )
 
@@ -44,6 +45,8 @@ class Parts:
 def build(config: Config) -> Parts:
     """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
     device = _device(config.trainer.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # graphs are captured on the current device
     task = build_task(config)
     task.to(device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
@@ -95,7 +98,14 @@ def build_compressor(config: Config, task: Task) -> Compressor:
     return compressor
 
 
-def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress: ProgressView | None = None) -> Trainer:
+def build_trainer(
+    config: Config,
+    parts: Parts,
+    *,
+    recorder: Recorder,
+    progress: ProgressView | None = None,
+    trunk: Trunk | None = None,
+) -> Trainer:
     """The trainer of a run, ready to start."""
     return Trainer(
         task=parts.task,
@@ -115,6 +125,7 @@ def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress:
             config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
         ),
         progress=progress,
+        trunk=trunk,
     )
 
 
