@@ -1,8 +1,10 @@
 """A small real run of every task, composed from its own configuration files."""
 
+from pathlib import Path
+
 from qp_runner.cli.build import Parts, build, build_trainer
 from qp_runner.cli.compose import jobs
-from qp_runner.training import Trainer, seed_everything
+from qp_runner.training import Identity, Store, Trainer, Trunk, seed_everything
 from support import Records
 
 TINY: dict[str, list[str]] = {
@@ -20,3 +22,9 @@ def tiny(task: str, *overrides: str) -> tuple[Trainer, Parts, Records]:
     seed_everything(job.config.seed)
     records = Records()
     return build_trainer(job.config, parts, recorder=records), parts, records
+
+
+def tiny_trunk(task: str, trainer: Trainer, parts: Parts, folder: Path) -> Trunk:
+    """A trunk for a small run, in a store below a folder; it also leaves its state after a third of training."""
+    identity = Identity({"task": task, "seed": 0}, parts.stages, {})
+    return Trunk(Store(folder, 10**10), identity, every=3, also=frozenset({trainer.total_steps // 3}))

@@ -1,5 +1,6 @@
 """One run, from its configuration to its records."""
 
+import io
 import json
 import signal
 import sys
@@ -9,6 +10,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -138,15 +140,22 @@ def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
 
 
 def _record_schedule(parts: Parts, schedule: Schedule, tracker: Tracker) -> None:
-    figure = schedule_figure(parts.stages, steps_per_epoch=parts.task.steps_per_epoch, title=schedule.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "schedule.png"
-        figure.savefig(path, dpi=150)
+        path.write_bytes(_picture(parts.stages, parts.task.steps_per_epoch, schedule.name))
         tracker.artifact(path)
-    tracker.text("stages.json", json.dumps([describe_stage(stage) for stage in parts.stages], indent=1))
+    tracker.text("stages.json", json.dumps([stage_record(stage) for stage in parts.stages], indent=1))
 
 
-def describe_stage(stage: Stage) -> dict[str, object]:
+@lru_cache(maxsize=64)
+def _picture(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
+    """The schedule's picture as PNG; drawing takes a quarter of a second, and a sweep's seeds share it."""
+    buffer = io.BytesIO()
+    schedule_figure(stages, steps_per_epoch=steps_per_epoch, title=title).savefig(buffer, dpi=150)
+    return buffer.getvalue()
+
+
+def stage_record(stage: Stage) -> dict[str, object]:
     """A stage as plain data."""
     return {
         "first": stage.first,

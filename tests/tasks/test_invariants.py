@@ -1,12 +1,15 @@
 """What holds for every task: the same tests, whatever is learned."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from qp_runner.compress.site import Site
 from qp_runner.schedule import Target
-from tiny import TINY, tiny
+from qp_runner.training import Trainer
+from tiny import TINY, tiny, tiny_trunk
 
 tasks = pytest.mark.parametrize("task", TINY)
 
@@ -86,3 +89,24 @@ def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they
         trainer.run()
         states.append(parts.compressor.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@tasks
+def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: Path) -> None:
+    def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], list[object]]:
+        trainer, parts, records = tiny(task, f"schedule={schedule}")
+        if stored:
+            trainer.trunk = tiny_trunk(task, trainer, parts, tmp_path)
+        trainer.run()
+        numbers = [(at, {k: v for k, v in values.items() if not k.startswith("time/")}) for at, values in records]
+        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), list(numbers)
+
+    finish("q_wf", stored=True)  # leaves its trunk behind
+    first = finish("p_q_wf", stored=True)
+    again = finish("p_q_wf", stored=True)
+    alone = finish("p_q_wf", stored=False)
+    assert again[0].resumed_from > first[0].resumed_from
+    for found in (first, again):
+        for mine, theirs in zip(found[1:3], alone[1:3], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        assert found[3] == alone[3]
