@@ -12,9 +12,10 @@ import pandas as pd
 import pytest
 import torch
 
+from qp_runner.cli import compose as compose_module
 from qp_runner.cli.compose import Composer, _hydra, config_dir, jobs
 from qp_runner.cli.identity import job_digest
-from qp_runner.cli.main import execute
+from qp_runner.cli.main import execute, with_own_gpu
 from qp_runner.cli.sweeping import outline, sweep_digest
 from qp_runner.schema import validate
 
@@ -246,3 +247,55 @@ def test_the_sweeper_lies_where_hydra_finds_it() -> None:
 def test_hydras_own_sweeper_still_works(here: Path) -> None:
     assert execute(["-m", "hydra/sweeper=basic", "schedule=float,q_p_wf", *QUICK]) == 0
     assert sorted(each.name for each in only_sweep(here / "results").iterdir() if each.is_dir()) == ["0", "1"]
+
+
+def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
+    quick = [each for each in QUICK if each != "tracking=none"]
+    assert execute(["-m", *launcher, "schedule=float,q_p_wf,p_q_wf", "trainer.threads=1", *quick]) == 0
+    from mlflow import MlflowClient
+
+    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
+    experiment = store.get_experiment_by_name("classification")
+    assert experiment is not None
+    found = {run.data.tags.get("schedule"): run for run in store.search_runs([experiment.experiment_id])}
+    assert len(found) == 4
+    assert {run.info.status for run in found.values()} == {"FINISHED"}
+    for number, schedule in enumerate(("float", "q_p_wf", "p_q_wf")):
+        table = pd.read_csv(only_sweep(here / "results") / str(number) / "metrics.csv")
+        for name, rows in table.groupby("name"):
+            history = store.get_metric_history(found[schedule].info.run_id, str(name))
+            written = sorted(zip(rows["step"], rows["value"], strict=True))
+            assert sorted((each.step, each.value) for each in history) == written
+
+
+def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    [job], _ = jobs([], multirun=False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    assert [with_own_gpu(job.config, launched).trainer.device for launched in (0, 3, 5)] == [
+        "cuda:0",
+        "cuda:3",
+        "cuda:1",
+    ]
+    [fixed], _ = jobs(["trainer.device=cpu"], multirun=False)
+    assert with_own_gpu(fixed.config, 1).trainer.device == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    assert with_own_gpu(job.config, 3).trainer.device == "auto"
+
+
+def test_a_thousand_jobs_are_planned_without_composing_a_thousand_times(monkeypatch: pytest.MonkeyPatch) -> None:
+    composed = []
+    plain = compose_module.compose
+
+    def count(*arguments: object, **options: object) -> object:
+        composed.append(arguments)
+        return plain(*arguments, **options)
+
+    monkeypatch.setattr(compose_module, "compose", count)
+    rates = ",".join(str(rate / 1000) for rate in range(1, 126))
+    planned, _ = jobs(["schedule=p_q_wf,q_p_wf", "seed=0,1,2,3", f"trainer.optimizer.lr={rates}"], multirun=True)
+    assert len(planned) == len({job_digest(job.config) for job in planned}) == 1000
+    assert len(composed) <= 4
+    made = outline(planned)
+    assert [len(wave) for wave in made.waves] == [500, 500]
