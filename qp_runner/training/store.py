@@ -78,7 +78,8 @@ class Store:
         self._make_room(len(data), path)
         write(path, data)
         about = identity.prefix(step) | {"bytes": len(data), "sweep": None if self.sweep is None else str(self.sweep)}
-        path.with_suffix(".json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
+        with suppress(OSError):  # for people alone
+            path.with_suffix(".json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def used(self, path: Path) -> None:
         """Notes that a file is of use; its age stays what it is."""

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qp_runner.tasks import ClassificationTask
-from qp_runner.training import Identity, LearningRate, Store, Trainer, Trunk
+from qp_runner.training import Identity, LearningRate, Store, Trainer, Trunk, set_numerics
 from qp_runner.training import store as store_module
 from qp_runner.training.checkpoint import CheckpointError, decode, encode, write
 from support import P_Q, Run, make_trainer, train
@@ -84,8 +84,11 @@ SCHEDULES = {
 }
 
 
-@pytest.mark.parametrize("rate", SCHEDULES)
-@pytest.mark.parametrize("optimizer", [{}, {"make_optimizer": adam}], ids=["sgd", "adamw"])
+@pytest.mark.parametrize(
+    ("rate", "optimizer"),
+    [*((rate, {}) for rate in SCHEDULES), ("cosine", {"make_optimizer": adam})],
+    ids=[*SCHEDULES, "cosine-adamw"],
+)
 def test_a_branched_run_is_the_run_made_alone(tmp_path: Path, rate: str, optimizer: dict[str, Any]) -> None:
     options = {"learning_rate": SCHEDULES[rate], **optimizer}
     first = with_trunk(tmp_path, P_Q, **options)
@@ -99,7 +102,23 @@ def test_a_branched_run_is_the_run_made_alone(tmp_path: Path, rate: str, optimiz
     same(later, train(LATER, **options))
 
 
-@pytest.mark.parametrize("dies_at", [1, 7, 9, 11, 20, 27])
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("executor", ["eager", "compile", "graph"])
+@pytest.mark.parametrize("optimizer", [{}, {"make_optimizer": adam}], ids=["sgd", "adamw"])
+def test_on_a_gpu_too_a_branched_run_is_the_run_made_alone(
+    tmp_path: Path, executor: str, optimizer: dict[str, Any]
+) -> None:
+    options = {
+        "device": torch.device("cuda"), "executor": executor, "learning_rate": SCHEDULES["cosine"], **optimizer,
+    }  # fmt: skip
+    set_numerics(deterministic=True, threads=None)
+    with_trunk(tmp_path, P_Q, **options)
+    branched = with_trunk(tmp_path, FOUR_BITS, **options)
+    assert branched.trainer.resumed_from == 22
+    same(branched, train(FOUR_BITS, **options))
+
+
+@pytest.mark.parametrize("dies_at", [1, 7, 11, 27])
 def test_a_run_that_died_goes_on_to_the_same_bits(tmp_path: Path, dies_at: int) -> None:
     with pytest.raises(DiedError):
         with_trunk(tmp_path, P_Q, every=3, dies_at=dies_at)
@@ -205,6 +224,22 @@ def test_a_full_disk_costs_the_checkpoint_not_the_run(
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert os.strerror(number) in warnings[0].getMessage()
+
+
+def test_a_limit_of_the_system_costs_the_checkpoint_not_the_run(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    resource = pytest.importorskip("resource")
+    alone = train(P_Q)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        run = with_trunk(tmp_path, P_Q)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    same(run, alone)
+    assert os.strerror(errno.EFBIG) in caplog.text
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
