@@ -2,8 +2,6 @@
 
 import json
 import os
-import random
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -20,7 +18,6 @@ from qp_runner.cli.sweeping import outline, sweep_digest
 from qp_runner.schema import validate
 
 QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
-CALL = "from qp_runner.cli import main; main()"
 
 
 @pytest.fixture(autouse=True)
@@ -197,44 +194,66 @@ def test_a_sweep_that_goes_on_is_one_parent_in_mlflow(here: Path) -> None:
         ]
 
 
-def killed_at(step: int) -> str:
-    """A program that runs the command line and is killed with SIGKILL at its own so-manieth step."""
-    return (
-        "import os, signal\n"
-        "from qp_runner.training.step import EagerStep\n"
-        "plain, left = EagerStep.__call__, [" + str(step) + "]\n"
-        "def count(self, batch):\n"
-        "    left[0] -= 1\n"
-        "    if left[0] < 0: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "    return plain(self, batch)\n"
-        "EagerStep.__call__ = count\n" + CALL
-    )
+FORKED = """
+import json, os, random, signal, sys
+import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
+from qp_runner.cli.main import execute
+from qp_runner.training.step import EagerStep
+
+def start(command, dies_at=None):
+    pid = os.fork()
+    if pid:
+        return pid
+    if dies_at is not None:
+        plain, left = EagerStep.__call__, [dies_at]
+        def count(self, batch):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(self, batch)
+        EagerStep.__call__ = count
+    os._exit(execute(command))
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+command = json.loads(sys.argv[1])
+"""
 
 
-@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="signals")
+def forked(program: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a program that starts command lines in processes of their own, which begin with everything imported."""
+    call = [sys.executable, "-c", FORKED + program, json.dumps(command)]
+    return subprocess.run(call, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
 def test_a_run_killed_at_random_steps_ends_with_the_same_bits(here: Path) -> None:
     command = ["schedule=p_q_wf", "checkpoint.every=2", *QUICK]
     assert execute([*command, "results=alone", "checkpoint.enabled=false"]) == 0
-    dice, kills = random.Random(4), 0
-    while True:
-        program = killed_at(dice.randint(3, 12))
-        done = subprocess.run([sys.executable, "-c", program, *command], capture_output=True, text=True, timeout=120)
-        if done.returncode == 0:
-            break
-        assert done.returncode == -signal.SIGKILL, done.stderr
-        kills += 1
-    assert kills >= 2
+    until_it_ends = """
+dice = random.Random(4)
+while (code := ended(start(command, dies_at=dice.randint(3, 9)))) != 0:
+    print(code)
+    assert code == -signal.SIGKILL
+"""
+    done = forked(until_it_ends, command)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 2
     assert "were stored" in done.stderr
     same(runs(here / "alone")[0], runs(here / "results")[-1])
 
 
-def test_two_processes_may_want_the_same_prefix_at_once(here: Path) -> None:
-    command = [sys.executable, "-c", CALL, "schedule=p_q_wf", "checkpoint.every=3", *QUICK]
-    both = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=120)[1] for process in both]
-    assert [process.returncode for process in both] == [0, 0], said
-    assert not any("ignored" in each for each in said)
-    same(*runs(here / "results"))
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
+def test_processes_may_want_the_same_prefix_at_once(here: Path) -> None:
+    command = ["schedule=p_q_wf", "checkpoint.every=3", *QUICK]
+    done = forked("sys.exit(any([ended(pid) for pid in [start(command) for _ in range(3)]]))", command)
+    assert done.returncode == 0, done.stderr
+    assert "ignored" not in done.stderr
+    first, *others = runs(here / "results")
+    assert len(others) == 2
+    for other in others:
+        same(first, other)
 
 
 def test_the_sweeper_lies_where_hydra_finds_it() -> None:
@@ -253,19 +272,20 @@ def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
     quick = [each for each in QUICK if each != "tracking=none"]
-    assert execute(["-m", *launcher, "schedule=float,q_p_wf,p_q_wf", "trainer.threads=1", *quick]) == 0
+    assert execute(["-m", *launcher, "schedule=float,q_p_wf", "seed=0,1", "trainer.threads=1", *quick]) == 0
     from mlflow import MlflowClient
 
     store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
     experiment = store.get_experiment_by_name("classification")
     assert experiment is not None
-    found = {run.data.tags.get("schedule"): run for run in store.search_runs([experiment.experiment_id])}
-    assert len(found) == 4
+    found = {run.info.run_name: run for run in store.search_runs([experiment.experiment_id])}
+    assert len(found) == 5
     assert {run.info.status for run in found.values()} == {"FINISHED"}
-    for number, schedule in enumerate(("float", "q_p_wf", "p_q_wf")):
+    names = [f"{schedule} · seed {seed}" for schedule in ("float", "q_p_wf") for seed in (0, 1)]
+    for number, job in enumerate(names):
         table = pd.read_csv(only_sweep(here / "results") / str(number) / "metrics.csv")
         for name, rows in table.groupby("name"):
-            history = store.get_metric_history(found[schedule].info.run_id, str(name))
+            history = store.get_metric_history(found[job].info.run_id, str(name))
             written = sorted(zip(rows["step"], rows["value"], strict=True))
             assert sorted((each.step, each.value) for each in history) == written
 
