@@ -14,7 +14,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.cli.compose import CONFIG_NAME, Job, config_dir, config_error, jobs
-from qp_runner.cli.plan import show_plan
 from qp_runner.cli.run import Place, run
 from qp_runner.errors import ConfigError
 from qp_runner.schema import validate
@@ -73,6 +72,8 @@ def _say(text: str, code: int) -> int:
 
 
 def _plan(arguments: list[str]) -> None:
+    from qp_runner.cli.plan import show_plan  # here: training does without what draws on a terminal
+
     args = get_args_parser().parse_args(arguments)
     planned, _ = jobs(args.overrides, multirun=args.multirun, extra_dir=_extra_dir(args.config_dir))
     for job in planned:

@@ -15,7 +15,7 @@ from qp_runner.tasks.networks import seeded
 
 NETWORK = "network"
 PICTURES = 6  # images of which pictures are made
-PICTURE_SIZE = 192  # high-resolution pixels a side of what a picture shows
+PICTURE_SIZE = 144  # high-resolution pixels a side of what a picture shows
 GAP = 4  # white pixels between what is side by side
 
 

@@ -160,6 +160,25 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
         assert part in text
 
 
+def test_super_resolution_leaves_pictures_and_its_gain(here: Path) -> None:
+    cut = ["trainer.epochs=1", "data.stride=60", "tracking=none", "trainer.progress=false", "seed=0"]
+    assert execute(["experiment=orders/super_resolution", "schedule=float", *cut]) == 0
+    [run] = (here / "results" / "sweeps").glob("*/0")
+    pictures = sorted(path.name for path in (run / "artifacts" / "pictures").iterdir())
+    assert pictures == [f"{name}__bicubic__output__original.png" for name in ("camera", "coffee", "text")]
+    values = metrics(run).groupby("name")["value"].last()
+    assert values["final/psnr"] > 0
+    assert values["final/bicubic_psnr"] == pytest.approx(29.2, abs=0.2)
+
+
+def test_a_run_with_plain_files_needs_no_rich_no_mlflow_and_no_scikit_image(here: Path) -> None:
+    block = "import sys; sys.modules.update(dict.fromkeys(['rich', 'mlflow', 'skimage']))"
+    code = f"{block}; from qp_runner.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *QUICK], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((only_run(here) / "run.json").read_text())["status"] == "FINISHED"
+
+
 def test_plan_draws_without_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert execute(["plan", "schedule=p_q_wf"]) == 0
     text = capsys.readouterr().out

@@ -148,8 +148,8 @@ def test_pictures_of_large_images_show_their_middle():
     large = at_two_resolutions("large", drawing(300, 240, 0), scale=2)
     task = make(data=SuperResolutionData(train=DATA.train, val=DATA.val, test=(large,), scale=2))
     [picture] = task.pictures().values()
-    assert picture.shape == (3, 192, 3 * 192 + 2 * 4)
-    assert torch.equal(picture[:, :, -192:], large.rgb[:, 54:246, 24:216])
+    assert picture.shape == (3, 144, 3 * 144 + 2 * 4)
+    assert torch.equal(picture[:, :, -144:], large.rgb[:, 78:222, 48:192])
 
 
 def test_initial_weights_are_a_function_of_the_seed_alone():
