@@ -69,15 +69,18 @@ def summary_table(section: Section, *, width: int) -> Table:
 def overview_table(standings: Sequence[Standing]) -> Table:
     """Task × what won there; fits 80 columns."""
     table = Table(title="Which order wins where", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-    for heading in ("task", "float", "best compressed", "highest PD", "in which order?"):
-        table.add_column(heading, overflow="fold")
+    table.add_column("task", overflow="fold", min_width=20)
+    table.add_column("float", no_wrap=True)
+    for heading in ("best compressed", "highest PD", "in which order?"):
+        table.add_column(heading)
     for standing in standings:
         metric, plain = standing.section.metric, standing.plain
         won = [
-            f"{row.order}\n{metric.value(row.metric.mean)}, PD {number(row.density.mean)}" if row else "–"
+            f"{row.order}\n{metric.value(row.metric.mean)}\nPD {number(row.density.mean)}" if row else "–"
             for row in (standing.best, standing.densest)
         ]
-        first = Text.assemble(standing.section.task, ("\n" + standing.section.setting, "dim"))
+        section = standing.section
+        first = Text.assemble(section.task, (f"\n{section.model} on {section.data}", "dim"))
         table.add_row(first, metric.value(plain.metric.mean) if plain else "–", *won, standing.answer)
     return table
 

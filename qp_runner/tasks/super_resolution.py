@@ -16,6 +16,7 @@ from qp_runner.tasks.networks import seeded
 NETWORK = "network"
 PICTURES = 6  # images of which pictures are made
 PICTURE_SIZE = 144  # high-resolution pixels a side of what a picture shows
+WINDOW_STEP = 8  # pixels between the places at which it may begin
 GAP = 4  # white pixels between what is side by side
 
 
@@ -110,12 +111,13 @@ class SuperResolutionTask(Task):
         return {**dict(zip(("psnr", "ssim", "loss"), values, strict=True)), "bicubic_psnr": self._bicubic_psnr(split)}
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """Of the first test images the middle: bicubic interpolation, the network's output, the original."""
+        """Of the first test images, where bicubic interpolation errs most: it, the network's output, the original."""
         made = {}
         with evaluating(self.networks()):
             for image in self.data.test[:PICTURES]:
                 output = with_luminance(image.bicubic, self._enlarge(image).cpu())  # chroma is interpolated, as usual
-                parts = [_middle(part, PICTURE_SIZE) for part in (image.bicubic, output, image.rgb)]
+                window = _window(image)
+                parts = [part[window] for part in (image.bicubic, output, image.rgb)]
                 made[f"{image.name}__bicubic__output__original"] = _side_by_side(parts)
         return made
 
@@ -172,10 +174,13 @@ def _ssim(made: Tensor, wanted: Tensor) -> Tensor:
     return value
 
 
-def _middle(image: Tensor, size: int) -> Tensor:
-    """At most `size` × `size` pixels from the middle of [c, h, w]."""
-    top, left = (max(0, (side - size) // 2) for side in image.shape[1:])
-    return image[:, top : top + size, left : left + size]
+def _window(image: Photograph) -> tuple[slice, slice, slice]:
+    """At most PICTURE_SIZE pixels a side of an image [3, h, w]: where interpolation is worst, whatever the network."""
+    error = (luminance(image.bicubic) - luminance(image.rgb)).square()
+    size = [min(PICTURE_SIZE, side) for side in error.shape[1:]]
+    means = F.avg_pool2d(error[None], size, stride=WINDOW_STEP)[0, 0]
+    top, left = (WINDOW_STEP * place for place in divmod(int(means.argmax()), means.shape[1]))
+    return slice(None), slice(top, top + size[0]), slice(left, left + size[1])
 
 
 def _side_by_side(parts: list[Tensor]) -> Tensor:

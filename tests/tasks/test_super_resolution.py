@@ -144,12 +144,14 @@ def test_pictures_show_bicubic_output_and_original_side_by_side():
         assert (picture[:, :, width : width + 4] == 255).all()
 
 
-def test_pictures_of_large_images_show_their_middle():
-    large = at_two_resolutions("large", drawing(300, 240, 0), scale=2)
+def test_pictures_of_large_images_show_where_interpolation_errs_most():
+    rgb = torch.full((3, 300, 240), 90, dtype=torch.uint8)
+    rgb[:, 152:296, 64:208] = torch.randint(256, (3, 144, 144), generator=torch.Generator().manual_seed(0)).byte()
+    large = at_two_resolutions("large", rgb, scale=2)
     task = make(data=SuperResolutionData(train=DATA.train, val=DATA.val, test=(large,), scale=2))
     [picture] = task.pictures().values()
     assert picture.shape == (3, 144, 3 * 144 + 2 * 4)
-    assert torch.equal(picture[:, :, -144:], large.rgb[:, 78:222, 48:192])
+    assert torch.equal(picture[:, :, -144:], rgb[:, 152:296, 64:208])
 
 
 def test_initial_weights_are_a_function_of_the_seed_alone():
