@@ -43,6 +43,8 @@ class ClassificationTask(Task):
         label_smoothing: float = 0.0,
         eval_batch_size: int | None = None,
     ) -> None:
+        if not isinstance(data, ImageData):
+            raise ConfigError("data", type(data).__name__, "classification takes ImageData (digits, cifar10, ...)")
         if NETWORK not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:

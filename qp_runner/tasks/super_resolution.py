@@ -48,6 +48,10 @@ class SuperResolutionTask(Task):
         seed: int,
         last_lr_scale: float = 1.0,
     ) -> None:
+        if not isinstance(data, SuperResolutionData):
+            raise ConfigError(
+                "data", type(data).__name__, "super_resolution takes SuperResolutionData (photographs, ...)"
+            )
         count = len(data.train.low)
         if NETWORK not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"super-resolution takes one network, named {NETWORK}")
