@@ -9,6 +9,15 @@ from support import Records
 
 TINY: dict[str, list[str]] = {
     "classification": ["experiment=orders/digits", "seed=0", "trainer.epochs=3", "trainer.batch_size=128"],
+    "super_resolution": [
+        "experiment=orders/super_resolution",
+        "data.stride=60",
+        "seed=0",
+        "trainer.epochs=4",
+        "trainer.batch_size=8",
+        "trainer.lr_schedule.factory.milestones=[3]",
+        "compress.calibration.samples=32",
+    ],
 }
 """Overrides by task: an experiment on embedded data, cut to a few seconds."""
 

@@ -16,7 +16,6 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.cli.compose import CONFIG_NAME, Job, config_dir, config_error, jobs
-from qp_runner.cli.plan import show_plan, show_sharing
 from qp_runner.cli.run import Place, run
 from qp_runner.cli.sweeping import earlier_attempt, finished, outline, sweep_digest
 from qp_runner.errors import ConfigError
@@ -76,6 +75,9 @@ def _say(text: str, code: int) -> int:
 
 
 def _plan(arguments: list[str]) -> None:
+    from qp_runner.cli.plan import show_plan  # here: training does without what draws on a terminal
+    from qp_runner.cli.sharing import show_sharing
+
     args = get_args_parser().parse_args(arguments)
     planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=_extra_dir(args.config_dir))
     drawn: dict[str, Job] = {}
@@ -149,6 +151,8 @@ def _plan_sweep(planned: list[Job], overrides: Sequence[str]) -> tuple[SweepPlan
             label = schedule_label(planned[number].choices["schedule"], planned[number].overrides)
             seed = planned[number].config.seed
             print(f"[{number + 1}/{len(planned)}] {label} · seed {seed}: finished before, skipped", file=sys.stderr)
+    from qp_runner.cli.sharing import show_sharing
+
     made = outline(planned, done=done)
     show_sharing(made, to_stderr=True)
     plan = SweepPlan(

@@ -19,7 +19,8 @@ import torch
 from qp_runner.cli.build import Parts, build, build_trainer, flatten
 from qp_runner.cli.identity import identity, trunk
 from qp_runner.cli.outcome import outcome
-from qp_runner.report.timeline import schedule_figure
+from qp_runner.cli.pictures import save_pictures
+from qp_runner.report.schedule_figure import schedule_figure
 from qp_runner.schedule import Schedule, Stage
 from qp_runner.schema import Config
 from qp_runner.sweep import Sweep
@@ -77,6 +78,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     final = outcome(config, parts, validation=validation)
     tracker.metrics(final, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)
+    save_pictures(parts.task, tracker)
     metric = parts.task.metric
     print(
         f"{title}: {metric.name} {final[f'final/{metric.name}']:.2f} {metric.unit}, "

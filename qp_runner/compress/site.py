@@ -87,10 +87,11 @@ class Site(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`Q(M ⊙ x)`, or `x` itself while nothing is on."""
+        mask = self.mask_for(x) if self.static or self.is_pruning else self.mask
         if self.static:
             return compress_static(
                 x,
-                mask=self.mask,
+                mask=mask,
                 scale=self.scale,
                 low=self.low,
                 high=self.high,
@@ -100,18 +101,22 @@ class Site(nn.Module):
         if self.is_quantizing:
             return compress(
                 x,
-                mask=self.mask if self.is_pruning else None,
-                divisor=self._divisor,
+                mask=mask if self.is_pruning else None,
+                divisor=self._divisor if mask is self.mask else masked_divisor(self.scale, mask),
                 scale=self.scale,
                 code_bounds=self._bounds,
                 interval=self._interval,
             )
-        return x * self.mask.to(x.dtype) if self.is_pruning else x
+        return x * mask.to(x.dtype) if self.is_pruning else x
+
+    def mask_for(self, _x: Tensor) -> Tensor:
+        """The mask as it is laid over a tensor: the site's own, unless the kind of site knows better."""
+        return self.mask
 
     @torch.no_grad()
     def value(self, x: Tensor) -> Tensor:
         """What `forward` makes of `x`, by the plain formula."""
-        kept = x * self.mask.to(x.dtype) if self.is_pruning else x
+        kept = x * self.mask_for(x).to(x.dtype) if self.is_pruning else x
         if not self.is_quantizing:
             return kept.clone()
         return quantize(kept, scale=self.scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)

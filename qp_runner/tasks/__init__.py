@@ -2,5 +2,6 @@
 
 from qp_runner.tasks.base import Metric, Task, evaluating
 from qp_runner.tasks.classification import ClassificationTask
+from qp_runner.tasks.super_resolution import SuperResolutionTask
 
-__all__ = ["ClassificationTask", "Metric", "Task", "evaluating"]
+__all__ = ["ClassificationTask", "Metric", "SuperResolutionTask", "Task", "evaluating"]

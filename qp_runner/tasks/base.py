@@ -74,7 +74,10 @@ class Task(ABC):
         """Measures in evaluation mode, without gradients; holds at least the metric. Leaves every mode as it was."""
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """What the networks make of a few validation samples, by name: RGB images, uint8 [3, h, w], on the CPU."""
+        """What the networks make of a few samples they were not trained on: RGB, uint8 [3, h, w], on the CPU, by name.
+
+        Where an image is several side by side, `sample__left__middle__right` says what they are.
+        """
         return {}
 
     def state_dict(self) -> dict[str, Any]:
