@@ -77,6 +77,17 @@ class Task(ABC):
         """What the networks make of a few validation samples, by name: RGB images, uint8 [3, h, w], on the CPU."""
         return {}
 
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes beside networks and optimizers (an image pool, say): tensors, numbers, texts and
+        containers of them. Stored with every checkpoint.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state_dict` gave; tensors come on the CPU."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state of its own, but was given {sorted(state)}")
+
     @abstractmethod
     def to(self, device: torch.device) -> None:
         """Moves networks and data."""

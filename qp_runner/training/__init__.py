@@ -1,4 +1,10 @@
-from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers
+from qp_runner.training.optim import (
+    LearningRate,
+    MakeOptimizer,
+    MakeSchedule,
+    build_optimizers,
+    constant_then_linear,
+)
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.recorder import Recorder
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
@@ -17,6 +23,7 @@ __all__ = [
     "TrainingDivergedError",
     "build_optimizers",
     "choose_device",
+    "constant_then_linear",
     "seed_everything",
     "set_numerics",
 ]
