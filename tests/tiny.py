@@ -7,6 +7,21 @@ from support import Records
 
 TINY: dict[str, list[str]] = {
     "classification": ["experiment=orders/digits", "seed=0", "trainer.epochs=3", "trainer.batch_size=128"],
+    "paired_translation": [
+        "experiment=orders/paired_translation",
+        "seed=0",
+        *("data.size=32", "data.factory.train=12", "data.factory.val=4", "data.factory.test=4"),
+        *("model.networks.generator.width=4", "model.networks.generator.depth=4"),
+        *("model.networks.discriminator.width=4", "trainer.epochs=5", "compress.calibration.samples=8"),
+    ],
+    "unpaired_translation": [
+        "experiment=orders/unpaired_translation",
+        "seed=0",
+        *("data.size=24", "data.factory.train=6", "data.factory.val=4", "data.factory.test=4"),
+        *("model.networks.a_to_b.width=4", "model.networks.b_to_a.width=4", "model.networks.b_to_a.blocks=1"),
+        *("model.networks.discriminator_a.width=4", "model.networks.discriminator_b.width=4"),
+        *("trainer.epochs=5", "task.factory.pool=4", "compress.calibration.samples=8"),
+    ],
 }
 """Overrides by task: an experiment on embedded data, cut to a few seconds."""
 

@@ -16,6 +16,7 @@ METRICS: dict[str, str] = {
     "small": "fid_small",
 }
 KEY = "task.factory.extractor"
+SMALLEST = 20  # edge of the images that `SmallExtractor` takes: 5 pixels at quarter size
 
 
 def make_extractor(name: str) -> nn.Module:

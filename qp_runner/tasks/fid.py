@@ -7,7 +7,7 @@ from torch import Tensor
 from torchmetrics.image.fid import FrechetInceptionDistance
 
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.extractors import METRICS, make_extractor
+from qp_runner.tasks.extractors import KEY, METRICS, SMALLEST, make_extractor
 
 
 class FrechetDistance:
@@ -19,13 +19,21 @@ class FrechetDistance:
 
     Args:
         extractor: see `extractors.make_extractor`.
+        size: height and width of the images.
 
     Attributes:
         name: of the metric: `fid` for the standard extractor alone.
+
+    Raises:
+        ConfigError: no such extractor, or images too small for it.
     """
 
-    def __init__(self, extractor: str) -> None:
+    def __init__(self, extractor: str, *, size: int) -> None:
         self._extractor = make_extractor(extractor)
+        if extractor == "small" and size < SMALLEST:
+            raise ConfigError(
+                KEY, extractor, f"needs images of at least {SMALLEST}×{SMALLEST}; these are {size}×{size}"
+            )
         self.name = METRICS[extractor]
         self._device = torch.device("cpu")
         self._metrics: dict[str, FrechetInceptionDistance] = {}

@@ -70,7 +70,7 @@ class PairedTranslationTask(Task):
         self.discriminator = seeded(f"{key}.{DISCRIMINATOR}", judge, seed=seed + 1, in_channels=6)
         sample = data.sample()
         check_fit(self.networks(), {GENERATOR: sample.a, DISCRIMINATOR: torch.cat(sample, dim=1)})
-        self.distance = FrechetDistance(extractor)
+        self.distance = FrechetDistance(extractor, size=data.size)
         self.metric = Metric(self.distance.name, higher_is_better=False)
 
     def networks(self) -> Mapping[str, nn.Module]:

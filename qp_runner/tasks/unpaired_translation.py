@@ -87,7 +87,7 @@ class UnpairedTranslationTask(Task):
         check_fit(self.networks(), dict.fromkeys(self.networks(), sample.a))
         self.pool_a = ImagePool("a", capacity=pool, size=data.size, seed=seed)
         self.pool_b = ImagePool("b", capacity=pool, size=data.size, seed=seed)
-        self.distance = FrechetDistance(extractor)
+        self.distance = FrechetDistance(extractor, size=data.size)
         self.metric = Metric(self.distance.name, higher_is_better=False)
 
     def networks(self) -> Mapping[str, nn.Module]:
