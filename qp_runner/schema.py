@@ -101,6 +101,7 @@ class TrainerSection(Section):
     batch_size: int = Field(ge=1)
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None
+    evaluate_every: int = Field(default=1, ge=1)
     executor: Literal["auto", "eager", "compile", "graph"] = "auto"
     precision: Literal["float32", "bfloat16"] = "float32"
     device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")

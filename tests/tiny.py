@@ -18,6 +18,21 @@ TINY: dict[str, list[str]] = {
         "trainer.lr_schedule.factory.milestones=[3]",
         "compress.calibration.samples=32",
     ],
+    "paired_translation": [
+        "experiment=orders/paired_translation",
+        "seed=0",
+        *("data.size=32", "data.factory.train=12", "data.factory.val=4", "data.factory.test=4"),
+        *("model.networks.generator.width=4", "model.networks.generator.depth=4"),
+        *("model.networks.discriminator.width=4", "trainer.epochs=5", "compress.calibration.samples=8"),
+    ],
+    "unpaired_translation": [
+        "experiment=orders/unpaired_translation",
+        "seed=0",
+        *("data.size=24", "data.factory.train=6", "data.factory.val=4", "data.factory.test=4"),
+        *("model.networks.a_to_b.width=4", "model.networks.b_to_a.width=4", "model.networks.b_to_a.blocks=1"),
+        *("model.networks.discriminator_a.width=4", "model.networks.discriminator_b.width=4"),
+        *("trainer.epochs=5", "task.factory.pool=4", "compress.calibration.samples=8"),
+    ],
 }
 """Overrides by task: an experiment on embedded data, cut to a few seconds."""
 

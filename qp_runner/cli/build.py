@@ -114,6 +114,7 @@ def build_trainer(
         make_optimizer=build_optimizer(config),
         settings=TrainerSettings(
             epochs=config.trainer.epochs,
+            evaluate_every=config.trainer.evaluate_every,
             calibration_samples=config.compress.calibration.samples,
             calibration_batch_size=config.compress.calibration.batch_size,
             executor=config.trainer.executor,

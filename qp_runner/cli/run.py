@@ -82,7 +82,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     metric = parts.task.metric
     print(
         f"{title}: {metric.name} {final[f'final/{metric.name}']:.2f} {metric.unit}, "
-        f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.2f}{_resumed(trainer, parts)}",
+        f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
     return final[f"final/{metric.name}"]

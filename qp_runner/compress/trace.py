@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from qp_runner.compress.errors import not_a_tensor
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class Trace:
     """The site tensors of a forward pass in order of computation, and the published count's outputs of one sample."""
 
     tensors: tuple[SiteTensor, ...]
-    layer_outputs: int  # elements that convolutions, batch norms and linear layers hand on
+    layer_outputs: int  # elements that convolutions, norms and linear layers hand on
 
     def peak(self, sizes: Sequence[float]) -> float:
         """The largest sum of sizes (one for each of `tensors`) that is alive at any one operation."""

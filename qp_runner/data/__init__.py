@@ -1,23 +1,35 @@
 """Data sets. Those embedded need no download; the others load from their official layouts."""
 
-from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.augmentation import Augmentation, RandomCrop
 from qp_runner.data.cifar10 import cifar10
 from qp_runner.data.digits import digits
+from qp_runner.data.generated_facades import generated_facades, generated_facades_unpaired
 from qp_runner.data.images import Batch, ImageData, ImageSet
 from qp_runner.data.photographs import photographs
 from qp_runner.data.super_resolution import Patches, Photograph, SuperResolutionData
 from qp_runner.data.super_resolution_folders import super_resolution_folders
+from qp_runner.data.translation import Domains, TranslationBatch, TranslationData
+from qp_runner.data.translation_files import aligned, halves, unpaired
 
 __all__ = [
     "Augmentation",
     "Batch",
+    "Domains",
     "ImageData",
     "ImageSet",
     "Patches",
     "Photograph",
+    "RandomCrop",
     "SuperResolutionData",
+    "TranslationBatch",
+    "TranslationData",
+    "aligned",
     "cifar10",
     "digits",
+    "generated_facades",
+    "generated_facades_unpaired",
+    "halves",
     "photographs",
     "super_resolution_folders",
+    "unpaired",
 ]

@@ -27,7 +27,8 @@ class Task(ABC):
     """Owns data, networks, losses and a metric; knows nothing of compression, schedules or records.
 
     Whatever a task draws at random comes from generators of its own, seeded by its seed and the place in training:
-    runs with one seed see the same data in the same order, whatever their schedule.
+    runs with one seed see the same data in the same order, whatever their schedule. Dropout inside a network alone
+    draws from torch's generators, which are seeded when training starts.
     """
 
     metric: Metric

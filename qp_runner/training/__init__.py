@@ -1,5 +1,5 @@
 from qp_runner.training.identity import Identity, numerics, source_digest, target_digest, targets
-from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers
+from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.recorder import Recorder
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
@@ -23,6 +23,7 @@ __all__ = [
     "Trunk",
     "build_optimizers",
     "choose_device",
+    "constant_then_linear",
     "numerics",
     "seed_everything",
     "set_numerics",

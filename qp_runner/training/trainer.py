@@ -31,9 +31,12 @@ class TrainingDivergedError(RuntimeError):
 
 @dataclass(frozen=True)
 class TrainerSettings:
-    """How a run is trained; `calibration_samples` choose masks and scales when an event fires."""
+    """How a run is trained; `calibration_samples` choose masks and scales when an event fires. Validation data is
+    measured after every `evaluate_every` epochs and after the last one.
+    """
 
     epochs: int
+    evaluate_every: int = 1
     calibration_samples: int = 256
     calibration_batch_size: int = 64
     precision: Precision = "float32"
@@ -223,14 +226,18 @@ class Trainer:
         return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
 
     def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
-        with autocast(self.settings.precision, self.settings.device):
-            measured = self._validation = self.task.evaluate("val")
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
-        values |= {f"val/{name}": value for name, value in measured.items()}
+        self.progress.describe(loss=f"loss {loss:.4g}")
+        if step == self.total_steps or step // self.task.steps_per_epoch % self.settings.evaluate_every == 0:
+            values |= self._measure()
         if self.compressor is not None:
             values |= compression_state(self.compressor)
         self.recorder.metrics(values, step=step)
+
+    def _measure(self) -> dict[str, float]:
+        """What validation data says of the networks, under its record names."""
+        with autocast(self.settings.precision, self.settings.device):
+            measured = self._validation = self.task.evaluate("val")
         metric = self.task.metric
-        self.progress.describe(
-            loss=f"loss {loss:.4g}", metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}"
-        )
+        self.progress.describe(metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")
+        return {f"val/{name}": value for name, value in measured.items()}
