@@ -2,5 +2,6 @@
 
 from qp_runner.tasks.base import Metric, Task, evaluating
 from qp_runner.tasks.classification import ClassificationTask
+from qp_runner.tasks.detection import DetectionTask
 
-__all__ = ["ClassificationTask", "Metric", "Task", "evaluating"]
+__all__ = ["ClassificationTask", "DetectionTask", "Metric", "Task", "evaluating"]
