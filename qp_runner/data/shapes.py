@@ -14,6 +14,7 @@ CLASSES = ("circle", "square", "triangle", "star")
 FINE = 4  # shapes are drawn so many times as large and averaged down: smooth edges
 LEAST_SEEN = 0.4  # an object is not placed where less than this share of any other would stay visible
 DIFFICULT = 0.6  # below this visible share an object is marked difficult
+TURN = 0.35  # radians, either way
 TRIES = 20  # places tried for an object before there is one fewer
 
 Floats = NDArray[np.float64]
@@ -24,14 +25,16 @@ _CORNERS = {"circle": 64, "square": 4, "triangle": 3, "star": 10}
 def shapes(
     *, train: int = 480, val: int = 80, test: int = 240, size: int = 64, objects: int = 4, seed: int = 0
 ) -> DetectionData:
-    """Images of one to `objects` filled shapes, turned, overlapping, on noise, gradients and stripes.
+    """Images of one to `objects` filled shapes, turned a little, overlapping, on noise, gradients and stripes.
 
     An object's box is that of its whole outline as drawn (to a quarter of a pixel), cut at the image's edge, also where
     another covers a part of it; if less than 60 % of it can be seen, it is marked difficult.
 
     Args:
-        train, val, test: numbers of images.
-        size: of the square images, in pixels; shapes are between 3/16 and 1/2 of it wide.
+        train: number of images.
+        val: likewise.
+        test: likewise.
+        size: of the square images, in pixels; shapes are about 1/4 to 1/2 of it wide.
         objects: at most so many in an image.
         seed: of the drawing, which depends on nothing else: runs with any seed share one data set.
 
@@ -89,10 +92,11 @@ def _box(mask: Mask) -> list[float]:
 def _shape(random: np.random.Generator, size: int) -> tuple[int, Mask]:
     """The label and the fine pixels of a shape of any class, size, place and turn, mostly inside the image."""
     label = int(random.integers(len(CLASSES)))
-    radius = size * random.uniform(3 / 32, 1 / 4)
+    radius = size * random.uniform(1 / 8, 1 / 4)
     middle = random.uniform(radius / 2, size - radius / 2, size=2)
     count = _CORNERS[CLASSES[label]]
-    angles = random.uniform(0, 2 * math.pi) + np.arange(count) * (2 * math.pi / count)
+    upright = math.pi / 4 if CLASSES[label] == "square" else -math.pi / 2
+    angles = upright + random.uniform(-TURN, TURN) + np.arange(count) * (2 * math.pi / count)
     radii = np.full(count, radius)
     if CLASSES[label] == "star":
         radii[1::2] *= 0.42

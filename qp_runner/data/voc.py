@@ -46,13 +46,15 @@ def voc_layout(
 
     Args:
         root: the folder with the sets (or with VOCdevkit, which has them).
-        train, val, test: lists of images, `SET/LIST` or `LIST`; several are put together.
+        train: lists of images, `SET/LIST` or `LIST`; several are put together.
+        val: likewise.
+        test: likewise.
         classes: names in the order of their labels. None: all that the annotations have, sorted.
-        size, max_size: the shorter side that images are scaled to, or less where the longer one would pass `max_size`.
-            None: as they are.
+        size: the shorter side that images are scaled to. None: as they are.
+        max_size: the longer side never passes this.
         holdout: training images that are taken out for validation where `val` is null, always the same ones.
         flip: mirror every second training image or so.
-        cache: keep the scaled images in memory (bytes: 3 · h · w each), else read them from disk whenever they are used.
+        cache: keep the scaled images in memory (3 · h · w bytes each), else read them from disk whenever they are used.
         download: fetch VOC 2007 and 2012 from where torchvision finds them, if they are missing.
 
     Raises:

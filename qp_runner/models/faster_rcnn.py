@@ -89,9 +89,12 @@ def faster_rcnn_fpn(
 
     Args:
         classes: kinds of objects; the background is one more.
-        depth, norm, width, small_stem: of the ResNet, see `ResNetBackbone`.
+        depth: of the ResNet, see `ResNetBackbone`.
+        norm: likewise.
         weights: of the ResNet: null (initialised anew), DEFAULT (torchvision's) or a file.
         frozen: what is not trained: 1 the stem, 2 the first stage too, and so on.
+        width: of the ResNet, likewise.
+        small_stem: likewise.
         stages: the ResNet's stages that the pyramid reads.
         pyramid_channels: of every map of the pyramid.
         extra_level: one more map for the largest anchors.
@@ -172,7 +175,7 @@ def _body(*, depth: int, norm: Norm, weights: str | None, frozen: int, width: in
 
 
 def _detector(backbone: nn.Module, *, proposals: int, **parts: object) -> FasterRCNN:
-    """Torchvision's detector of these parts, which takes images in the size that they have."""
+    """The detector of torchvision of these parts, which takes images in the size that they have."""
     detector = FasterRCNN(
         backbone,
         rpn_pre_nms_top_n_train=2 * proposals,

@@ -29,7 +29,7 @@ class FeaturePyramid(FeaturePyramidNetwork):
         self.extra_level = extra_level
 
     def forward(self, x: Sequence[Tensor]) -> "OrderedDict[str, Tensor]":
-        """Maps [n, c_i, h_i, w_i] → maps [n, out_channels, h_i, w_i] by name: `0` is the finest, `pool` the extra one."""
+        """Maps [n, c_i, h_i, w_i] → maps [n, out_channels, h_i, w_i] by name: `0` the finest, `pool` the extra one."""
         laterals = [lateral(feature) for lateral, feature in zip(self.inner_blocks, x, strict=True)]
         above = self.merged[-1](laterals[-1])
         outputs = [self.layer_blocks[-1](above)]
@@ -47,7 +47,7 @@ class PyramidBackbone(nn.Module):
     """A ResNet and a pyramid on some of its stages.
 
     Args:
-        body: the ResNet; a stage above the highest one that is used stays unused and should not be there.
+        body: the ResNet; its stages above the highest one that is used are never called.
         stages: the stages that the pyramid reads, in order.
         out_channels: of every map.
         extra_level: see `FeaturePyramid`.
@@ -63,7 +63,8 @@ class PyramidBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Maps by name, for images [n, 3, h, w]."""
-        made = dict(zip(STAGES, self.body(images), strict=False))
+        used = STAGES[: STAGES.index(self.stages[-1]) + 1]
+        made = dict(zip(used, self.body.stages(images, used), strict=True))
         maps: OrderedDict[str, Tensor] = self.fpn([made[stage] for stage in self.stages])
         return maps
 

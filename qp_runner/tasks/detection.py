@@ -171,7 +171,7 @@ class DetectionTask(Task):
 
 
 def _coco(detections: Sequence[Target], targets: Sequence[Target]) -> dict[str, float]:
-    """COCO's mean average precisions in percent; difficult objects are passed as its crowds, which count neither way."""
+    """COCO's mean average precisions in percent; difficult objects pass as its crowds, which count neither way."""
     metric = MeanAveragePrecision(backend="pycocotools")
     crowds = [{"boxes": t["boxes"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
     metric.update([dict(found) for found in detections], crowds)
