@@ -173,7 +173,10 @@ def scaled_size(size: tuple[int, int], *, shorter: int | None, longer: int | Non
 def _check(scene: Scene, *, classes: int) -> None:
     boxes, (height, width) = scene.boxes, scene.size
     problem = None
-    if boxes.shape != (len(scene.labels), 4) or scene.difficult.shape != scene.labels.shape:
+    kinds = (boxes.dtype, scene.labels.dtype, scene.difficult.dtype)
+    if kinds != (torch.float32, torch.int64, torch.bool):
+        problem = f"boxes, labels and difficult must be float32, int64 and bool; these are {', '.join(map(str, kinds))}"
+    elif boxes.shape != (len(scene.labels), 4) or scene.difficult.shape != scene.labels.shape:
         problem = f"{[*boxes.shape]} boxes, {len(scene.labels)} labels and {len(scene.difficult)} marks of difficulty"
     elif len(boxes) and not bool((boxes[:, 2:] > boxes[:, :2]).all()):
         problem = "a box is empty"

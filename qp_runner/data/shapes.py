@@ -72,7 +72,7 @@ def _scene(name: str, random: np.random.Generator, *, size: int, objects: int) -
         name=name,
         image=torch.from_numpy(picture.clip(0, 255).round().astype(np.uint8)).permute(2, 0, 1).contiguous(),
         size=(size, size),
-        boxes=torch.tensor([_box(mask) for mask in masks]),
+        boxes=torch.tensor([_box(mask) for mask in masks], dtype=torch.float32),
         labels=torch.tensor(labels),
         difficult=torch.tensor(difficult),
     )

@@ -131,16 +131,17 @@ class DetectionTask(Task):
         shown = {}
         for scene, found in zip(scenes, self._detect(batch), strict=True):
             scale = max(1, -(-PICTURE_SIDE // min(scene.size)))
-            image = resize(scene.pixels().cpu(), [scale * side for side in scene.size])
+            image = shown[scene.name] = resize(scene.pixels().cpu(), [scale * side for side in scene.size])
             sure = found["scores"] >= self.shown_score
             labels, scores = found["labels"][sure].tolist(), found["scores"][sure].tolist()
-            shown[scene.name] = draw_bounding_boxes(
-                image,
-                scale * found["boxes"][sure].cpu(),
-                labels=[f"{names[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)],
-                colors=[COLORS[(label - 1) % len(COLORS)] for label in labels],
-                width=2,
-            )
+            if labels:
+                shown[scene.name] = draw_bounding_boxes(
+                    image,
+                    scale * found["boxes"][sure].cpu(),
+                    labels=[f"{names[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)],
+                    colors=[COLORS[(label - 1) % len(COLORS)] for label in labels],
+                    width=2,
+                )
         return shown
 
     def to(self, device: torch.device) -> None:

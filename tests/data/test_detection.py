@@ -16,7 +16,7 @@ def scene(number=0, boxes=((1.0, 2.0, 5.0, 8.0),), labels=None, difficult=None, 
         image=image,
         size=size,
         boxes=torch.tensor(boxes, dtype=torch.float32).view(-1, 4),
-        labels=torch.tensor(labels or [1] * count, dtype=torch.int64),
+        labels=torch.tensor(labels or [1] * count) if count else torch.zeros(0, dtype=torch.int64),
         difficult=torch.tensor(difficult or [False] * count, dtype=torch.bool),
     )
 
@@ -138,6 +138,7 @@ def test_sizes(given, shorter, longer, made):
         ({"boxes": ((-1, 1, 3, 4),)}, "not inside"),
         ({"labels": [3]}, "labels must be in 1..2; these are [3]"),
         ({"labels": [0]}, "labels must be in 1..2"),
+        ({"labels": [1.5]}, "must be float32, int64 and bool"),
         ({"labels": [1, 1]}, "2 labels and 1 marks"),
     ],
 )
