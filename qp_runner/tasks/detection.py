@@ -34,6 +34,8 @@ class DetectionTask(Task):
         batch_size: training images a step.
         seed: decides initial weights, data order, flips, what the detector draws at random, calibration samples.
         eval_batch_size: images at a time where nothing is learned.
+        coco: where COCO's figures are measured too: `always`, on `test` data alone (their counting takes longer than
+            VOC's: seconds for a hundred images) or `never`.
         shown_score: the least score of a detection that pictures show.
 
     Raises:
@@ -51,16 +53,19 @@ class DetectionTask(Task):
         batch_size: int,
         seed: int,
         eval_batch_size: int = 8,
+        coco: Literal["always", "test", "never"] = "test",
         shown_score: float = 0.5,
     ) -> None:
         if DETECTOR not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"detection takes one network, named {DETECTOR}")
         if not isinstance(data, DetectionData):
             raise ConfigError("data", type(data).__name__, "detection needs images with boxes, such as data=shapes")
+        if coco not in ("always", "test", "never"):
+            raise ConfigError("task.factory.coco", coco, "always, test or never")
         if not 1 <= batch_size <= len(data.train):
             raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
         self.data, self.seed, self.batch_size = data, seed, batch_size
-        self.eval_batch_size, self.shown_score = eval_batch_size, shown_score
+        self.eval_batch_size, self.coco, self.shown_score = eval_batch_size, coco, shown_score
         self.steps_per_epoch = len(data.train) // batch_size
         try:
             self.network = seeded(KEY, networks[DETECTOR], seed=seed, classes=len(data.classes))
@@ -107,7 +112,7 @@ class DetectionTask(Task):
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """All in percent: `map_50`, VOC's mean of the classes' average precisions (all points; difficult objects count
-        neither way); `ap_50_<class>`; COCO's `coco_map` (over overlaps of 0.50 to 0.95) and `coco_map_75`.
+        neither way); `ap_50_<class>`; and where asked for COCO's `coco_map` (over overlaps of 0.50 to 0.95), `coco_map_75`.
         """
         detections: list[Target] = []
         targets: list[Target] = []
@@ -121,7 +126,10 @@ class DetectionTask(Task):
             if value is not None
         }
         mean = sum(by_class.values()) / len(by_class) if by_class else 0.0
-        return {"map_50": mean, **by_class, **_coco(detections, targets)}
+        measured = {"map_50": mean, **by_class}
+        if self.coco == "always" or self.coco == split:
+            measured |= _coco(detections, targets)
+        return measured
 
     def pictures(self) -> Mapping[str, Tensor]:
         """The first validation images with the boxes that the detector puts on them, classes and scores in percent."""

@@ -60,7 +60,7 @@ def perfect(scenes):
 
 
 def test_an_oracle_scores_a_hundred():
-    task = make(partial(Oracle, answers=perfect(DATA.val)))
+    task = make(partial(Oracle, answers=perfect(DATA.val)), coco="always")
     task.network.next = 0
     measured = task.evaluate("val")
     assert measured["map_50"] == pytest.approx(100)
@@ -75,6 +75,9 @@ def test_one_that_finds_nothing_scores_zero():
     nothing = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
     measured = make(partial(Oracle, answers=[nothing])).evaluate("test")
     assert set(measured.values()) == {0.0}
+    assert "coco_map" in measured
+    assert "coco_map" not in make(partial(Oracle, answers=[nothing])).evaluate("val")
+    assert "coco_map" not in make(partial(Oracle, answers=[nothing]), coco="never").evaluate("test")
 
 
 def test_the_mean_is_over_classes_and_difficult_objects_count_neither_way():
@@ -199,6 +202,7 @@ class Returns(nn.Module):
 
 
 def test_wrong_settings_are_refused():
+    assert refused(coco="sometimes").key == "task.factory.coco"
     assert refused(batch_size=13).key == "trainer.batch_size"
     assert refused(data=digits()).key == "data"
     assert refused(partial(SMALL, anchor_sizes=(8,))).key == "model.networks.detector"
