@@ -1,6 +1,5 @@
 """Images with boxes: what a detector is trained and measured on."""
 
-import logging
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,8 +17,6 @@ Split = Literal["train", "val", "test"]
 Target = dict[str, Tensor]
 """`boxes` [k, 4] (float32: left, top, right, bottom in pixels), `labels` [k] (int64, from 1) and, where nothing is
 learned, `difficult` [k] (bool)."""
-
-log = logging.getLogger(__name__)
 
 
 class DetectionBatch(NamedTuple):

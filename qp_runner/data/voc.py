@@ -14,10 +14,6 @@ from qp_runner.data.splits import SPLIT_SEED
 from qp_runner.data.voc_files import VocImage, devkit, expected, read_list, usable_box
 from qp_runner.errors import ConfigError
 
-VOC_CLASSES = (
-    "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
-    "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor",
-)  # fmt: skip
 _DOWNLOADS = {"VOC2007/trainval": ("2007", "trainval"), "VOC2007/test": ("2007", "test"),
               "VOC2012/trainval": ("2012", "trainval")}  # fmt: skip
 

@@ -102,9 +102,13 @@ class DetectionTask(Task):
         return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: DetectionBatch) -> None:
-        """Detects in evaluation mode, as it is done in use: every part of the network is passed."""
+        """Detects in evaluation mode, as it is done in use: every part of the network is passed.
+
+        Few images at a time, so that the size of a calibration batch is no question of memory.
+        """
         with evaluating(self.networks()):
-            self.network(batch.images)
+            for start in range(0, len(batch.images), self.eval_batch_size):
+                self.network(batch.images[start : start + self.eval_batch_size])
 
     def sample(self) -> DetectionBatch:
         """The first training image."""
@@ -112,7 +116,7 @@ class DetectionTask(Task):
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """All in percent: `map_50`, VOC's mean of the classes' average precisions (all points; difficult objects count
-        neither way); `ap_50_<class>`; and where asked for COCO's `coco_map` (over overlaps of 0.50 to 0.95), `coco_map_75`.
+        neither way); `ap_50_<class>`; where asked for, COCO's `coco_map` (overlaps of 0.50 to 0.95) and `coco_map_75`.
         """
         detections: list[Target] = []
         targets: list[Target] = []

@@ -1,17 +1,20 @@
 """Detection as it is configured: experiments, and the published networks, cut small, from their own files."""
 
+import gc
 from pathlib import Path
 
 import pytest
 import torch
 
-from qp_runner.cli.build import build, build_trainer
+from qp_runner.cli.build import Parts, build, build_trainer
 from qp_runner.cli.compose import jobs
 from qp_runner.compress import expected
 from qp_runner.errors import ConfigError
 from qp_runner.models.resnet_backbone import ResNetBackbone
 from qp_runner.schedule import Target
 from qp_runner.schema import Config
+from qp_runner.training import Trainer
+from qp_runner.training.step import EagerStep
 from support import Records
 
 DETECTOR = "model.networks.detector"
@@ -24,7 +27,7 @@ TINY = [
     "trainer.batch_size=2",
     "trainer.epochs=2",
     "trainer.optimizer.lr=0.001",
-    f"+{DETECTOR}.width=4",
+    f"++{DETECTOR}.width=4",
     f"{DETECTOR}.proposals=8",
     f"{DETECTOR}.regions=4",
 ]
@@ -67,6 +70,8 @@ def weights(tmp_path: Path) -> str:
 @pytest.mark.parametrize("model", ["faster_rcnn_r101", "faster_rcnn_r50_fpn_imagenet"])
 def test_frozen_stages_are_neither_trained_nor_compressed(model: str, weights: str) -> None:
     cut = [f"{DETECTOR}.depth=50", f"{DETECTOR}.weights={weights}", f"+{DETECTOR}.small_stem=false"]
+    if "fpn" in model:
+        cut += [f"+{DETECTOR}.pyramid_channels=8", f"+{DETECTOR}.head_width=16"]
     config = one(*TINY, f"model={model}", *cut, "schedule=q_p_wf")
     parts = build(config)
     network = parts.task.networks()["detector"]
@@ -95,6 +100,42 @@ def test_a_footprint_counts_one_region_whatever_is_found() -> None:
     elements = {site.path: site.elements for site in few.compressor.summary() if site.target == Target.ACTIVATION}
     assert elements["roi_heads.box_head.relu6"] == 16
     assert elements["roi_heads.box_predictor.bbox_pred"] == 4 * 5
+
+
+def test_a_baked_detector_detects_the_same_without_the_compressor() -> None:
+    """And steps leave nothing behind: as many tensors are alive after fifty as after twenty."""
+    config = one(*TINY, "model=faster_rcnn_small", f"{DETECTOR}.anchor_sizes=[8,14]", "schedule=pq_wf")
+    parts = build(config)
+    trainer = build_trainer(config, parts, recorder=Records())
+    trainer.run()
+    network, batch = parts.task.networks()["detector"].eval(), parts.task.sample()
+    baked = parts.compressor.bake(network)
+    [expected_boxes], [boxes] = network(batch.images), baked(batch.images)
+    assert len(boxes["boxes"])
+    assert all(torch.equal(boxes[key], expected_boxes[key]) for key in expected_boxes)
+    network.train()
+    alive = [_alive(trainer, parts, steps) for steps in (20, 30)]
+    assert alive[0] == alive[1]
+
+
+def _alive(trainer: Trainer, parts: Parts, steps: int) -> int:
+    done = 0
+    while done < steps:
+        for batch in parts.task.batches(done):
+            trainer.step(batch)
+            done += 1
+    gc.collect()
+    return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_automatic_execution_is_eager_and_any_precision_trains(precision: str) -> None:
+    config = one(*TINY, "model=faster_rcnn_small", f"{DETECTOR}.anchor_sizes=[8,14]", f"trainer.precision={precision}")
+    parts = build(config)
+    trainer = build_trainer(config, parts, recorder=Records())
+    assert isinstance(trainer.step, EagerStep)
+    assert not parts.compressor.static
+    assert 0 <= trainer.run()["map_50"] <= 100
 
 
 def test_classification_data_and_element_masks_are_refused() -> None:

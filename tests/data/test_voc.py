@@ -6,7 +6,6 @@ import torch
 from PIL import Image
 
 from qp_runner.data import voc_layout
-from qp_runner.data.voc import VOC_CLASSES
 from qp_runner.errors import ConfigError
 
 CAT = ("cat", (1, 1, 10, 8), 0)
@@ -187,7 +186,3 @@ def test_a_download_without_a_network_is_an_error_that_names_it(tmp_path, monkey
     assert error.key == "data.download"
     assert "no network" in str(error)
     assert "only" in str(refused(root=str(tmp_path), download=True))
-
-
-def test_voc_has_twenty_classes():
-    assert len(set(VOC_CLASSES)) == 20
