@@ -33,6 +33,24 @@ TINY: dict[str, list[str]] = {
         *("model.networks.discriminator_a.width=4", "model.networks.discriminator_b.width=4"),
         *("trainer.epochs=5", "task.factory.pool=4", "compress.calibration.samples=8"),
     ],
+    "detection": [
+        "experiment=orders/detection",
+        "seed=0",
+        "data.factory.train=24",
+        "data.factory.val=2",
+        "data.factory.test=2",
+        "data.factory.size=32",
+        "model.networks.detector.width=8",
+        "model.networks.detector.pyramid_channels=8",
+        "model.networks.detector.head_width=16",
+        "model.networks.detector.anchor_sizes=[8,14]",
+        "model.networks.detector.proposals=16",
+        "model.networks.detector.regions=8",
+        "model.networks.detector.pooled=3",
+        "trainer.epochs=3",
+        "trainer.batch_size=3",
+        "compress.calibration.samples=8",
+    ],
 }
 """Overrides by task: an experiment on embedded data, cut to a few seconds."""
 

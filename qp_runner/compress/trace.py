@@ -19,13 +19,16 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.
 class SiteTensor:
     """One tensor that a site hands on: a module called twice in a forward makes two.
 
+    Where a network works on parts of a sample, such as a detector's head on its regions, which come as a batch of their
+    own, one part counts: a constant, which their number is not, and what has to be in memory at a time.
+
     It lives from operation `first`, where the chain of operations that computes it sets out from other sites' tensors
     (so a convolution, its norm and its activation function count as one, as they are executed in deployment), to
     operation `last`, the last that reads it.
     """
 
     site: str
-    shape: tuple[int, ...]  # of one sample
+    shape: tuple[int, ...]  # of one sample, or of one part of it
     first: int
     last: int
 
@@ -138,7 +141,7 @@ def trace(
         recorder.mark(path, output)
         found.append((path, output))
 
-    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out.numel() // out.shape[0])) for m in layers]
+    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out.shape[1:].numel())) for m in layers]
     hooks += [m.register_forward_hook(lambda _m, _a, out, path=path: note(path, out)) for path, m in modules.items()]
     try:
         with recorder:

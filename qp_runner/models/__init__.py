@@ -1,6 +1,7 @@
 """Plain networks. They know nothing of compression; each activation function is a module of its own."""
 
 from qp_runner.models.espcn import ESPCN
+from qp_runner.models.faster_rcnn import faster_rcnn_c4, faster_rcnn_fpn
 from qp_runner.models.mobilenetv2 import MobileNetV2
 from qp_runner.models.patchgan import PatchGAN
 from qp_runner.models.resnet import ResNet, resnet18, resnet20, resnet32
@@ -18,6 +19,8 @@ __all__ = [
     "ResnetGenerator",
     "SmallCNN",
     "UNetGenerator",
+    "faster_rcnn_c4",
+    "faster_rcnn_fpn",
     "resnet18",
     "resnet20",
     "resnet32",

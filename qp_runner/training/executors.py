@@ -34,9 +34,12 @@ def make_step(
     precision: Precision,
     device: torch.device,
 ) -> Step:
-    """The step of an executor. `auto` is `graph` on CUDA and `eager` elsewhere; `graph` needs CUDA (ValueError)."""
+    """The step of an executor. `auto` is `graph` on CUDA for tasks with fixed shapes and `eager` elsewhere.
+
+    `graph` needs CUDA (ValueError).
+    """
     if kind == "auto":
-        kind = "graph" if device.type == "cuda" else "eager"
+        kind = "graph" if device.type == "cuda" and task.fixed_shapes else "eager"
     if kind == "graph" and device.type != "cuda":
         raise ValueError("graph captures CUDA graphs and needs a CUDA device; allowed here: auto, eager, compile")
     if compressor is not None:
