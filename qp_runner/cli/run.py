@@ -16,8 +16,9 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from qp_runner.cli.build import Parts, build, build_trainer, flatten
+from qp_runner.cli.build import Parts, build, build_trainer
 from qp_runner.cli.identity import identity, trunk
+from qp_runner.cli.instantiate import flatten
 from qp_runner.cli.outcome import outcome
 from qp_runner.cli.pictures import save_pictures
 from qp_runner.report.schedule_figure import schedule_figure

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.tree import Tree as View
 
-from qp_runner.cli.build import flatten
+from qp_runner.cli.instantiate import flatten
 from qp_runner.cli.sweeping import Outline
 from qp_runner.sweep import tree
 from qp_runner.training.identity import Identity

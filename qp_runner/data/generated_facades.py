@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from qp_runner.data.facade_canvas import Canvas, Picture, halved, mix, stripes
 from qp_runner.data.facade_plan import Plan, Rectangle, draw_plan
 from qp_runner.data.translation import Domains, TranslationData
 from qp_runner.data.translation_files import halves
@@ -22,9 +23,7 @@ COLOURS = {  # of the label map
     "door": (255, 110, 0),
     "balcony": (190, 60, 255),
 }
-SUPERSAMPLING = 2  # pictures are rendered at twice their size, so that thin parts are not jagged
 NOISE = 3.0  # standard deviation of the pictures' noise, of 255
-Picture = np.ndarray  # float64 [h, w, 3], 0 black to 255 white
 
 
 def generated_facades(
@@ -83,7 +82,7 @@ def _as_tensor(picture: Picture) -> Tensor:
 
 def label_map(plan: Plan, size: int) -> Picture:
     """A flat colour for each part, without soft edges."""
-    canvas = _Canvas(size)
+    canvas = Canvas(size)
     canvas.pixels[:] = COLOURS["sky"]
     canvas.fill((0, 0.985, 1, 1), COLOURS["street"])
     canvas.fill_roof(plan.roof, COLOURS["roof"])
@@ -99,12 +98,12 @@ def label_map(plan: Plan, size: int) -> Picture:
 
 def photograph(plan: Plan, size: int) -> Picture:
     """The façade as light from the upper left shows it, without noise."""
-    canvas = _Canvas(size * SUPERSAMPLING)
+    canvas = Canvas(2 * size)  # halved at the end, so that thin parts are not jagged
     x, y = canvas.x, canvas.y
-    canvas.pixels[:] = _mix((150, 195, 240), (232, 238, 242), y)  # the sky pales downward
+    canvas.pixels[:] = mix((150, 195, 240), (232, 238, 242), y)  # the sky pales downward
     canvas.fill((0, 0.985, 1, 1), (96, 92, 90))
-    tiles = 0.72 + 0.28 * _stripes(y, 0.03, 0.7) * _stripes(x + 0.02 * (np.floor(y / 0.03) % 2), 0.04, 0.85)
-    canvas.fill_roof(plan.roof, _mix((120, 70, 62), (92, 58, 60), x) * tiles[..., None])
+    tiles = 0.72 + 0.28 * stripes(y, 0.03, 0.7) * stripes(x + 0.02 * (np.floor(y / 0.03) % 2), 0.04, 0.85)
+    canvas.fill_roof(plan.roof, mix((120, 70, 62), (92, 58, 60), x) * tiles[..., None])
     canvas.fill(plan.wall, _plaster(x, y) if plan.cornice else _bricks(x, y))
     _shade(canvas, plan)
     for rectangle in plan.windows:
@@ -116,23 +115,23 @@ def photograph(plan: Plan, size: int) -> Picture:
     for rectangle in plan.balconies:
         _balcony(canvas, rectangle)
     if plan.cornice:
-        canvas.fill(plan.cornice, np.array((214, 205, 184)) * (0.8 + 0.2 * _stripes(x, 0.05))[..., None])
+        canvas.fill(plan.cornice, np.array((214, 205, 184)) * (0.8 + 0.2 * stripes(x, 0.05))[..., None])
     light = 1.06 - 0.10 * x - 0.14 * y**2  # it falls off to the lower right
-    return _halved(canvas.pixels * light[..., None])
+    return halved(canvas.pixels * light[..., None])
 
 
 def _bricks(x: np.ndarray, y: np.ndarray) -> Picture:
     row = np.floor(y / 0.05)
-    mortar = np.minimum(_stripes(y, 0.05, 0.82), _stripes(x + 0.06 * (row % 2), 0.12, 0.92))
-    return _mix((206, 190, 176), (178, 84, 62), mortar) * (0.94 + 0.06 * np.sin(2.4 * row)[..., None])
+    mortar = np.minimum(stripes(y, 0.05, 0.82), stripes(x + 0.06 * (row % 2), 0.12, 0.92))
+    return mix((206, 190, 176), (178, 84, 62), mortar) * (0.94 + 0.06 * np.sin(2.4 * row)[..., None])
 
 
 def _plaster(x: np.ndarray, y: np.ndarray) -> Picture:
-    joints = np.where(y[..., None] > 0.7, 0.86 + 0.14 * _stripes(y, 0.075, 0.85)[..., None], 1.0)  # on the ground floor
-    return _mix((226, 206, 160), (206, 180, 140), x * y) * joints
+    joints = np.where(y[..., None] > 0.7, 0.86 + 0.14 * stripes(y, 0.075, 0.85)[..., None], 1.0)  # on the ground floor
+    return mix((226, 206, 160), (206, 180, 140), x * y) * joints
 
 
-def _shade(canvas: "_Canvas", plan: Plan) -> None:
+def _shade(canvas: Canvas, plan: Plan) -> None:
     """Shadows on the wall, to the lower right of what juts out of it."""
     eaves = (plan.wall[0], plan.wall[1], plan.wall[2], plan.wall[1] + (0.075 if plan.cornice else 0.03))
     canvas.shine(eaves, 0.62)
@@ -142,11 +141,11 @@ def _shade(canvas: "_Canvas", plan: Plan) -> None:
         canvas.shine((left - 0.012, top - 0.012, right + 0.012, bottom), 1.14)  # a rendered frame, lighter
 
 
-def _window(canvas: "_Canvas", rectangle: Rectangle) -> None:
+def _window(canvas: Canvas, rectangle: Rectangle) -> None:
     left, top, right, bottom = rectangle
     part = canvas.part(rectangle)
     u, v = (canvas.x[part] - left) / (right - left), (canvas.y[part] - top) / (bottom - top)
-    canvas.pixels[part] = _mix((168, 204, 226), (34, 46, 66), np.clip(0.15 + 0.8 * v + 0.35 * (u - 0.5), 0, 1))
+    canvas.pixels[part] = mix((168, 204, 226), (34, 46, 66), np.clip(0.15 + 0.8 * v + 0.35 * (u - 0.5), 0, 1))
     canvas.fill((left, top, right, top + 0.12 * (bottom - top)), (40, 44, 52))  # the lintel's shadow on the pane
     frame, middle = 0.011, (left + right) / 2
     bar = top + 0.36 * (bottom - top)
@@ -160,11 +159,11 @@ def _window(canvas: "_Canvas", rectangle: Rectangle) -> None:
         canvas.fill(wood, (238, 236, 228))
 
 
-def _door(canvas: "_Canvas", rectangle: Rectangle) -> None:
+def _door(canvas: Canvas, rectangle: Rectangle) -> None:
     left, top, right, bottom = rectangle
     width, height = right - left, bottom - top
     part = canvas.part(rectangle)
-    canvas.pixels[part] = _mix((104, 62, 34), (66, 36, 22), (canvas.y[part] - top) / height)
+    canvas.pixels[part] = mix((104, 62, 34), (66, 36, 22), (canvas.y[part] - top) / height)
     canvas.fill((left + 0.12 * width, top + 0.05 * height, right - 0.12 * width, top + 0.24 * height), (236, 214, 140))
     for column in (0.12, 0.56):
         for row in (0.32, 0.66):
@@ -172,59 +171,10 @@ def _door(canvas: "_Canvas", rectangle: Rectangle) -> None:
             canvas.fill((*corner, corner[0] + 0.32 * width, corner[1] + 0.26 * height), (48, 26, 16))
 
 
-def _balcony(canvas: "_Canvas", rectangle: Rectangle) -> None:
+def _balcony(canvas: Canvas, rectangle: Rectangle) -> None:
     left, top, right, bottom = rectangle
     part = canvas.part(rectangle)
-    between_rails = _stripes(canvas.x[part] - left, 0.03)[..., None] > 0
+    between_rails = stripes(canvas.x[part] - left, 0.03)[..., None] > 0
     canvas.pixels[part] = np.where(between_rails, canvas.pixels[part], (36, 36, 40))
     canvas.fill((left, top, right, top + 0.014), (28, 28, 32))
     canvas.fill((left, bottom - 0.022, right, bottom + 0.004), (190, 184, 174))
-
-
-class _Canvas:
-    """A square picture with the coordinates of its pixels' centres, shares of its edge."""
-
-    def __init__(self, size: int) -> None:
-        self.centres = (np.arange(size) + 0.5) / size
-        self.x, self.y = np.meshgrid(self.centres, self.centres)
-        self.pixels: Picture = np.zeros((size, size, 3))
-
-    def part(self, rectangle: Rectangle) -> tuple[slice, slice]:
-        """Rows and columns of the pixels in it."""
-        left, top, right, bottom = self.centres.searchsorted(rectangle)
-        return slice(top, bottom), slice(left, right)
-
-    def fill(self, rectangle: Rectangle, colour: object) -> None:
-        """Paints it, with one colour or with a whole picture's pixels at its place."""
-        rows, columns = self.part(rectangle)
-        source = np.asarray(colour)
-        self.pixels[rows, columns] = source if source.ndim == 1 else source[rows, columns]
-
-    def fill_roof(self, rectangle: Rectangle, colour: object) -> None:
-        """Paints it with sides that lean inward toward the top, by half its height."""
-        left, top, right, bottom = rectangle
-        lean = 0.5 * (bottom - self.y)
-        inside = (self.x >= left + lean) & (self.x < right - lean) & (self.y >= top) & (self.y < bottom)
-        self.pixels = np.where(inside[..., None], np.asarray(colour), self.pixels)
-
-    def shine(self, rectangle: Rectangle, factor: float) -> None:
-        """Multiplies its pixels: below 1 a shadow, above 1 a lighter surface."""
-        self.pixels[self.part(rectangle)] *= factor
-
-
-def _mix(start: tuple[int, int, int], end: tuple[int, int, int], share: np.ndarray) -> Picture:
-    """Between two colours: `start` where the share is 0, `end` where it is 1."""
-    part = share[..., None]
-    return (1 - part) * np.asarray(start, dtype=float) + part * np.asarray(end, dtype=float)
-
-
-def _stripes(position: np.ndarray, period: float, duty: float = 0.5) -> np.ndarray:
-    """1 in the first `duty` of each period, 0 in the rest."""
-    return ((position / period) % 1 < duty).astype(float)
-
-
-def _halved(picture: Picture) -> Picture:
-    """Means of squares of 2×2 pixels."""
-    size = len(picture) // SUPERSAMPLING
-    blocks: Picture = picture.reshape(size, SUPERSAMPLING, size, SUPERSAMPLING, 3).mean(axis=(1, 3))
-    return blocks

@@ -3,8 +3,9 @@ from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, 
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.recorder import Recorder
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
+from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
 from qp_runner.training.store import Store
-from qp_runner.training.trainer import Trainer, TrainerSettings, TrainingDivergedError
+from qp_runner.training.trainer import Trainer
 from qp_runner.training.trunk import Trunk
 
 __all__ = [

@@ -19,6 +19,26 @@ class LearningRate:
     interval: Literal["epoch", "step"] = "epoch"
 
 
+class LearningRates:
+    """The learning-rate schedules of a run's optimizers, all of one kind; without one the rates stay as they are."""
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None) -> None:
+        self._first = next(iter(optimizers.values()))
+        self._interval = kind.interval if kind else None
+        self.schedules = [kind.make(optimizer) for optimizer in optimizers.values()] if kind else []
+
+    @property
+    def current(self) -> float:
+        """Of the first optimizer's first parameter group."""
+        return float(self._first.param_groups[0]["lr"])
+
+    def after(self, interval: Literal["epoch", "step"]) -> None:
+        """An epoch or a step has ended."""
+        if interval == self._interval:
+            for schedule in self.schedules:
+                schedule.step()
+
+
 def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptimizer) -> dict[str, Optimizer]:
     """One optimizer per name. A group's `lr_scale` multiplies the configured learning rate for that group."""
     optimizers = {}

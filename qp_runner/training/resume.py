@@ -21,7 +21,7 @@ def capture(trainer: "Trainer") -> dict[str, Any]:
         "networks": {name: network.state_dict() for name, network in task.networks().items()},
         "compressor": compressor.state_dict() if compressor is not None and trainer.events_fired else None,
         "optimizers": {name: optimizer.state_dict() for name, optimizer in trainer.optimizers.items()},
-        "lr_schedules": [schedule.state_dict() for schedule in trainer.lr_schedules],
+        "lr_schedules": [schedule.state_dict() for schedule in trainer.lr.schedules],
         "task": dict(task.state_dict()),
         "random": random_state(trainer.settings.device),
         "history": trainer.history,
@@ -40,7 +40,7 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
         for group in optimizer.param_groups:
             if isinstance(group["lr"], Tensor):  # captured steps read it on the device
                 group["lr"] = group["lr"].to(trainer.settings.device)
-    for schedule, state in zip(trainer.lr_schedules, content["lr_schedules"], strict=True):
+    for schedule, state in zip(trainer.lr.schedules, content["lr_schedules"], strict=True):
         schedule.load_state_dict(state)
     task.load_state_dict(content["task"])
 

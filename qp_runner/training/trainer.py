@@ -1,56 +1,26 @@
 """The one training loop: any task, any schedule. A schedule's events are applied between steps and nowhere else."""
 
-import math
-import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from qp_runner.compress import CalibrationError, Compressor
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
-from qp_runner.training.executors import Kind, make_step
+from qp_runner.training.epoch import Epoch
+from qp_runner.training.executors import make_step
 from qp_runner.training.measured import compression_state, describe_stage
-from qp_runner.training.optim import LearningRate, MakeOptimizer, build_optimizers
+from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.recorder import History, Recorder
 from qp_runner.training.resume import capture, restore, set_random_state
-from qp_runner.training.step import Precision, autocast
+from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
+from qp_runner.training.step import autocast
 from qp_runner.training.trunk import Trunk
 
 CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """How a run is trained; `calibration_samples` choose masks and scales when an event fires. Validation data is
-    measured after every `evaluate_every` epochs and after the last one.
-    """
-
-    epochs: int
-    evaluate_every: int = 1
-    calibration_samples: int = 256
-    calibration_batch_size: int = 64
-    precision: Precision = "float32"
-    executor: Kind = "auto"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
-
-
-@dataclass
-class Epoch:
-    """An epoch in progress: its number, the sum of its losses so far, when it began (less what a resumed one took)."""
-
-    number: int
-    loss: Tensor
-    began: float
 
 
 class Trainer:
@@ -84,7 +54,6 @@ class Trainer:
         self.recorder = History(recorder)
         self.progress: ProgressView = progress or Silent()
         self.optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
-        self.learning_rate = learning_rate
         self.step = make_step(
             settings.executor,
             task,
@@ -93,7 +62,7 @@ class Trainer:
             precision=settings.precision,
             device=settings.device,
         )
-        self.lr_schedules = [learning_rate.make(o) for o in self.optimizers.values()] if learning_rate else []
+        self.lr = LearningRates(self.optimizers, learning_rate)
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._starts = {stage.first: stage for stage in stages}
         self._stages = len(stages)
@@ -115,30 +84,26 @@ class Trainer:
         epoch, step = self._begin()
         while epoch.number < self.settings.epochs:
             step = self._epoch(epoch, step)
-            epoch = self._new_epoch(epoch.number + 1)
+            epoch = Epoch.start(epoch.number + 1, device=self.settings.device)
         if self.trunk is not None:
             self.trunk.finish()
         return self._validation
 
     def _begin(self) -> tuple[Epoch, int]:
         """Where to start: at the first step, or with the deepest stored state of this very run."""
+        device = self.settings.device
         content = self.trunk.deepest() if self.trunk is not None else None
         if content is None:
-            return self._new_epoch(0), 0
+            return Epoch.start(0, device=device), 0
         restore(self, content)
         self._random = content["random"]
         for at, values in content["history"]:
             self.recorder.metrics(values, step=at)
         step = self.resumed_from = int(content["step"])
         self.events_fired = content["compressor"] is not None
-        epoch = self._new_epoch(int(content["epoch"]), loss=content["loss"], seconds=content["seconds"])
+        epoch = Epoch.start(int(content["epoch"]), device=device, loss=content["loss"], seconds=content["seconds"])
         self.progress.advance(step)
         return epoch, step
-
-    def _new_epoch(self, number: int, *, loss: Tensor | None = None, seconds: float = 0.0) -> Epoch:
-        device = self.settings.device
-        total = torch.zeros((), device=device) if loss is None else loss.to(device)
-        return Epoch(number, total, time.perf_counter() - seconds)
 
     def _epoch(self, epoch: Epoch, step: int) -> int:
         """Trains an epoch from `step` on, which lies in it; returns the steps done."""
@@ -150,20 +115,18 @@ class Trainer:
             self._enter_due(step)
             epoch.loss += self.step(batch)
             step += 1
-            if self.learning_rate and self.learning_rate.interval == "step":
-                self._step_lr()
+            self.lr.after("step")
             if (step - first) % CHECK_EVERY == 0:
-                self._check(epoch, step)
+                epoch.checked(place=self._place(step))
             self.progress.advance()
         if step == self.total_steps:
             self._keep(epoch, step)
-        loss = self._check(epoch, step) / self.task.steps_per_epoch
-        learning_rate = self._current_lr()
-        if self.learning_rate and self.learning_rate.interval == "epoch":
-            self._step_lr()
+        loss = epoch.checked(place=self._place(step)) / self.task.steps_per_epoch
+        learning_rate = self.lr.current
+        self.lr.after("epoch")
         if step == self.total_steps:
             self._enter_due(step)  # an event at the very end: compression after training
-        self._record_epoch(step, loss, learning_rate, time.perf_counter() - epoch.began)
+        self._record_epoch(step, loss, learning_rate, epoch.seconds)
         return step
 
     def _batches(self, epoch: int, *, skip: int) -> Iterator[Any]:
@@ -179,11 +142,10 @@ class Trainer:
             set_random_state(self._random, self.settings.device)
             self._random = None
         elif self.trunk is not None and self.trunk.due(step):
-            self.trunk.keep(step, lambda: capture(self) | self._position(epoch, step))
+            self.trunk.keep(step, lambda: capture(self) | epoch.state() | {"step": step})
 
-    def _position(self, epoch: Epoch, step: int) -> dict[str, Any]:
-        seconds = time.perf_counter() - epoch.began
-        return {"step": step, "epoch": epoch.number, "loss": epoch.loss, "seconds": seconds}
+    def _place(self, step: int) -> str:
+        return f"step {step} of {self.total_steps}"
 
     def _train_mode(self) -> None:
         for network in self.task.networks().values():
@@ -197,7 +159,7 @@ class Trainer:
         try:
             self.compressor.enter(stage, run=self._calibrate)
         except CalibrationError as error:
-            raise TrainingDivergedError(f"at the events of step {step} of {self.total_steps}: {error}") from error
+            raise TrainingDivergedError(f"at the events of {self._place(step)}: {error}") from error
         self.events_fired = self.events_fired or bool(stage.fires)
         self.recorder.metrics(compression_state(self.compressor), step=step)
         done = sum(first <= step for first in self._starts)
@@ -208,22 +170,6 @@ class Trainer:
             samples, size = self.settings.calibration_samples, self.settings.calibration_batch_size
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
-
-    def _check(self, epoch: Epoch, step: int) -> float:
-        value = epoch.loss.item()
-        if not math.isfinite(value):
-            raise TrainingDivergedError(
-                f"the loss became {value} in epoch {epoch.number + 1}, by step {step} of {self.total_steps}: "
-                "try a lower trainer.optimizer.lr, or later or gentler events"
-            )
-        return value
-
-    def _step_lr(self) -> None:
-        for schedule in self.lr_schedules:
-            schedule.step()
-
-    def _current_lr(self) -> float:
-        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
 
     def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.cli.build import build_compressor, build_optimizer, compile_schedule, instantiate
+from qp_runner.cli.build import build_compressor, build_optimizer, compile_schedule
 from qp_runner.cli.compose import config_dir, jobs
+from qp_runner.cli.instantiate import instantiate
 from qp_runner.data import ImageData, ImageSet
 from qp_runner.schedule import Target
 from qp_runner.schema import Config

@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qp_runner.cli.main import execute, schedule_label, variant
+from qp_runner.cli.main import execute
+from qp_runner.cli.naming import schedule_label, variant
 
 QUICK = ["tracking=none", "trainer.epochs=2", "trainer.batch_size=128", "trainer.progress=false"]
 

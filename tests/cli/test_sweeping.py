@@ -13,7 +13,8 @@ import torch
 from qp_runner.cli import compose as compose_module
 from qp_runner.cli.compose import Composer, _hydra, config_dir, jobs
 from qp_runner.cli.identity import job_digest
-from qp_runner.cli.main import execute, with_own_gpu
+from qp_runner.cli.job import with_own_gpu
+from qp_runner.cli.main import execute
 from qp_runner.cli.sweeping import outline, sweep_digest
 from qp_runner.schema import validate
 
