@@ -101,6 +101,7 @@ class TrainerSection(Section):
     batch_size: int = Field(ge=1)
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None
+    evaluate_every: int = Field(default=1, ge=1)
     executor: Literal["auto", "eager", "compile", "graph"] = "auto"
     precision: Literal["float32", "tf32", "bfloat16"] = "float32"
     channels_last: bool | Literal["auto"] = "auto"
@@ -118,6 +119,20 @@ class TrackingSection(Section):
     uri: str | None = None
 
 
+class CheckpointSection(Section):
+    """Stored states, which runs share and resume from: kept before every event and every `every` steps."""
+
+    enabled: bool = True
+    every: int | None = Field(default=1000, ge=1)
+    limit_gb: float = Field(default=10.0, gt=0)
+    fresh: bool = False
+
+    @field_validator("limit_gb", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Config(Section):
     """A whole run."""
 
@@ -130,6 +145,7 @@ class Config(Section):
     compress: CompressSection
     trainer: TrainerSection
     tracking: TrackingSection
+    checkpoint: CheckpointSection = CheckpointSection()
 
     def store_uri(self) -> str | None:
         """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""

@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from inspect import signature
+from pathlib import Path
+from pydoc import locate
 from typing import Any
 
 import torch
+import yaml
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
@@ -27,6 +31,17 @@ P_Q = {
     "quantize_weight": {"op": "quantize", "target": "weight", "to": 8, "start": "0.8dur"},
     "quantize_activation": {"op": "quantize", "target": "activation", "to": 8, "start": "0.8dur"},
 }
+
+
+def classifiers() -> list[str]:
+    """The models of conf/model that are classifiers: one network that takes `classes`."""
+    found = []
+    for path in sorted((Path(__file__).resolve().parents[1] / "conf" / "model").glob("*.yaml")):
+        network = yaml.safe_load(path.read_text(encoding="utf-8"))["networks"].get("network", {})
+        build: Any = locate(network.get("_target_", "")) if network else None
+        if build is not None and "classes" in signature(build).parameters:
+            found.append(path.stem)
+    return found
 
 
 class Records(list[tuple[int, dict[str, float]]]):

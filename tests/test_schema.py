@@ -50,7 +50,7 @@ def test_a_good_configuration_passes_unchanged() -> None:
         ("trainer.epochs", 0, "greater than or equal to 1"),
         ("trainer.epochs", 2.5, "valid integer"),
         ("trainer.epoch", 3, "did you mean epochs?"),
-        ("trainer.precision", "float16", "'float32' or 'bfloat16'"),
+        ("trainer.precision", "float16", "'float32', 'tf32' or 'bfloat16'"),
         ("trainer.device", "gpu", "pattern"),
         ("trainer.progress", 1, "valid boolean"),
         ("compress.scale", "log", "'power_of_two' or 'float'"),

@@ -1,15 +1,13 @@
 """From a checked configuration to the objects of a run."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
-import hydra.utils
 import torch
-from hydra.errors import InstantiationException
 from torch import nn
 from torch.optim import Optimizer
 
+from qp_runner.cli.instantiate import call, instantiate
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import ScheduleError, Stage
@@ -22,6 +20,7 @@ from qp_runner.training import (
     Recorder,
     Trainer,
     TrainerSettings,
+    Trunk,
     choose_device,
     chosen,
 )
@@ -45,6 +44,8 @@ class Parts:
 def build(config: Config) -> Parts:
     """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
     device = _device(config.trainer.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # graphs are captured on the current device
     task = build_task(config)
     task.to(device)
     _lay_out(config, task, device)
@@ -97,7 +98,14 @@ def build_compressor(config: Config, task: Task) -> Compressor:
     return compressor
 
 
-def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress: ProgressView | None = None) -> Trainer:
+def build_trainer(
+    config: Config,
+    parts: Parts,
+    *,
+    recorder: Recorder,
+    progress: ProgressView | None = None,
+    trunk: Trunk | None = None,
+) -> Trainer:
     """The trainer of a run, ready to start."""
     return Trainer(
         task=parts.task,
@@ -106,6 +114,7 @@ def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress:
         make_optimizer=build_optimizer(config),
         settings=TrainerSettings(
             epochs=config.trainer.epochs,
+            evaluate_every=config.trainer.evaluate_every,
             calibration_samples=config.compress.calibration.samples,
             calibration_batch_size=config.compress.calibration.batch_size,
             executor=config.trainer.executor,
@@ -117,6 +126,7 @@ def build_trainer(config: Config, parts: Parts, *, recorder: Recorder, progress:
             config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
         ),
         progress=progress,
+        trunk=trunk,
     )
 
 
@@ -144,28 +154,6 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
 
 
-def instantiate(key: str, factory: Factory) -> Any:
-    """Hydra's instantiate; what goes wrong in it becomes a ConfigError of that key."""
-    if "_target_" not in factory:
-        raise ConfigError(key, factory, "needs a _target_: the dotted name of a callable")
-    try:
-        return hydra.utils.instantiate(factory, _convert_="all")
-    except InstantiationException as error:
-        if isinstance(error.__cause__, ConfigError):
-            raise error.__cause__ from error
-        raise ConfigError(key, factory["_target_"], _reason(error)) from error
-
-
-def call(key: str, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Calls a configured factory; arguments that it refuses become a ConfigError of that key."""
-    try:
-        return function(*args, **kwargs)
-    except ConfigError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise ConfigError(key, _name(function), str(error)) from error
-
-
 def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
     partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
     return partial
@@ -187,30 +175,8 @@ def _lay_out(config: Config, task: Task, device: torch.device) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _name(function: object) -> str:
-    target = getattr(function, "func", function)
-    return str(getattr(target, "__qualname__", target))
-
-
-def _reason(error: Exception) -> str:
-    cause: BaseException = error.__cause__ or error
-    return " ".join(str(cause).split())
-
-
 def _device(name: str) -> torch.device:
     try:
         return choose_device(name)
     except ValueError as error:
         raise ConfigError("trainer.device", name, str(error)) from error
-
-
-def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, str]:
-    """A nested mapping as dotted keys and texts: `{"a": {"b": 1}}` is `{"a.b": "1"}`."""
-    flat: dict[str, str] = {}
-    for key, value in tree.items():
-        path = f"{prefix}{key}"
-        if isinstance(value, Mapping) and value:
-            flat |= flatten(value, f"{path}.")
-        else:
-            flat[path] = str(value)
-    return flat

@@ -1,5 +1,6 @@
 """From a command line to composed configurations, one per job, checked before the first one starts."""
 
+import copy
 import difflib
 import re
 from collections import Counter
@@ -9,11 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.errors import ConfigError
@@ -28,7 +31,6 @@ class Job:
 
     overrides: tuple[str, ...]
     choices: dict[str, str]
-    raw: DictConfig
     config: Config
 
 
@@ -50,7 +52,8 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
         expanded = _expand(overrides) if multirun else [list(overrides)]
         if not expanded:
             raise ConfigError("command line", " ".join(overrides), "asks for no job: a glob matches no choice")
-        return [_job(each) for each in expanded], multirun
+        composer = Composer()
+        return [composer.job(each) for each in expanded], multirun
 
 
 @contextmanager
@@ -125,10 +128,65 @@ def _expand(overrides: Sequence[str]) -> list[list[str]]:
     return batch
 
 
-def _job(overrides: list[str]) -> Job:
-    raw = compose(CONFIG_NAME, overrides=overrides, return_hydra_config=True)
-    choices = {str(key): str(value) for key, value in raw.hydra.runtime.choices.items()}
-    with open_dict(raw):
-        del raw["hydra"]
-    OmegaConf.set_readonly(raw, True)
-    return Job(tuple(overrides), choices, raw, validate(raw))
+class Composer:
+    """Composes jobs that differ little: each set of group choices once, single values set on a copy.
+
+    The result is Hydra's own: it, too, first merges what the groups say and then sets single values. A full
+    composition takes 0.2 s, which a sweep of a thousand jobs can't afford.
+    """
+
+    def __init__(self) -> None:
+        loader = GlobalHydra.instance().config_loader()
+        self._repository = loader.repository
+        self._parser = OverridesParser.create(config_loader=loader)
+        self._parsed: dict[str, Override] = {}
+        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._copies: dict[tuple[tuple[str, ...], tuple[str, ...]], DictConfig] = {}
+        self._values: dict[str, bool] = {}
+
+    def job(self, overrides: Sequence[str]) -> Job:
+        """A job, composed and checked. Raises what Hydra raises, and ConfigError."""
+        values = [self._parse(each) for each in overrides if self._is_value(each)]
+        choosing = tuple(each for each in overrides if not self._is_value(each))
+        base, choices = self._base(choosing)
+        if all(_is_plain(each) for each in values):
+            # the next job that sets the same keys sets them all anew: it can do so on the same copy
+            key = (choosing, tuple(each.key_or_group for each in values))
+            if key not in self._copies:
+                self._copies[key] = copy.deepcopy(base)
+            config = self._copies[key]
+        else:
+            config = copy.deepcopy(base)
+        ConfigLoaderImpl._apply_overrides_to_config(values, config)
+        return Job(tuple(overrides), dict(choices), validate(config))
+
+    def _base(self, choosing: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
+        if choosing not in self._composed:
+            raw = compose(CONFIG_NAME, overrides=list(choosing), return_hydra_config=True)
+            choices = {str(key): str(value) for key, value in raw.hydra.runtime.choices.items()}
+            with open_dict(raw):
+                del raw["hydra"]
+            self._composed[choosing] = raw, choices
+        return self._composed[choosing]
+
+    def _is_value(self, override: str) -> bool:
+        """Whether an override sets a value of the run's own configuration; others change what is composed."""
+        if override not in self._values:
+            parsed = self._parse(override)
+            key = parsed.key_or_group
+            ours = key != "hydra" and not key.startswith(("hydra.", "hydra/"))
+            self._values[override] = ours and (
+                isinstance(parsed.value(), dict) or not self._repository.group_exists(key)
+            )
+        return self._values[override]
+
+    def _parse(self, override: str) -> Override:
+        if override not in self._parsed:
+            self._parsed[override] = self._parser.parse_override(override)
+        return self._parsed[override]
+
+
+def _is_plain(override: Override) -> bool:
+    """Whether it replaces one value by another, so that the last of several stands alone."""
+    changes = not (override.is_add() or override.is_force_add() or override.is_delete())
+    return changes and not isinstance(override.value(), dict | list)

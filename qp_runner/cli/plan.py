@@ -5,14 +5,13 @@ from rich.table import Table
 
 from qp_runner.cli.build import build, compile_schedule
 from qp_runner.cli.compose import Job
+from qp_runner.cli.sweeping import UNKNOWN_STEPS_PER_EPOCH
 from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.schedule import Stage
 from qp_runner.training import seed_everything
-
-UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
 
 
 def show_plan(job: Job, console: Console | None = None) -> None:

@@ -1,26 +1,32 @@
 """One run, from its configuration to its records."""
 
+import io
 import json
 import signal
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
 import torch
 
-from qp_runner.cli.build import Parts, build, build_trainer, flatten
+from qp_runner.cli.build import Parts, build, build_trainer
+from qp_runner.cli.identity import identity, trunk
+from qp_runner.cli.instantiate import flatten
 from qp_runner.cli.outcome import outcome
-from qp_runner.report.timeline import schedule_figure
+from qp_runner.cli.pictures import save_pictures
+from qp_runner.report.schedule_figure import schedule_figure
 from qp_runner.schedule import Schedule, Stage
 from qp_runner.schema import Config
 from qp_runner.sweep import Sweep
 from qp_runner.tracking import FileTracker, MlflowTracker, RunInfo, Tracker, Trackers
-from qp_runner.training import Bar, Silent, seed_everything, set_numerics
+from qp_runner.training import Bar, Silent, Trainer, Trunk, seed_everything, set_numerics
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Place:
     label: str
     variant: str = ""
     sweep: Sweep | None = None
+    sweep_folder: Path | None = None
     number: int = 0
 
 
@@ -71,17 +78,35 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
-        validation = build_trainer(config, parts, recorder=tracker, progress=progress).run()
+        trainer = build_trainer(config, parts, recorder=tracker, progress=progress, trunk=_trunk(config, place, parts))
+        validation = trainer.run()
     final = outcome(config, parts, validation=validation)
     tracker.metrics(final, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)
+    save_pictures(parts.task, tracker)
     metric = parts.task.metric
     print(
         f"{title}: {metric.name} {final[f'final/{metric.name}']:.2f} {metric.unit}, "
-        f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.2f}",
+        f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
     return final[f"final/{metric.name}"]
+
+
+def _trunk(config: Config, place: Place, parts: Parts) -> Trunk | None:
+    own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, device=parts.device)
+    if place.sweep is None:
+        return trunk(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
+    also = frozenset(place.sweep.also.get(str(place.number), ()))
+    return trunk(config, own, since=place.sweep.since, also=also, sweep=place.sweep_folder)
+
+
+def _resumed(trainer: Trainer, parts: Parts) -> str:
+    """How much of a run was there already, in words; nothing where it was computed whole."""
+    if not trainer.resumed_from:
+        return ""
+    per_epoch = parts.task.steps_per_epoch
+    return f" ({trainer.resumed_from / per_epoch:.4g} of {parts.total_steps / per_epoch:.4g} epochs were stored)"
 
 
 def _title(config: Config, place: Place) -> str:
@@ -122,15 +147,22 @@ def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
 
 
 def _record_schedule(parts: Parts, schedule: Schedule, tracker: Tracker) -> None:
-    figure = schedule_figure(parts.stages, steps_per_epoch=parts.task.steps_per_epoch, title=schedule.name)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "schedule.png"
-        figure.savefig(path, dpi=150)
+        path.write_bytes(_picture(parts.stages, parts.task.steps_per_epoch, schedule.name))
         tracker.artifact(path)
-    tracker.text("stages.json", json.dumps([describe_stage(stage) for stage in parts.stages], indent=1))
+    tracker.text("stages.json", json.dumps([stage_record(stage) for stage in parts.stages], indent=1))
 
 
-def describe_stage(stage: Stage) -> dict[str, object]:
+@lru_cache(maxsize=64)
+def _picture(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
+    """The schedule's picture as PNG; drawing takes a quarter of a second, and a sweep's seeds share it."""
+    buffer = io.BytesIO()
+    schedule_figure(stages, steps_per_epoch=steps_per_epoch, title=title).savefig(buffer, dpi=150)
+    return buffer.getvalue()
+
+
+def stage_record(stage: Stage) -> dict[str, object]:
     """A stage as plain data."""
     return {
         "first": stage.first,

@@ -10,6 +10,7 @@ from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
 from qp_runner.compress.fake_quantize import widened
+from qp_runner.compress.mask import broadcasts, tiled
 from qp_runner.compress.selection import Place
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite, WeightSite
@@ -78,10 +79,15 @@ class CompressedActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """`Q(M ⊙ x)`."""
-        kept = x if self.mask is None else x * self.mask.to(x.dtype)
+        kept = x if self.mask is None else x * self._mask_for(x).to(x.dtype)
         if self.scale is None:
             return kept
         return ((widened(kept) / self.scale).round().clamp(self.low, self.high) * self.scale).to(x.dtype)
+
+    def _mask_for(self, x: Tensor) -> Tensor:
+        assert self.mask is not None
+        sample = x.shape[1:]
+        return self.mask if broadcasts(self.mask.shape, sample) else tiled(self.mask, sample)
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:

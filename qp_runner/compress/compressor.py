@@ -105,7 +105,8 @@ class Compressor(nn.Module):
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
 
         def seen(path: str, output: Tensor) -> None:
-            activations[path].allocate(output[0], self.settings.granularity)
+            one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no region
+            activations[path].allocate(one, self.settings.granularity)
 
         with undisturbed(self.networks.values()), switched_off(self._all()):
             self.traced = trace(self.networks.values(), modules, run=run, seen=seen)

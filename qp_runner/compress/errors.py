@@ -33,5 +33,9 @@ def not_a_tensor(site: str, module: nn.Module, output: object) -> ConfigError:
 
 
 def never_called(site: str) -> ConfigError:
-    """A module picked as an activation site takes no part in the forward pass."""
-    return ConfigError("model.sites.activation", site, "takes no part in the network's forward pass; leave it out")
+    """A module picked as an activation site takes no part in the forward pass, or is handed empty batches alone."""
+    return ConfigError(
+        "model.sites.activation",
+        site,
+        "takes no part in the network's forward pass, or has nothing to do in it; leave it out",
+    )

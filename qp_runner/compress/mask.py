@@ -1,6 +1,7 @@
-"""Which elements pruning keeps: exact counts, ties broken by position."""
+"""Which elements pruning keeps: exact counts, ties broken by position; and masks laid over larger samples."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -21,3 +22,22 @@ def magnitude_mask(saliency: Tensor, sparsity: float) -> Tensor:
     flat = torch.ones(saliency.numel(), device=saliency.device)
     flat[order[: pruned_count(saliency.numel(), sparsity)]] = 0.0
     return torch.empty_like(saliency, dtype=torch.float32).copy_(flat.view(saliency.shape))
+
+
+def broadcasts(mask: Sequence[int], sample: Sequence[int]) -> bool:
+    """Whether a mask of one shape fits samples of another as it is: equal, by channel, or a single element."""
+    return not mask or (len(mask) == len(sample) and all(m in (1, s) for m, s in zip(mask, sample, strict=True)))
+
+
+def tileable(mask: Sequence[int], sample: Sequence[int]) -> bool:
+    """Whether a mask of one shape [C, h, w] can be laid over a sample of another: as many channels, other positions."""
+    return len(mask) == len(sample) > 1 and mask[0] == sample[0]
+
+
+def tiled(mask: Tensor, sample: Sequence[int]) -> Tensor:
+    """A mask [C, h, w] repeated over the positions of a sample's shape [C, H, W], cropped at their ends.
+
+    Element (c, i, j) of the result is the mask's (c, i mod h, j mod w); a smaller sample gets the mask's first part.
+    """
+    repeats = [1, *(-(-there // here) for here, there in zip(mask.shape[1:], sample[1:], strict=True))]
+    return mask.repeat(repeats)[tuple(slice(size) for size in sample)]

@@ -53,8 +53,8 @@ class MeanMagnitude:
         self.samples += x.shape[0]
 
     def result(self) -> Tensor:
-        """The mean; raises ConfigError if the site's module was never called."""
-        return _seen(self._total, self.site) / self.samples
+        """The mean; raises ConfigError if the module was never called, or for nothing."""
+        return _seen(self._total if self.samples else None, self.site) / self.samples
 
 
 class Subsample:
@@ -91,8 +91,8 @@ class Subsample:
         return flat[index.clamp_(max=flat.numel() - 1).to(flat.device)]
 
     def result(self) -> Tensor:
-        """The values, float32, one dimension; raises ConfigError if the site's module was never called."""
-        return _seen(self._kept, self.site)
+        """The values, float32, one dimension; raises ConfigError if the module was never called, or for nothing."""
+        return _seen(self._kept if self._kept is not None and self._kept.numel() else None, self.site)
 
 
 def _runs(n: int, stride: int) -> int:

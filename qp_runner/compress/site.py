@@ -97,27 +97,32 @@ class Site(nn.Module):
         if self.static:
             return compress_static(
                 x,
-                kept=self.kept,
+                kept=self.laid(self.kept, x),
                 scale=self.scale,
                 low=self.low,
                 high=self.high,
                 quantizing=self.quantizing,
             )
+        mask = self.laid(self.mask, x) if self.is_pruning else self.mask
         if self.is_quantizing:
             return compress(
                 x,
-                mask=self.mask if self.is_pruning else None,
-                divisor=self._divisor,
+                mask=mask if self.is_pruning else None,
+                divisor=self._divisor if mask is self.mask else masked_divisor(self.scale, mask),
                 scale=self.scale,
                 code_bounds=self._bounds,
                 interval=self._interval,
             )
-        return x * self.mask.to(x.dtype) if self.is_pruning else x
+        return x * mask.to(x.dtype) if self.is_pruning else x
+
+    def laid(self, mask: Tensor, _x: Tensor) -> Tensor:
+        """The site's mask (either form) as it is laid over a tensor: as it is, unless the kind of site knows better."""
+        return mask
 
     @torch.no_grad()
     def value(self, x: Tensor) -> Tensor:
         """What `forward` makes of `x`, by the plain formula."""
-        kept = x * self.mask.to(x.dtype) if self.is_pruning else x
+        kept = x * self.laid(self.mask, x).to(x.dtype) if self.is_pruning else x
         if not self.is_quantizing:
             return kept.clone()
         return quantize(kept, scale=self.scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress.errors import not_a_tensor, wrong_shape
+from qp_runner.compress.mask import broadcasts, tileable, tiled
 from qp_runner.compress.observers import Granularity, Observer, channel_means
 from qp_runner.compress.selection import Place
 from qp_runner.compress.site import Site
@@ -38,7 +39,14 @@ class WeightSite(Site):
 
 
 class ActivationSite(Site):
-    """A module's output, quantized per tensor. Its mask is 0-dim until it is first pruned, then of a sample's shape."""
+    """A module's output, quantized per tensor. Its mask is 0-dim until its shape is known, then of a training sample's.
+
+    Samples may be larger elsewhere: super-resolution trains on patches and evaluates on whole images. Then
+    - by channel (`granularity: channel`) a mask means the same for any size: these channels are zero everywhere;
+    - by element it is tiled (`mask.tiled`), as in the published experiments: where training zeroed position (i, j) of a
+      patch of h × w, positions (i + a·h, j + b·w) are zero for all a, b. The share of zeros stays the patch's, up to
+      the cropping at the ends; a position has no meaning of its own any more. The footprint is a patch's.
+    """
 
     reshapes = True
     before: Observer | None
@@ -62,8 +70,6 @@ class ActivationSite(Site):
             raise not_a_tensor(self.path, module, output)
         if self.before is not None:
             self.before(output)
-        if self.static or self.is_pruning:
-            self._check_shape(output)
         result: Tensor = self(output)
         if self.after is not None:
             self.after(result)
@@ -77,7 +83,14 @@ class ActivationSite(Site):
         self.mask = torch.ones_like(like, dtype=torch.float32, device=self.mask.device)
         self.refresh()
 
-    def _check_shape(self, x: Tensor) -> None:
-        mask, sample = self.mask.shape, x.shape[1:]
-        if mask != sample and mask.numel() not in (1, *sample[:1]):
-            raise wrong_shape(self.path, tuple(mask), tuple(sample))
+    def laid(self, mask: Tensor, x: Tensor) -> Tensor:
+        """The site's mask as it is laid over a batch [n, ...]: tiled where samples are of another size than the mask.
+
+        Looks at shapes alone, which a compiler knows: a compiled training step has no trace of it.
+        """
+        shape, sample = mask.shape, x.shape[1:]
+        if broadcasts(shape, sample):
+            return mask
+        if not tileable(shape, sample):
+            raise wrong_shape(self.path, tuple(shape), tuple(sample))
+        return tiled(mask, sample)

@@ -12,12 +12,15 @@ from torch.utils._pytree import tree_leaves
 from qp_runner.compress.errors import not_a_tensor
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
-_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
 
 
 @dataclass(frozen=True)
 class SiteTensor:
     """One tensor that a site hands on: a module called twice in a forward makes two.
+
+    Where a network works on parts of a sample, such as a detector's head on its regions, which come as a batch of their
+    own, one part counts: a constant, which their number is not, and what has to be in memory at a time.
 
     It lives from operation `first`, where the chain of operations that computes it sets out from other sites' tensors
     (so a convolution, its norm and its activation function count as one, as they are executed in deployment), to
@@ -25,7 +28,7 @@ class SiteTensor:
     """
 
     site: str
-    shape: tuple[int, ...]  # of one sample
+    shape: tuple[int, ...]  # of one sample, or of one part of it
     first: int
     last: int
 
@@ -40,7 +43,7 @@ class Trace:
     """The site tensors of a forward pass in order of computation, and the published count's outputs of one sample."""
 
     tensors: tuple[SiteTensor, ...]
-    layer_outputs: int  # elements that convolutions, batch norms and linear layers hand on
+    layer_outputs: int  # elements that convolutions, norms and linear layers hand on
 
     def peak(self, sizes: Sequence[float]) -> float:
         """The largest sum of sizes (one for each of `tensors`) that is alive at any one operation."""
@@ -138,7 +141,7 @@ def trace(
         recorder.mark(path, output)
         found.append((path, output))
 
-    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out.numel() // out.shape[0])) for m in layers]
+    hooks = [m.register_forward_hook(lambda _m, _a, out: outputs.append(out.shape[1:].numel())) for m in layers]
     hooks += [m.register_forward_hook(lambda _m, _a, out, path=path: note(path, out)) for path, m in modules.items()]
     try:
         with recorder:

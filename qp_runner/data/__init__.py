@@ -1,8 +1,43 @@
 """Data sets. Those embedded need no download; the others load from their official layouts."""
 
-from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.augmentation import Augmentation, RandomCrop
 from qp_runner.data.cifar10 import cifar10
+from qp_runner.data.detection import DetectionBatch, DetectionData, Scene
 from qp_runner.data.digits import digits
+from qp_runner.data.generated_facades import generated_facades, generated_facades_unpaired
 from qp_runner.data.images import Batch, ImageData, ImageSet
+from qp_runner.data.photographs import photographs
+from qp_runner.data.shapes import shapes
+from qp_runner.data.super_resolution import Patches, Photograph, SuperResolutionData
+from qp_runner.data.super_resolution_folders import super_resolution_folders
+from qp_runner.data.translation import Domains, TranslationBatch, TranslationData
+from qp_runner.data.translation_files import aligned, halves, unpaired
+from qp_runner.data.voc import voc_layout
 
-__all__ = ["Augmentation", "Batch", "ImageData", "ImageSet", "cifar10", "digits"]
+__all__ = [
+    "Augmentation",
+    "Batch",
+    "DetectionBatch",
+    "DetectionData",
+    "Domains",
+    "ImageData",
+    "ImageSet",
+    "Patches",
+    "Photograph",
+    "RandomCrop",
+    "Scene",
+    "SuperResolutionData",
+    "TranslationBatch",
+    "TranslationData",
+    "aligned",
+    "cifar10",
+    "digits",
+    "generated_facades",
+    "generated_facades_unpaired",
+    "halves",
+    "photographs",
+    "shapes",
+    "super_resolution_folders",
+    "unpaired",
+    "voc_layout",
+]

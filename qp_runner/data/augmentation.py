@@ -24,12 +24,43 @@ class Augmentation:
         """Images [n, c, h, w] of any type, each changed as its row of `draws` says; the same shape and type."""
         if not (self.pad or self.flip):
             return images
-        n, channels, height, width = images.shape
-        padded = F.pad(images, [self.pad] * 4)
-        top, left, flipped = draws.view(n, 3, 1).unbind(1)  # [n, 1] each
-        rows = top + torch.arange(height, device=images.device)
-        across = torch.arange(width, device=images.device)
-        columns = left + torch.where(flipped == 1, across.flip(0), across)
-        pixels = rows.unsqueeze(2) * padded.shape[-1] + columns.unsqueeze(1)  # [n, h, w]: positions in a padded plane
-        index = pixels.view(n, 1, height * width).expand(n, channels, height * width)
-        return padded.flatten(2).gather(2, index).view(n, channels, height, width)
+        height, width = images.shape[-2:]
+        return crop(F.pad(images, [self.pad] * 4), draws, height=height, width=width)
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """A square of `size` pixels out of each image, and a horizontal flip of every second image or so."""
+
+    size: int
+    flip: bool = False
+
+    def draw(self, samples: int, generator: torch.Generator, *, height: int, width: int) -> Tensor:
+        """Draws for so many images of a height and width, as `crop` takes them."""
+        top = torch.randint(height - self.size + 1, (samples, 1), generator=generator)
+        left = torch.randint(width - self.size + 1, (samples, 1), generator=generator)
+        flips = torch.randint(1 + self.flip, (samples, 1), generator=generator)
+        return torch.cat([top, left, flips], dim=1)
+
+    def apply(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images [n, c, h, w] of any type → [n, c, size, size]."""
+        return crop(images, draws, height=self.size, width=self.size)
+
+
+def crop(images: Tensor, draws: Tensor, *, height: int, width: int) -> Tensor:
+    """A part of each image [n, c, h, w] → [n, c, height, width], without waiting for the device.
+
+    Args:
+        images: of any type.
+        draws: [n, 3] (int64), a row for each image: upper and left edge of its part, 1 where it is flipped.
+        height: of the parts.
+        width: of the parts.
+    """
+    n, channels = images.shape[:2]
+    top, left, flipped = draws.view(n, 3, 1).unbind(1)  # [n, 1] each
+    rows = top + torch.arange(height, device=images.device)
+    across = torch.arange(width, device=images.device)
+    columns = left + torch.where(flipped == 1, across.flip(0), across)
+    pixels = rows.unsqueeze(2) * images.shape[-1] + columns.unsqueeze(1)  # [n, height, width]: positions in a plane
+    index = pixels.view(n, 1, height * width).expand(n, channels, height * width)
+    return images.flatten(2).gather(2, index).view(n, channels, height, width)

@@ -14,6 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qp_runner.report import words
 from qp_runner.report.headline import Headline, headline
+from qp_runner.report.overview import best_compressed, overview
+from qp_runner.report.pictures import Subject, subjects
 from qp_runner.report.plots import Looks, effect_plot, pareto_plot, training_plot
 from qp_runner.report.plots.training import curves, value_range
 from qp_runner.report.read import Records
@@ -41,6 +43,7 @@ class Chapter:
     pareto: Picture
     effects: Picture | None
     density: "Density | None"
+    subjects: tuple[Subject, ...]
     unfinished: tuple[dict[str, Any], ...]
 
 
@@ -69,9 +72,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
     """The page's text."""
     rows = [row for section in found for row in section.rows]
     looks = Looks([row.schedule for row in rows], uncompressed=[row.schedule for row in rows if row.is_float])
-    chapters = [
-        _chapter(section, records.histories, looks, f"s{i}") for i, section in enumerate(found) if section.finished
-    ]
+    chapters = [_chapter(section, records, looks, f"s{i}") for i, section in enumerate(found) if section.finished]
     rest = [run for section in found if not section.finished for run in _unfinished(section)]
     environment = Environment(
         loader=PackageLoader("qp_runner.report", "templates"),
@@ -82,11 +83,18 @@ def render(records: Records, found: Sequence[Section]) -> str:
     )
     environment.globals.update(words=words, looks=looks, nan=math.nan)
     template = environment.get_template("report.html.j2")
-    return template.render(records=records, chapters=chapters, origin=_origin(records.runs), rest=rest, now=_now())
+    return template.render(
+        records=records,
+        chapters=chapters,
+        standings=overview(found),
+        origin=_origin(records.runs),
+        rest=rest,
+        now=_now(),
+    )
 
 
-def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str) -> Chapter:
-    finished, metric = section.finished, section.metric
+def _chapter(section: Section, records: Records, looks: Looks, name: str) -> Chapter:
+    finished, metric, histories = section.finished, section.metric, records.histories
     found = [curves(row, histories) for row in finished]
     limits = value_range(found)
     reference = next((curve for row, curve in zip(finished, found, strict=True) if row.is_float), None)
@@ -101,6 +109,7 @@ def _chapter(section: Section, histories: pd.DataFrame, looks: Looks, name: str)
         pareto=_picture(pareto, f"{name}p"),
         effects=_picture(effect, f"{name}e") if any(each.paired.n for each in section.effects) else None,
         density=_density(section),
+        subjects=subjects(finished, records.pictures),
         unfinished=_unfinished(section),
     )
 
@@ -118,11 +127,8 @@ def _density(section: Section) -> Density | None:
     rows = [row for row in section.finished if math.isfinite(row.density.mean)]
     if not rows:
         return None
-    sign = section.metric.sign
     densest = max(rows, key=lambda row: row.density.mean)
-    compressed = [row for row in rows if not row.is_float]
-    best = max(compressed, key=lambda row: sign * row.metric.mean, default=None)
-    plain = next((row for row in rows if row.is_float), None)
+    best, plain = best_compressed(section), next((row for row in rows if row.is_float), None)
     if plain is None or densest is plain:
         return Density(densest, best, None)
     utility = plain.density.mean * densest.footprint.mean

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from qp_runner.errors import ConfigError
+from qp_runner.report.pictures import Pictures
 from qp_runner.report.source import Source
 from qp_runner.report.sweeps import choose
 
@@ -47,12 +48,14 @@ class Records:
             COMPRESSION); columns HISTORY_COLUMNS, `step` in training steps done.
         store: where they were read.
         sweep: which runs these are, in words.
+        pictures: from a run's identifier to the PNG files of its pictures, by name; read when asked for.
     """
 
     runs: pd.DataFrame
     histories: pd.DataFrame
     store: str
     sweep: str
+    pictures: Pictures = lambda _run_id: {}
 
 
 def read(store: str, *, sweep: str = "latest", task: str | None = None) -> Records:
@@ -68,7 +71,7 @@ def read(store: str, *, sweep: str = "latest", task: str | None = None) -> Recor
         told = "; ".join(f"{count} {str(status).lower()}" for status, count in runs["status"].value_counts().items())
         reason = next((f" (first error: {error})" for error in runs["error"] if error), "")
         raise ConfigError("--sweep", title, f"a sweep with finished runs; this one has {told}{reason}")
-    return Records(runs, _histories(source, runs), store, title)
+    return Records(runs, _histories(source, runs), store, title, source.pictures)
 
 
 def run_table(runs: Iterable["Run"]) -> pd.DataFrame:

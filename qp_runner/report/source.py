@@ -1,5 +1,7 @@
 """The MLflow store as a reader sees it: opened without being changed, its runs in the order in which they started."""
 
+import logging
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,8 +13,11 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Metric, Run
 
+log = logging.getLogger(__name__)
+
 SQLITE = "sqlite:///"
 PAGE = 1000
+PICTURES = "pictures"
 
 
 class Source:
@@ -40,6 +45,19 @@ class Source:
     def history(self, run_id: str, metric: str) -> Sequence["Metric"]:
         """Every value of a metric of a run."""
         return patiently(lambda: list(self._client.get_metric_history(run_id, metric)))
+
+    def pictures(self, run_id: str) -> dict[str, bytes]:
+        """The PNG files among a run's artifacts, by name; none where they can't be had: a report does without."""
+        found: dict[str, bytes] = {}
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                for each in self._client.list_artifacts(run_id, PICTURES):
+                    if each.path.endswith(".png"):
+                        path = Path(self._client.download_artifacts(run_id, each.path, folder))
+                        found[path.stem] = path.read_bytes()
+        except Exception as error:
+            log.warning("the pictures of run %s can't be read: %s", run_id, error)
+        return found
 
     def _experiment_ids(self) -> list[str]:
         found, token = list[str](), None

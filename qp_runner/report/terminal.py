@@ -14,10 +14,11 @@ from rich.text import Text
 
 from qp_runner.report.effect import Effect
 from qp_runner.report.headline import headline
+from qp_runner.report.overview import Standing, overview
 from qp_runner.report.read import FINAL
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
-from qp_runner.report.words import column, epochs, percent, plural, whole
+from qp_runner.report.words import column, epochs, number, percent, plural, whole
 
 WITH_NAMES = 100  # columns from which the table has room for the schedules' names
 TARGETS = ("weight", "activation")
@@ -32,6 +33,10 @@ def show(console: Console, found: Sequence[Section]) -> None:
             console.print(summary_table(section, width=console.width), effects(section))
         for line in unfinished(section):
             console.print(line)
+    standings = overview(found)
+    if standings:
+        console.print()
+        console.print(overview_table(standings))
 
 
 def summary_table(section: Section, *, width: int) -> Table:
@@ -58,6 +63,25 @@ def summary_table(section: Section, *, width: int) -> Table:
     for row, footprint, density in zip(section.rows, footprints, densities, strict=True):
         name = [row.schedule] if named else []
         table.add_row(row.order, *name, *_figures(row, section, footprint=footprint, density=density))
+    return table
+
+
+def overview_table(standings: Sequence[Standing]) -> Table:
+    """Task × what won there; fits 80 columns."""
+    table = Table(title="Which order wins where", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("task", overflow="fold", min_width=20)
+    table.add_column("float", no_wrap=True)
+    for heading in ("best compressed", "highest PD", "in which order?"):
+        table.add_column(heading)
+    for standing in standings:
+        metric, plain = standing.section.metric, standing.plain
+        won = [
+            f"{row.order}\n{metric.value(row.metric.mean)}\nPD {number(row.density.mean)}" if row else "–"
+            for row in (standing.best, standing.densest)
+        ]
+        section = standing.section
+        first = Text.assemble(section.task, (f"\n{section.model} on {section.data}", "dim"))
+        table.add_row(first, metric.value(plain.metric.mean) if plain else "–", *won, standing.answer)
     return table
 
 

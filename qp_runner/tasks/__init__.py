@@ -2,5 +2,18 @@
 
 from qp_runner.tasks.base import Metric, Task, evaluating
 from qp_runner.tasks.classification import ClassificationTask
+from qp_runner.tasks.detection import DetectionTask
+from qp_runner.tasks.paired_translation import PairedTranslationTask
+from qp_runner.tasks.super_resolution import SuperResolutionTask
+from qp_runner.tasks.unpaired_translation import UnpairedTranslationTask
 
-__all__ = ["ClassificationTask", "Metric", "Task", "evaluating"]
+__all__ = [
+    "ClassificationTask",
+    "DetectionTask",
+    "Metric",
+    "PairedTranslationTask",
+    "SuperResolutionTask",
+    "Task",
+    "UnpairedTranslationTask",
+    "evaluating",
+]

@@ -27,7 +27,8 @@ class Task(ABC):
     """Owns data, networks, losses and a metric; knows nothing of compression, schedules or records.
 
     Whatever a task draws at random comes from generators of its own, seeded by its seed and the place in training:
-    runs with one seed see the same data in the same order, whatever their schedule.
+    runs with one seed see the same data in the same order, whatever their schedule. Dropout inside a network alone
+    draws from torch's generators, which are seeded when training starts.
     """
 
     metric: Metric
@@ -74,8 +75,22 @@ class Task(ABC):
         """Measures in evaluation mode, without gradients; holds at least the metric. Leaves every mode as it was."""
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """What the networks make of a few validation samples, by name: RGB images, uint8 [3, h, w], on the CPU."""
+        """What the networks make of a few samples they were not trained on: RGB, uint8 [3, h, w], on the CPU, by name.
+
+        Where an image is several side by side, `sample__left__middle__right` says what they are.
+        """
         return {}
+
+    def state_dict(self) -> dict[str, Any]:
+        """What training changes beside networks and optimizers (an image pool, say): tensors, numbers, texts and
+        containers of them. Stored with every checkpoint.
+        """
+        return {}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Puts back what `state_dict` gave; tensors come on the CPU."""
+        if state:
+            raise ValueError(f"{type(self).__name__} keeps no state of its own, but was given {sorted(state)}")
 
     @abstractmethod
     def to(self, device: torch.device) -> None:

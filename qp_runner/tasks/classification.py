@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qp_runner.data import Batch, ImageData
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.networks import seeded
 
 NETWORK = "network"
 
@@ -42,6 +43,8 @@ class ClassificationTask(Task):
         label_smoothing: float = 0.0,
         eval_batch_size: int | None = None,
     ) -> None:
+        if not isinstance(data, ImageData):
+            raise ConfigError("data", type(data).__name__, "classification takes ImageData (digits, cifar10, ...)")
         if NETWORK not in networks or len(networks) > 1:
             raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
@@ -51,7 +54,9 @@ class ClassificationTask(Task):
         self.data, self.seed, self.batch_size = data, seed, batch_size
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
         self.steps_per_epoch = len(data.train) // batch_size
-        self.network = _seeded(networks[NETWORK], seed, in_channels=data.shape[0], classes=len(data.classes))
+        self.network = seeded(
+            "model.networks.network", networks[NETWORK], seed=seed, in_channels=data.shape[0], classes=len(data.classes)
+        )
         self._check_fit()
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -114,19 +119,3 @@ class ClassificationTask(Task):
         if not isinstance(logits, Tensor) or logits.shape != (1, classes):
             made = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError("model", name, f"has to return [n, {classes}] for images of {shape}; it returns {made}")
-
-
-def _seeded(make: Callable[..., nn.Module], seed: int, *, in_channels: int, classes: int) -> nn.Module:
-    """The network with initial weights that depend on the seed alone; the global generators stay as they were."""
-    with torch.random.fork_rng(devices=[]):  # networks are made on the CPU, so its generator alone is drawn from
-        torch.default_generator.manual_seed(seed)
-        try:
-            return make(in_channels=in_channels, classes=classes)
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise ConfigError("model.networks.network", _name(make), str(error)) from error
-
-
-def _name(make: object) -> str:
-    function = getattr(make, "func", make)  # what a partial calls
-    given = ", ".join(f"{key}={value}" for key, value in getattr(make, "keywords", {}).items())
-    return f"{getattr(function, '__name__', type(function).__name__)}({given})"

@@ -3,7 +3,7 @@
 from qp_runner.tracking.base import RunInfo, Status, Tracker, Trackers
 from qp_runner.tracking.files import FileTracker
 from qp_runner.tracking.mlflow_tracker import MlflowTracker
-from qp_runner.tracking.store import finish_parent, prepare, start_parent
+from qp_runner.tracking.store import finish_parent, prepare, reopen_parent, start_parent
 
 __all__ = [
     "FileTracker",
@@ -14,5 +14,6 @@ __all__ = [
     "Trackers",
     "finish_parent",
     "prepare",
+    "reopen_parent",
     "start_parent",
 ]

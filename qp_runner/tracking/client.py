@@ -24,6 +24,7 @@ CUT = " … [cut: the whole value is in config.yaml]"
 def client(uri: str) -> "MlflowClient":
     """A client of the store at `uri`. Imports MLflow (seconds) on first use, without its chatter and telemetry."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient
 
     for name in ("mlflow", "alembic"):

@@ -49,6 +49,26 @@ def start_parent(uri: str, experiment: str, name: str, own: Mapping[str, str]) -
     return str(run.info.run_id)
 
 
+def reopen_parent(uri: str, run_id: str) -> bool:
+    """Opens an earlier attempt's parent run again; False where the store no longer has it.
+
+    Runs below it that did not finish are deleted (MLflow keeps deleted runs for a while): their jobs run again.
+    """
+    store = client(uri)
+    try:
+        run = patiently(lambda: store.get_run(run_id))
+        if run.info.lifecycle_stage != "active":
+            return False
+        patiently(lambda: store.update_run(run_id, status="RUNNING"))
+        where = f"tags.mlflow.parentRunId = '{run_id}' and attributes.status != 'FINISHED'"
+        for below in patiently(lambda: list(store.search_runs([run.info.experiment_id], where, max_results=5000))):
+            patiently(partial(store.delete_run, below.info.run_id))
+    except Exception as error:
+        log.warning("the MLflow store %s has no parent run %s to go on with (%s)", uri, run_id, error)
+        return False
+    return True
+
+
 def finish_parent(uri: str, run_id: str, status: Status) -> None:
     """Ends the parent run; marks runs below it that never ended as KILLED. Warns where the store fails."""
     try:

@@ -153,6 +153,7 @@ class GraphStep:
         started = time.perf_counter()
         eager = self.compiled.eager
         before = snapshot(eager.task.networks(), eager.optimizers)
+        task_state = tree_map(_copy, eager.task.state_dict())
         self._inputs = tree_map(lambda value: value.clone(), batch)
         try:
             with self.compiled.compiled():
@@ -165,6 +166,7 @@ class GraphStep:
             self._failed = True
             log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", error)
         restore(before, eager.task.networks(), eager.optimizers)
+        eager.task.load_state_dict(task_state)
         torch.cuda.synchronize()
         self.setup_seconds = time.perf_counter() - started
         log.info("compiled and captured in %.1f s", self.setup_seconds)
@@ -183,3 +185,7 @@ class GraphStep:
 
 def _shapes(batch: Any) -> list[torch.Size]:
     return [value.shape for value in tree_flatten(batch)[0]]
+
+
+def _copy(value: Any) -> Any:
+    return value.clone() if isinstance(value, Tensor) else value

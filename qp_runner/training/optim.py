@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
 MakeSchedule = Callable[[Optimizer], LRScheduler]
@@ -19,6 +19,26 @@ class LearningRate:
     interval: Literal["epoch", "step"] = "epoch"
 
 
+class LearningRates:
+    """The learning-rate schedules of a run's optimizers, all of one kind; without one the rates stay as they are."""
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None) -> None:
+        self._first = next(iter(optimizers.values()))
+        self._interval = kind.interval if kind else None
+        self.schedules = [kind.make(optimizer) for optimizer in optimizers.values()] if kind else []
+
+    @property
+    def current(self) -> float:
+        """Of the first optimizer's first parameter group."""
+        return float(self._first.param_groups[0]["lr"])
+
+    def after(self, interval: Literal["epoch", "step"]) -> None:
+        """An epoch or a step has ended."""
+        if interval == self._interval:
+            for schedule in self.schedules:
+                schedule.step()
+
+
 def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptimizer) -> dict[str, Optimizer]:
     """One optimizer per name. A group's `lr_scale` multiplies the configured learning rate for that group."""
     optimizers = {}
@@ -28,3 +48,34 @@ def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptim
             built["lr"] = built["lr"] * group.get("lr_scale", 1.0)
         optimizers[name] = optimizer
     return optimizers
+
+
+@dataclass(frozen=True)
+class ConstantThenLinear:
+    """1 for the first `constant` of `total` steps, then down a straight line that would reach 0 one step after the
+    last: the learning rate of Pix2Pix and CycleGAN.
+    """
+
+    constant: int
+    total: int
+
+    def __call__(self, step: int) -> float:
+        """The factor at a step, counted from 0."""
+        decay = self.total - self.constant
+        return max(0.0, 1 - max(0, step - self.constant + 1) / (decay + 1))
+
+
+def constant_then_linear(optimizer: Optimizer, *, constant: float, total: int) -> LRScheduler:
+    """The configured learning rate for the first part of training, then linear decay to (nearly) zero.
+
+    Args:
+        optimizer: whose learning rate it is.
+        constant: that part, as a share of training.
+        total: steps of the schedule: `total_steps` where it steps once a step.
+
+    Raises:
+        ValueError: a share outside [0, 1], a total below 1.
+    """
+    if not 0 <= constant <= 1 or total < 1:
+        raise ValueError(f"constant={constant}, total={total}: a share in [0, 1] and at least one step")
+    return LambdaLR(optimizer, ConstantThenLinear(round(constant * total), total))

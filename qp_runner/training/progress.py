@@ -1,25 +1,17 @@
 """What a person sees while a run trains: epoch, loss, metric, stage and time left; nothing in a file or pipe."""
 
 from types import TracebackType
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 class ProgressView(Protocol):
     """What the trainer tells of itself; every method may be called at every step and must cost next to nothing."""
 
-    def advance(self) -> None:
-        """One training step is done."""
+    def advance(self, steps: int = 1) -> None:
+        """So many training steps are done."""
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""
@@ -28,7 +20,7 @@ class ProgressView(Protocol):
 class Silent:
     """Shows nothing."""
 
-    def advance(self) -> None:
+    def advance(self, steps: int = 1) -> None:
         """Does nothing."""
 
     def describe(self, **values: str) -> None:
@@ -38,7 +30,17 @@ class Silent:
 class Bar:
     """A rich progress bar on standard error, shown on a terminal only. Use as a context manager."""
 
-    def __init__(self, *, title: str, total_steps: int, console: Console | None = None) -> None:
+    def __init__(self, *, title: str, total_steps: int, console: "Console | None" = None) -> None:
+        from rich.console import Console  # here: a run that shows nothing does without
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
+
         console = console or Console(stderr=True)
         texts: dict[str, Any] = {"epoch": "", "loss": "", "metric": "", "stage": ""}
         self._progress = Progress(
@@ -52,7 +54,7 @@ class Bar:
             disable=not console.is_terminal,
             transient=True,
         )
-        self._task: TaskID = self._progress.add_task(title, total=total_steps, **texts)
+        self._task = self._progress.add_task(title, total=total_steps, **texts)
 
     def __enter__(self) -> "Bar":
         self._progress.start()
@@ -63,9 +65,9 @@ class Bar:
     ) -> None:
         self._progress.stop()
 
-    def advance(self) -> None:
-        """One training step is done."""
-        self._progress.advance(self._task)
+    def advance(self, steps: int = 1) -> None:
+        """So many training steps are done."""
+        self._progress.advance(self._task, steps)
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""

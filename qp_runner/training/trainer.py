@@ -1,39 +1,26 @@
 """The one training loop: any task, any schedule. A schedule's events are applied between steps and nowhere else."""
 
-import math
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor
 
 from qp_runner.compress import CalibrationError, Compressor
-from qp_runner.schedule import Stage, Target
+from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
-from qp_runner.training.executors import Kind, make_step
-from qp_runner.training.optim import LearningRate, MakeOptimizer, build_optimizers
+from qp_runner.training.epoch import Epoch
+from qp_runner.training.executors import make_step
+from qp_runner.training.measured import compression_state, describe_stage
+from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
-from qp_runner.training.recorder import Recorder
-from qp_runner.training.step import Precision, autocast
+from qp_runner.training.recorder import History, Recorder
+from qp_runner.training.resume import capture, restore, set_random_state
+from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
+from qp_runner.training.step import autocast
+from qp_runner.training.trunk import Trunk
 
 CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss is no longer a finite number."""
-
-
-@dataclass(frozen=True)
-class TrainerSettings:
-    """How a run is trained; `calibration_samples` choose masks and scales when an event fires."""
-
-    epochs: int
-    calibration_samples: int = 256
-    calibration_batch_size: int = 64
-    precision: Precision = "float32"
-    executor: Kind = "auto"
-    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class Trainer:
@@ -44,6 +31,10 @@ class Trainer:
         compressor: attached to the task's compressible networks, or None for a plain float run.
         stages: `Schedule.compile(...)` for `settings.epochs` of the task's steps.
         make_optimizer: parameter groups to optimizer, once per name the task uses.
+        trunk: where the run starts from stored state and leaves its own; None: from the first step, storing nothing.
+
+    Attributes:
+        resumed_from: the steps that were taken from the store instead of being computed.
     """
 
     def __init__(
@@ -57,11 +48,12 @@ class Trainer:
         recorder: Recorder,
         learning_rate: LearningRate | None = None,
         progress: ProgressView | None = None,
+        trunk: Trunk | None = None,
     ) -> None:
-        self.task, self.compressor, self.settings, self.recorder = task, compressor, settings, recorder
+        self.task, self.compressor, self.settings, self.trunk = task, compressor, settings, trunk
+        self.recorder = History(recorder)
         self.progress: ProgressView = progress or Silent()
         self.optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
-        self.learning_rate = learning_rate
         self.step = make_step(
             settings.executor,
             task,
@@ -70,45 +62,91 @@ class Trainer:
             precision=settings.precision,
             device=settings.device,
         )
-        self.lr_schedules = [learning_rate.make(o) for o in self.optimizers.values()] if learning_rate else []
+        self.lr = LearningRates(self.optimizers, learning_rate)
         self.total_steps = settings.epochs * task.steps_per_epoch
         self._starts = {stage.first: stage for stage in stages}
         self._stages = len(stages)
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
+        self.resumed_from = 0
+        self.events_fired = False
+        self._random: dict[str, Any] | None = None  # of a resumed run, until its first step
+
+    @property
+    def history(self) -> list[tuple[int, dict[str, float]]]:
+        """Everything recorded so far, with its steps."""
+        return self.recorder.entries
 
     def run(self) -> Mapping[str, float]:
         """Trains to the end; returns what the last epoch measured on validation data.
 
         Raises TrainingDivergedError when the loss, weights or activations stop being finite.
         """
-        step = 0
-        for epoch in range(self.settings.epochs):
+        epoch, step = self._begin()
+        while epoch.number < self.settings.epochs:
             step = self._epoch(epoch, step)
+            epoch = Epoch.start(epoch.number + 1, device=self.settings.device)
+        if self.trunk is not None:
+            self.trunk.finish()
         return self._validation
 
-    def _epoch(self, epoch: int, step: int) -> int:
-        started, total, since_check = time.perf_counter(), torch.zeros((), device=self.settings.device), 0
-        self.progress.describe(epoch=f"epoch {epoch + 1}/{self.settings.epochs}")
+    def _begin(self) -> tuple[Epoch, int]:
+        """Where to start: at the first step, or with the deepest stored state of this very run."""
+        device = self.settings.device
+        content = self.trunk.deepest() if self.trunk is not None else None
+        if content is None:
+            return Epoch.start(0, device=device), 0
+        restore(self, content)
+        self._random = content["random"]
+        for at, values in content["history"]:
+            self.recorder.metrics(values, step=at)
+        step = self.resumed_from = int(content["step"])
+        self.events_fired = content["compressor"] is not None
+        epoch = Epoch.start(int(content["epoch"]), device=device, loss=content["loss"], seconds=content["seconds"])
+        self.progress.advance(step)
+        return epoch, step
+
+    def _epoch(self, epoch: Epoch, step: int) -> int:
+        """Trains an epoch from `step` on, which lies in it; returns the steps done."""
+        self.progress.describe(epoch=f"epoch {epoch.number + 1}/{self.settings.epochs}")
         self._train_mode()
-        for batch in self.task.batches(epoch):
+        first = epoch.number * self.task.steps_per_epoch
+        for batch in self._batches(epoch.number, skip=step - first):
+            self._keep(epoch, step)
             self._enter_due(step)
-            total += self.step(batch)
-            step, since_check = step + 1, since_check + 1
-            if self.learning_rate and self.learning_rate.interval == "step":
-                self._step_lr()
-            if since_check == CHECK_EVERY:
-                self._check(total, epoch, step)
-                since_check = 0
+            epoch.loss += self.step(batch)
+            step += 1
+            self.lr.after("step")
+            if (step - first) % CHECK_EVERY == 0:
+                epoch.checked(place=self._place(step))
             self.progress.advance()
-        loss = self._check(total, epoch, step) / self.task.steps_per_epoch
-        learning_rate = self._current_lr()
-        if self.learning_rate and self.learning_rate.interval == "epoch":
-            self._step_lr()
+        if step == self.total_steps:
+            self._keep(epoch, step)
+        loss = epoch.checked(place=self._place(step)) / self.task.steps_per_epoch
+        learning_rate = self.lr.current
+        self.lr.after("epoch")
         if step == self.total_steps:
             self._enter_due(step)  # an event at the very end: compression after training
-        self._record_epoch(step, loss, learning_rate, time.perf_counter() - started)
+        self._record_epoch(step, loss, learning_rate, epoch.seconds)
         return step
+
+    def _batches(self, epoch: int, *, skip: int) -> Iterator[Any]:
+        """An epoch's batches without its first ones. They are a function of seed and epoch: the rest stays the same."""
+        return islice(self.task.batches(epoch), skip, None) if skip < self.task.steps_per_epoch else iter(())
+
+    def _keep(self, epoch: Epoch, step: int) -> None:
+        """Stores the state before a step, its events included, where that is due; completes a resumption.
+
+        Generators are put back here, not earlier: an epoch's batches may have drawn from them on being asked for.
+        """
+        if self._random is not None:
+            set_random_state(self._random, self.settings.device)
+            self._random = None
+        elif self.trunk is not None and self.trunk.due(step):
+            self.trunk.keep(step, lambda: capture(self) | epoch.state() | {"step": step})
+
+    def _place(self, step: int) -> str:
+        return f"step {step} of {self.total_steps}"
 
     def _train_mode(self) -> None:
         for network in self.task.networks().values():
@@ -122,10 +160,11 @@ class Trainer:
         try:
             self.compressor.enter(stage, run=self._calibrate)
         except CalibrationError as error:
-            raise TrainingDivergedError(f"at the events of step {step} of {self.total_steps}: {error}") from error
+            raise TrainingDivergedError(f"at the events of {self._place(step)}: {error}") from error
+        self.events_fired = self.events_fired or bool(stage.fires)
         self.recorder.metrics(compression_state(self.compressor), step=step)
         done = sum(first <= step for first in self._starts)
-        self.progress.describe(stage=f"stage {done}/{self._stages} {_describe(stage)}")
+        self.progress.describe(stage=f"stage {done}/{self._stages} {describe_stage(stage)}")
 
     def _calibrate(self) -> None:
         with torch.no_grad(), autocast(self.settings.precision, self.settings.device):
@@ -133,52 +172,22 @@ class Trainer:
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
 
-    def _check(self, total: Tensor, epoch: int, step: int) -> float:
-        value = total.item()
-        if not math.isfinite(value):
-            raise TrainingDivergedError(
-                f"the loss became {value} in epoch {epoch + 1}, by step {step} of {self.total_steps}: "
-                "try a lower trainer.optimizer.lr, or later or gentler events"
-            )
-        return value
-
-    def _step_lr(self) -> None:
-        for schedule in self.lr_schedules:
-            schedule.step()
-
-    def _current_lr(self) -> float:
-        return float(next(iter(self.optimizers.values())).param_groups[0]["lr"])
-
     def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
-        with autocast(self.settings.precision, self.settings.device):
-            measured = self._validation = self.task.evaluate("val")
         values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
-        values |= {f"val/{name}": value for name, value in measured.items()}
         if setup := self.step.setup_seconds - self._setup_recorded:
             values["time/setup_s"] = setup
             self._setup_recorded += setup
+        self.progress.describe(loss=f"loss {loss:.4g}")
+        if step == self.total_steps or step // self.task.steps_per_epoch % self.settings.evaluate_every == 0:
+            values |= self._measure()
         if self.compressor is not None:
             values |= compression_state(self.compressor)
         self.recorder.metrics(values, step=step)
+
+    def _measure(self) -> dict[str, float]:
+        """What validation data says of the networks, under its record names."""
+        with autocast(self.settings.precision, self.settings.device):
+            measured = self._validation = self.task.evaluate("val")
         metric = self.task.metric
-        self.progress.describe(
-            loss=f"loss {loss:.4g}", metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}"
-        )
-
-
-def compression_state(compressor: Compressor) -> Mapping[str, float]:
-    """The measured sparsity and bits of both targets, under their record names."""
-    values: dict[str, float] = {}
-    for target in Target:
-        values[f"compress/sparsity_{target}"] = compressor.sparsity(target)
-        values[f"compress/bits_{target}"] = float(compressor.bits(target))
-    return values
-
-
-def _describe(stage: Stage) -> str:
-    def target(state_of: Target) -> str:
-        state = stage.state(state_of)
-        parts = [f"{state.sparsity:.0%}"] if state.sparsity else []
-        return "·".join(parts + ([f"{state.bits}b"] if state.bits < 32 else [])) or "float"
-
-    return f"w {target(Target.WEIGHT)} f {target(Target.ACTIVATION)}"
+        self.progress.describe(metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")
+        return {f"val/{name}": value for name, value in measured.items()}

@@ -5,14 +5,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.cli.build import build_compressor, build_optimizer, compile_schedule, instantiate
+from qp_runner.cli.build import build_compressor, build_optimizer, compile_schedule
 from qp_runner.cli.compose import config_dir, jobs
+from qp_runner.cli.instantiate import instantiate
 from qp_runner.data import ImageData, ImageSet
 from qp_runner.schedule import Target
 from qp_runner.schema import Config
 from qp_runner.tasks import ClassificationTask
 from qp_runner.training import Trainer, TrainerSettings
-from support import Records
+from support import Records, classifiers
 
 
 def choices(group: str) -> list[str]:
@@ -56,8 +57,8 @@ def random_images(count: int, shape: tuple[int, int, int], generator: torch.Gene
     return ImageSet(images, torch.arange(count) % 10)
 
 
-@pytest.mark.parametrize("model", choices("model"))
-def test_every_model_runs_a_whole_schedule(model: str) -> None:
+@pytest.mark.parametrize("model", classifiers())
+def test_every_classifier_runs_a_whole_schedule(model: str) -> None:
     wanted = config(f"model={model}", "schedule=p_q_wf", "trainer.epochs=4", "trainer.batch_size=4")
     generator = torch.Generator().manual_seed(0)
     train, val = (random_images(count, (3, 32, 32), generator) for count in (12, 4))

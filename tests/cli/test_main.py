@@ -12,7 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qp_runner.cli.main import execute, schedule_label, variant
+from qp_runner.cli.main import execute
+from qp_runner.cli.naming import schedule_label, variant
 
 QUICK = ["tracking=none", "trainer.epochs=2", "trainer.batch_size=128", "trainer.progress=false"]
 
@@ -53,6 +54,11 @@ def metrics(folder: Path) -> pd.DataFrame:
         (["trainer.optimizer._target_=torch.optim.Nope"], r"trainer\.optimizer=torch\.optim\.Nope"),
         (["trainer.optimizer.speed=3"], r"trainer\.optimizer\.speed=3: no such key"),
         (["+trainer.optimizer.speed=3"], r"trainer\.optimizer=SGD: .*speed"),
+        (["task=super_resolution"], r"data=ImageData: super_resolution takes"),
+        (["data=photographs"], r"data=SuperResolutionData: classification takes"),
+        (["task=super_resolution", "data=photographs"], r"model\.networks\.network=SmallCNN.*scale"),
+        (["data=photographs", "task=super_resolution", "data.scale=7"], r"data\.scale=7: one of 2, 3, 4"),
+        (["task=super_resolution", "data=t91_set5", "data.root=empty"], r"data\.train=empty/T91: no such folder"),
         (["nonsense=1"], r"nonsense=1: no such key"),
         (["schedule=[a"], r"command line=schedule=\[a"),
         (["-m", "schedule=glob(zzz*)"], r"command line=schedule=glob\(zzz\*\) .*asks for no job"),
@@ -158,6 +164,25 @@ def test_help_is_worth_reading(capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     for part in ("qp-runner plan", "schedule=q_p_wf seed=1", "schedule/controlled", "trainer"):
         assert part in text
+
+
+def test_super_resolution_leaves_pictures_and_its_gain(here: Path) -> None:
+    cut = ["trainer.epochs=1", "data.stride=60", "tracking=none", "trainer.progress=false", "seed=0"]
+    assert execute(["experiment=orders/super_resolution", "schedule=float", *cut]) == 0
+    [run] = (here / "results" / "sweeps").glob("*/0")
+    pictures = sorted(path.name for path in (run / "artifacts" / "pictures").iterdir())
+    assert pictures == [f"{name}__bicubic__output__original.png" for name in ("camera", "coffee", "text")]
+    values = metrics(run).groupby("name")["value"].last()
+    assert values["final/psnr"] > 0
+    assert values["final/bicubic_psnr"] == pytest.approx(29.2, abs=0.2)
+
+
+def test_a_run_with_plain_files_needs_no_rich_no_mlflow_and_no_scikit_image(here: Path) -> None:
+    block = "import sys; sys.modules.update(dict.fromkeys(['rich', 'mlflow', 'skimage']))"
+    code = f"{block}; from qp_runner.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, *QUICK], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert json.loads((only_run(here) / "run.json").read_text())["status"] == "FINISHED"
 
 
 def test_plan_draws_without_training(here: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -108,12 +108,16 @@ def test_pruned_weights_get_no_gradient(build, attach, stage, passes, images):
         assert (gradient[mask == 1] != 0).any()
 
 
-def test_another_image_size_needs_channel_granularity(build, attach, stage, passes, images):
-    network = build()
-    compressor = attach(network)
-    compressor.enter(stage(fires={PA}), run=passes(network))
+def test_samples_of_several_sizes_at_an_event_need_channel_granularity(build, attach, stage):
+    network = build()[:3]
+    compressor = attach(network, activation=("2",))
+
+    def run():
+        network(torch.randn(2, 2, 8, 8))
+        network(torch.randn(2, 2, 10, 10))
+
     with pytest.raises(ConfigError, match=r"compress\.granularity=element: site 2 .*compress\.granularity=channel"):
-        network(torch.randn(1, 2, 10, 10))
+        compressor.enter(stage(fires={PA}), run=run)
 
 
 def test_tied_weights_are_one_site(stage):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from qp_runner.compress import magnitude_mask, pruned_count
+from qp_runner.compress.mask import broadcasts, tileable, tiled
 
 
 def reference(saliency: list[float], sparsity: float) -> list[float]:
@@ -51,3 +52,35 @@ def test_memory_layout_is_the_saliencys():
     mask = magnitude_mask(saliency, 0.3)
     assert mask.stride() == saliency.stride()
     assert torch.equal(mask, magnitude_mask(saliency.contiguous(), 0.3))
+
+
+sizes = st.tuples(st.integers(1, 5), st.integers(1, 5))
+
+
+@settings(max_examples=100, deadline=None)
+@given(mask=sizes, sample=st.tuples(st.integers(1, 12), st.integers(1, 12)), channels=st.integers(1, 3))
+def test_a_tiled_mask_repeats_position_by_position(mask, sample, channels):
+    small = torch.rand(channels, *mask)
+    large = tiled(small, (channels, *sample))
+    assert large.shape == (channels, *sample)
+    for c in range(channels):
+        for i in range(sample[0]):
+            for j in range(sample[1]):
+                assert large[c, i, j] == small[c, i % mask[0], j % mask[1]]
+
+
+@pytest.mark.parametrize(
+    ("mask", "sample", "as_it_is", "by_tiling"),
+    [
+        ((), (4, 8, 8), True, False),
+        ((4, 8, 8), (4, 8, 8), True, True),
+        ((4, 1, 1), (4, 8, 9), True, True),
+        ((4, 8, 8), (4, 9, 7), False, True),
+        ((4, 8, 8), (3, 8, 8), False, False),
+        ((4, 8, 8), (4,), False, False),
+        ((4,), (5,), False, False),
+    ],
+)
+def test_which_masks_fit_which_samples(mask, sample, as_it_is, by_tiling):
+    assert broadcasts(mask, sample) == as_it_is
+    assert tileable(mask, sample) == by_tiling

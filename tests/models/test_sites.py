@@ -9,9 +9,10 @@ import yaml
 from torch import nn
 
 import qp_runner.models
+from support import classifiers
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
-NAMES = sorted(path.stem for path in CONF.glob("*.yaml"))
+NAMES = classifiers()
 LAYERS = (nn.Conv2d, nn.Linear)
 HANDED_ON = (nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # what they return is their input's data
 
@@ -58,7 +59,7 @@ def test_counts(name, weights, activations):
     assert (len(model.weight), len(model.activation)) == (weights, activations)
 
 
-def test_every_model_is_counted_above():
+def test_every_classifier_is_counted_above():
     assert NAMES == ["mobilenetv2", "resnet18", "resnet20", "resnet32", "small_cnn", "vgg11"]
 
 

@@ -1,7 +1,9 @@
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from qp_runner.report.rows import Row
 from qp_runner.report.stats import summarise
@@ -38,9 +40,20 @@ def job(uri: str, parent: str, sweep: str, schedule: str, seed: int, *, metric: 
         run.metrics({f"val/{metric}": value - 50 / step, "val/loss": 1.0, **state}, step=step)
     if end == "FINISHED":
         run.metrics(final(metric, value, megabits, prune, quantize), step=STEPS)
+        if metric == "fid":
+            keep_pictures(run, seed)
         run.finish("FINISHED")
     else:
         run.finish("KILLED" if end == "KILLED" else "FAILED", "ValueError: <the loss> is NaN\nmore")
+
+
+def keep_pictures(run: MlflowTracker, seed: int) -> None:
+    """Two pictures as the command line keeps them; all red, as red as the seed says."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, width in (("front_door__input__output__target", 40), ("wide", 2000)):
+            path = Path(folder) / f"{name}.png"
+            Image.new("RGB", (width, 10), (200 + seed, 0, 0)).save(path)
+            run.artifact(path, "pictures")
 
 
 def final(metric: str, value: float, megabits: float, prune: int | None, quantize: int | None) -> dict[str, float]:

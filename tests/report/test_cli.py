@@ -94,6 +94,27 @@ def test_the_page_tells_everything(page: Page) -> None:
     assert page.tags.count("svg") == 2 * (4 + 2 + 2)  # of each task: panels, the front and the effect, wide and narrow
 
 
+def test_pictures_are_in_the_page_where_runs_have_some(page: Page) -> None:
+    assert page.tags.count("img") == 2 * 4  # two samples, four schedules of one task; the other task has none
+    assert page.words.count("What the networks made of samples") == 1
+    assert "front door" in page.words
+    assert "left to right: input, output, target" in page.words
+    assert sum(each.startswith("data:image/jpeg;base64,") for each in page.loaded) == 8
+
+
+def test_tasks_are_compared_where_there_are_several(
+    page: Page, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Which order wins where" in page.words
+    assert main(["--store", str(store), "--sweep", "all", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "Which order wins where" in shown
+    assert max(map(len, shown.partition("Which order wins where")[2].splitlines())) <= 80
+    assert main(["--store", str(store), "--sweep", "first", "--out", str(tmp_path)]) == 0
+    assert "Which order wins where" not in capsys.readouterr().out
+    assert "Which order wins where" not in (tmp_path / "report.html").read_text(encoding="utf-8")
+
+
 def test_the_terminal_gets_the_table_and_the_verdict(
     store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,12 +1,15 @@
 """What holds for every task: the same tests, whatever is learned."""
 
+from pathlib import Path
+
 import pytest
 import torch
 from torch import Tensor
 
 from qp_runner.compress.site import Site
 from qp_runner.schedule import Target
-from tiny import TINY, tiny
+from qp_runner.training import Trainer
+from tiny import TINY, tiny, tiny_trunk
 
 tasks = pytest.mark.parametrize("task", TINY)
 
@@ -22,7 +25,8 @@ def test_pruned_elements_are_zero_and_codes_in_range_at_every_step(task: str) ->
     checked = {"pruned": 0, "quantized": 0}
 
     def check(site: Site, _inputs: object, made: Tensor) -> None:
-        if site.is_pruning and made.shape[-2:] == site.mask.shape[-2:]:
+        by_channel = site.mask.numel() == site.mask.shape[:1].numel()
+        if site.is_pruning and (by_channel or made.shape[-2:] == site.mask.shape[-2:]):
             checked["pruned"] += 1
             assert not made.masked_select((site.mask == 0).expand_as(made)).any()
         if site.is_quantizing:
@@ -63,10 +67,12 @@ def test_before_its_first_event_a_run_is_the_float_run(task: str) -> None:
 
 @tasks
 def test_the_same_run_gives_the_same_bits(task: str) -> None:
-    runs = [tiny(task, "schedule=p_q_wf") for _ in range(2)]
-    for trainer, _, _ in runs:
+    runs = []
+    for _ in range(2):
+        trainer, parts, _ = tiny(task, "schedule=p_q_wf")
         trainer.run()
-    (_, first, _), (_, second, _) = runs
+        runs.append(parts)
+    first, second = runs
     assert all(torch.equal(a, b) for a, b in zip(latent_weights(first), latent_weights(second), strict=True))
     states = [parts.compressor.state_dict().values() for parts in (first, second)]
     assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
@@ -86,3 +92,24 @@ def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they
         trainer.run()
         states.append(parts.compressor.state_dict())
     assert all(torch.equal(states[0][key], states[1][key]) for key in states[0])
+
+
+@tasks
+def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: Path) -> None:
+    def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], list[object]]:
+        trainer, parts, records = tiny(task, f"schedule={schedule}")
+        if stored:
+            trainer.trunk = tiny_trunk(task, trainer, parts, tmp_path)
+        trainer.run()
+        numbers = [(at, {k: v for k, v in values.items() if not k.startswith("time/")}) for at, values in records]
+        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), list(numbers)
+
+    finish("q_wf", stored=True)  # leaves its trunk behind
+    first = finish("p_q_wf", stored=True)
+    again = finish("p_q_wf", stored=True)
+    alone = finish("p_q_wf", stored=False)
+    assert again[0].resumed_from > first[0].resumed_from
+    for found in (first, again):
+        for mine, theirs in zip(found[1:3], alone[1:3], strict=True):
+            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        assert found[3] == alone[3]

@@ -124,3 +124,13 @@ def test_bfloat16_trains_and_keeps_masks_and_scales_in_float32() -> None:
 def test_the_figure_is_measured_on_what_was_trained() -> None:
     run = train({}, epochs=6)
     assert run.task.evaluate("test")["accuracy"] > 85
+
+
+def test_validation_is_measured_every_so_many_epochs_and_after_the_last() -> None:
+    run = train(None, epochs=5, evaluate_every=2)
+    per_epoch = run.task.steps_per_epoch
+    assert [step // per_epoch for step, _ in run.records.series("train/loss")] == [1, 2, 3, 4, 5]
+    assert [step // per_epoch for step, _ in run.records.series("val/accuracy")] == [2, 4, 5]
+    always = train(None, epochs=5)
+    assert run.records.series("val/accuracy")[-1] == always.records.series("val/accuracy")[-1]
+    assert same_latent_weights(run.weights, always.weights)

@@ -1,0 +1,27 @@
+"""What records call a run, beside its configuration."""
+
+from collections.abc import Sequence
+
+
+def schedule_label(choice: str, overrides: Sequence[str]) -> str:
+    """The schedule's choice, with what the command line changed in its events."""
+    prefix = "schedule.events."
+    changed = [each.lstrip("+~").removeprefix(prefix) for each in overrides if each.lstrip("+~").startswith(prefix)]
+    return f"{choice}[{','.join(changed)}]" if changed else choice
+
+
+def variant(overrides: Sequence[str]) -> str:
+    """What else the command line changed: runs are alike only where this is equal."""
+    named = (
+        "seed=",
+        "schedule=",
+        "schedule.",
+        "task=",
+        "model=",
+        "data=",
+        "experiment=",
+        "tracking",
+        "results=",
+        "checkpoint.",
+    )
+    return ",".join(sorted(each for each in overrides if not each.lstrip("+~").startswith(named)))

@@ -1,0 +1,130 @@
+"""Images at two resolutions: patches to train on, whole images to evaluate on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor, to_pil_image
+
+from qp_runner.data.luminance import luminance
+from qp_runner.data.seeding import generator
+from qp_runner.errors import ConfigError
+
+SCALES = (2, 3, 4)
+
+
+class Patches(NamedTuple):
+    """Luminance of patches, float32: `low` [n, 1, p, p], `high` [n, 1, p·scale, p·scale]."""
+
+    low: Tensor
+    high: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Photograph:
+    """One image at both resolutions.
+
+    Attributes:
+        name: of its file or its motif.
+        low, high: luminance, float32 [1, h, w] and [1, h·scale, w·scale].
+        rgb, bicubic: the image, and its low resolution enlarged again by bicubic interpolation: uint8
+            [3, h·scale, w·scale], always on the CPU.
+    """
+
+    name: str
+    low: Tensor
+    high: Tensor
+    rgb: Tensor
+    bicubic: Tensor
+
+    def to(self, device: torch.device) -> "Photograph":
+        """The same image, luminance on a device."""
+        return replace(self, low=self.low.to(device), high=self.high.to(device))
+
+
+@dataclass(frozen=True, eq=False)
+class SuperResolutionData:
+    """Training patches and whole images, in memory and on the device that trains.
+
+    Args:
+        train: all patches of all training images.
+        val, test: whole images, of any sizes.
+        scale: by how much height and width grow.
+    """
+
+    train: Patches
+    val: tuple[Photograph, ...]
+    test: tuple[Photograph, ...]
+    scale: int
+
+    def to(self, device: torch.device) -> "SuperResolutionData":
+        """The same data on a device, moved once."""
+        train = Patches(self.train.low.to(device), self.train.high.to(device))
+        val, test = (tuple(image.to(device) for image in images) for images in (self.val, self.test))
+        return replace(self, train=train, val=val, test=test)
+
+    def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Patches]:
+        """Shuffled batches of patches, a function of (seed, epoch); an incomplete last one is left out."""
+        order = torch.randperm(len(self.train.low), generator=generator(seed, "order", epoch)).to(self.train.low.device)
+        for number in range(len(order) // batch_size):
+            yield self._take(order[number * batch_size : (number + 1) * batch_size])
+
+    def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Patches]:
+        """Training patches, always the same ones for a seed (all of them where there are fewer)."""
+        order = torch.randperm(len(self.train.low), generator=generator(seed, "calibration"))[:samples]
+        for index in order.to(self.train.low.device).split(batch_size):
+            yield self._take(index)
+
+    def _take(self, index: Tensor) -> Patches:
+        return Patches(self.train.low[index], self.train.high[index])
+
+
+def at_two_resolutions(name: str, rgb: Tensor, *, scale: int) -> Photograph:
+    """An image uint8 [3, h, w] and its low resolution, by Pillow's bicubic filter (with antialiasing).
+
+    The image is first cropped, at its right and lower edge, to a multiple of the scale.
+    """
+    height, width = (size // scale for size in rgb.shape[1:])
+    rgb = rgb[:, : height * scale, : width * scale].contiguous()
+    small = to_pil_image(rgb).resize((width, height), Image.Resampling.BICUBIC)
+    large = small.resize((width * scale, height * scale), Image.Resampling.BICUBIC)
+    return Photograph(name, luminance(pil_to_tensor(small)), luminance(rgb), rgb, pil_to_tensor(large))
+
+
+def patches(images: Sequence[Photograph], *, scale: int, size: int, stride: int) -> Patches:
+    """The patches of whole images: `size` low-resolution pixels a side, at every `stride`-th low-resolution pixel.
+
+    An image of h × w low-resolution pixels gives (1 + ⌊(h − size)/stride⌋) · (1 + ⌊(w − size)/stride⌋) of them; what
+    is left at its right and lower edge is not used. Both resolutions are cut from the whole image, so that what the
+    down-sampling filter saw beyond a patch's edge is in it.
+    """
+    low = torch.cat([_cut(image.low, size, stride) for image in images])
+    high = torch.cat([_cut(image.high, size * scale, stride * scale) for image in images])
+    return Patches(low, high)
+
+
+def _cut(image: Tensor, size: int, stride: int) -> Tensor:
+    """[1, h, w] → [n, 1, size, size]."""
+    windows = image[0].unfold(0, size, stride).unfold(1, size, stride)
+    return windows.reshape(-1, 1, size, size)
+
+
+def check_patches(*, scale: int, patch: int, stride: int) -> None:
+    """Raises ConfigError for a scale, patch size or stride that can't be."""
+    if scale not in SCALES:
+        raise ConfigError("data.scale", scale, f"one of {', '.join(map(str, SCALES))}")
+    if not isinstance(stride, int) or stride < 1:
+        raise ConfigError("data.stride", stride, "at least 1 low-resolution pixel")
+    if not isinstance(patch, int) or patch < 8:
+        raise ConfigError("data.patch", patch, "at least 8 low-resolution pixels")
+
+
+def check_size(rgb: Tensor, *, key: str, name: str, scale: int, patch: int) -> None:
+    """Raises ConfigError for an image [3, h, w] smaller than a patch; `name` names it."""
+    height, width = rgb.shape[1:]
+    if min(height, width) < patch * scale:
+        need = f"{patch * scale}×{patch * scale}, a patch of {patch} pixels at ×{scale}"
+        raise ConfigError(key, name, f"an image of {width}×{height} pixels is too small: it must hold {need}")

@@ -1,0 +1,179 @@
+"""Translation sets on disk: the aligned layout of Pix2Pix and the unpaired one of CycleGAN."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torchvision.transforms import InterpolationMode
+from torchvision.transforms.functional import resize
+
+from qp_runner.data.image_files import image_paths, read_image
+from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.translation import Domains, TranslationData
+from qp_runner.errors import ConfigError
+
+KEY = "data.root"
+Direction = Literal["AtoB", "BtoA"]
+
+
+def aligned(
+    *,
+    root: str | None,
+    direction: Direction = "AtoB",
+    size: int = 256,
+    load_size: int | None = 286,
+    flip: bool = True,
+    train: str = "train",
+    val: str | None = "val",
+    test: str = "test",
+    holdout: float = 0.1,
+    subset: int | None = None,
+) -> TranslationData:
+    """The aligned layout: folders of images, each of them a pair side by side, A on the left and B on the right.
+
+    Grey images become RGB with three equal channels. Pairs may differ in size from each other: all are resized.
+
+    Args:
+        root: the folder that holds the folders of the splits.
+        direction: `AtoB` translates left to right, `BtoA` right to left (facades: label maps to photographs).
+        size: height and width that networks see.
+        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
+        flip: whether every second training pair or so is flipped.
+        train: name of the training pairs' folder.
+        val: of the validation pairs' folder; null: a fixed share of the training pairs is held out.
+        test: of the test pairs' folder.
+        holdout: that share.
+        subset: use the first so many pairs of each split only, for quick looks.
+
+    Raises:
+        ConfigError: no such folder, a folder without images, an unreadable image, one of odd width.
+    """
+    if direction not in ("AtoB", "BtoA"):
+        raise ConfigError("data.direction", direction, "AtoB or BtoA")
+    train_size = _train_size(size, load_size)
+    folder = _folder(root, "the aligned layout: folders of images that show two pictures side by side")
+    read = _read_aligned(image_paths(folder / train, key=KEY)[:subset], train_size, direction)
+    if val is None:
+        rest, held_out = _hold_out(len(read.a), holdout)
+        training, validation = _take(read, rest), _shrunk(_take(read, held_out), size)
+    else:
+        training = read
+        validation = _read_aligned(image_paths(folder / val, key=KEY)[:subset], size, direction)
+    testing = _read_aligned(image_paths(folder / test, key=KEY)[:subset], size, direction)
+    return TranslationData(train=training, val=validation, test=testing, size=size, paired=True, flip=flip)
+
+
+def unpaired(
+    *,
+    root: str | None,
+    direction: Direction = "AtoB",
+    size: int = 256,
+    load_size: int | None = 286,
+    flip: bool = True,
+    holdout: float = 0.1,
+    subset: int | None = None,
+) -> TranslationData:
+    """The unpaired layout: folders trainA, trainB, testA, testB, and valA, valB where there are any.
+
+    Args:
+        root: the folder that holds these.
+        direction: `BtoA` exchanges the domains.
+        size: height and width that networks see.
+        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
+        flip: whether every second training image or so is flipped.
+        holdout: without valA and valB, this share of the training images of each domain, always the same ones.
+        subset: use the first so many images of each folder only, for quick looks.
+
+    Raises:
+        ConfigError: no such folder, a folder without images, an unreadable image.
+    """
+    if direction not in ("AtoB", "BtoA"):
+        raise ConfigError("data.direction", direction, "AtoB or BtoA")
+    train_size = _train_size(size, load_size)
+    folder = _folder(root, "the unpaired layout: folders trainA, trainB, testA and testB")
+    letters = ("A", "B") if direction == "AtoB" else ("B", "A")
+    sides: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
+    for letter in letters:
+        read = _read(image_paths(folder / f"train{letter}", key=KEY)[:subset], train_size)
+        if (folder / f"val{letter}").is_dir():
+            sides["val"].append(_read(image_paths(folder / f"val{letter}", key=KEY)[:subset], size))
+        else:
+            rest, held_out = _hold_out(len(read), holdout)
+            sides["val"].append(_resized(read[held_out], size))
+            read = read[rest]
+        sides["train"].append(read)
+        sides["test"].append(_read(image_paths(folder / f"test{letter}", key=KEY)[:subset], size))
+    splits = {name: Domains(*images) for name, images in sides.items()}
+    return TranslationData(**splits, size=size, paired=False, flip=flip)
+
+
+def halves(*, paired: TranslationData) -> TranslationData:
+    """A paired set as an unpaired one: A from every second training pair, B from the others, so no pair is left.
+
+    Validation and test keep all their images of both domains; nothing is trained on them.
+    """
+    train = Domains(paired.train.a[0::2], paired.train.b[1::2])
+    return TranslationData(
+        train=train, val=paired.val, test=paired.test, size=paired.size, paired=False, flip=paired.flip
+    )
+
+
+def _folder(root: str | None, layout: str) -> Path:
+    if root is None:
+        raise ConfigError(KEY, root, f"needs the folder of {layout}")
+    place = Path(root).expanduser()
+    if not place.is_dir():
+        raise ConfigError(KEY, root, f"no such folder ({place.resolve()}); it should hold {layout}")
+    return place
+
+
+def _train_size(size: int, load_size: int | None) -> int:
+    if size < 1:
+        raise ConfigError("data.size", size, "at least 1")
+    if load_size is not None and load_size < size:
+        raise ConfigError("data.load_size", load_size, f"at least data.size={size}, or null")
+    return load_size or size
+
+
+def _read_aligned(paths: Sequence[Path], size: int, direction: Direction) -> Domains:
+    left, right = [], []
+    for path in paths:
+        image = read_image(path, key=KEY)
+        if image.shape[-1] % 2:
+            raise ConfigError(KEY, path, f"a pair side by side needs an even width; this one has {image.shape[-1]}")
+        one, other = image.chunk(2, dim=2)
+        left.append(_resized(one[None], size))
+        right.append(_resized(other[None], size))
+    sides = torch.cat(left), torch.cat(right)
+    return Domains(*(sides if direction == "AtoB" else reversed(sides)))
+
+
+def _read(paths: Sequence[Path], size: int) -> Tensor:
+    return torch.cat([_resized(read_image(path, key=KEY)[None], size) for path in paths])
+
+
+def _resized(images: Tensor, size: int) -> Tensor:
+    """Images [n, c, h, w] as squares, bicubic, as published."""
+    if images.shape[-2:] == (size, size):
+        return images
+    out: Tensor = resize(images, [size, size], interpolation=InterpolationMode.BICUBIC, antialias=True)
+    return out
+
+
+def _shrunk(domains: Domains, size: int) -> Domains:
+    return Domains(_resized(domains.a, size), _resized(domains.b, size))
+
+
+def _take(domains: Domains, index: Tensor) -> Domains:
+    return Domains(domains.a[index], domains.b[index])
+
+
+def _hold_out(images: int, share: float) -> tuple[Tensor, Tensor]:
+    """Positions kept for training and positions held out, both sorted; the same ones every time."""
+    count = round(share * images)
+    if not 0 < count < images:
+        raise ConfigError("data.holdout", share, f"has to leave some of the {images} training images on both sides")
+    order = torch.randperm(images, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return order[count:].sort().values, order[:count].sort().values

@@ -1,0 +1,162 @@
+"""Pascal VOC, and any data set in its layout."""
+
+import logging
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.error import URLError
+
+import torch
+
+from qp_runner.data.detection import DetectionData, Scene, scaled_size
+from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.voc_files import VocImage, devkit, expected, read_list, usable_box
+from qp_runner.errors import ConfigError
+
+_DOWNLOADS = {"VOC2007/trainval": ("2007", "trainval"), "VOC2007/test": ("2007", "test"),
+              "VOC2012/trainval": ("2012", "trainval")}  # fmt: skip
+
+log = logging.getLogger(__name__)
+
+
+def voc_layout(
+    *,
+    root: str,
+    train: Sequence[str] = ("train",),
+    val: Sequence[str] | None = ("val",),
+    test: Sequence[str] = ("test",),
+    classes: Sequence[str] | None = None,
+    size: int | None = None,
+    max_size: int | None = None,
+    holdout: int = 0,
+    flip: bool = True,
+    cache: bool = True,
+    download: bool = False,
+) -> DetectionData:
+    """A data set in VOC's layout.
+
+    Objects that VOC marks difficult are not learned and count neither way in the measurement. Objects with degenerate
+    or missing boxes, outside their image, or of a class that is not listed are left out: a warning says how many, and
+    `left_out` of the result. Images without objects are background.
+
+    Args:
+        root: the folder with the sets (or with VOCdevkit, which has them).
+        train: lists of images, `SET/LIST` or `LIST`; several are put together.
+        val: likewise.
+        test: likewise.
+        classes: names in the order of their labels. None: all that the annotations have, sorted.
+        size: the shorter side that images are scaled to. None: as they are.
+        max_size: the longer side never passes this.
+        holdout: training images that are taken out for validation where `val` is null, always the same ones.
+        flip: mirror every second training image or so.
+        cache: keep the scaled images in memory (3 · h · w bytes each), else read them from disk whenever they are used.
+        download: fetch VOC 2007 and 2012 from where torchvision finds them, if they are missing.
+
+    Raises:
+        ConfigError: files that are missing or can't be read, numbers that make no sense, no class.
+    """
+    for key, value in (("size", size), ("max_size", max_size)):
+        if value is not None and value < 1:
+            raise ConfigError(f"data.{key}", value, "at least 1, or null")
+    if download:
+        _download(Path(root), [*train, *(val or ()), *test])
+    place = devkit(root)
+    if not place.is_dir():
+        raise ConfigError("data.root", root, f"no such folder ({place.resolve()}); {expected()}; {_how_to_get()}")
+    images = {
+        split: _lists(place, entries) for split, entries in (("train", train), ("val", val or ()), ("test", test))
+    }
+    if val is None:
+        images["train"], images["val"] = _held_out(images["train"], holdout)
+    names = tuple(classes) if classes is not None else _named(images)
+    reader = _Reader(names, size, max_size, cache, Counter())
+    splits = {split: tuple(map(reader.scene, listed)) for split, listed in images.items()}
+    reader.warn(place)
+    return DetectionData(**splits, classes=names, flip=flip, left_out=dict(reader.left_out))  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True)
+class _Reader:
+    """Makes scenes of images, and counts what it leaves out."""
+
+    classes: tuple[str, ...]
+    size: int | None
+    max_size: int | None
+    cache: bool
+    left_out: "Counter[str]"
+
+    def scene(self, image: VocImage) -> Scene:
+        """An image with its usable objects, scaled."""
+        height, width = scaled_size(image.size, shorter=self.size, longer=self.max_size)
+        boxes, labels, difficult = [], [], []
+        for thing in image.objects:
+            if thing.name not in self.classes:
+                self.left_out[f"objects of class {thing.name or '(no name)'}"] += 1
+                continue
+            box = usable_box(image, thing, self.left_out)
+            if box is not None:
+                boxes.append(box)
+                labels.append(1 + self.classes.index(thing.name))
+                difficult.append(thing.difficult)
+        down, across = height / image.size[0], width / image.size[1]
+        scaled = torch.tensor(boxes, dtype=torch.float64).view(-1, 4) * torch.tensor([across, down, across, down])
+        inside = scaled.float().clamp(max=torch.tensor([width, height, width, height], dtype=torch.float32))
+        scene = Scene(
+            name=image.name,
+            image=image.path,
+            size=(height, width),
+            boxes=inside,
+            labels=torch.tensor(labels, dtype=torch.int64),
+            difficult=torch.tensor(difficult, dtype=torch.bool),
+        )
+        return scene.held() if self.cache else scene
+
+    def warn(self, place: Path) -> None:
+        """Says what was left out."""
+        if self.left_out:
+            parts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
+            log.warning("%s: left out %s", place, parts)
+
+
+def _lists(place: Path, entries: Sequence[str]) -> list[VocImage]:
+    if isinstance(entries, str):
+        raise ConfigError("data", entries, "lists of images have to be a list: [VOC2007/trainval]")
+    return [image for entry in entries for image in read_list(place, entry)]
+
+
+def _held_out(images: list[VocImage], count: int) -> tuple[list[VocImage], list[VocImage]]:
+    if not 1 <= count < len(images):
+        raise ConfigError("data.holdout", count, f"from 1 to {len(images) - 1} training images, as data.val is null")
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
+    return [images[i] for i in sorted(order[count:])], [images[i] for i in sorted(order[:count])]
+
+
+def _named(images: dict[str, list[VocImage]]) -> tuple[str, ...]:
+    found = {thing.name for listed in images.values() for image in listed for thing in image.objects if thing.name}
+    if not found:
+        raise ConfigError("data.classes", None, "the annotations name no class")
+    return tuple(sorted(found))
+
+
+def _download(root: Path, entries: Sequence[str]) -> None:
+    from torchvision.datasets import VOCDetection
+
+    for entry in entries:
+        folder, _, name = entry.rpartition("/")
+        if (devkit(root) / folder / "ImageSets" / "Main" / f"{name}.txt").is_file():
+            continue
+        if entry not in _DOWNLOADS:
+            raise ConfigError("data.download", True, f"only {', '.join(_DOWNLOADS)} can be fetched, not {entry}")
+        year, image_set = _DOWNLOADS[entry]
+        try:
+            VOCDetection(str(root.expanduser()), year=year, image_set=image_set, download=True)
+        except (URLError, OSError, RuntimeError) as error:
+            raise ConfigError("data.download", True, f"{entry} can't be fetched: {error}; {_how_to_get()}") from error
+
+
+def _how_to_get() -> str:
+    return (
+        "data.download=true fetches VOC 2007 and 2012, or unpack VOCtrainval_06-Nov-2007.tar, VOCtest_06-Nov-2007.tar "
+        "and VOCtrainval_11-May-2012.tar from http://host.robots.ox.ac.uk/pascal/VOC/ there"
+    )

@@ -1,0 +1,134 @@
+"""Reading Pascal VOC's layout: lists of images, annotations, images."""
+
+import xml.etree.ElementTree as ElementTree
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image, UnidentifiedImageError
+
+from qp_runner.data.image_files import SUFFIXES
+from qp_runner.errors import ConfigError
+
+EDGES = ("xmin", "ymin", "xmax", "ymax")
+
+
+@dataclass(frozen=True)
+class VocObject:
+    """An annotated object: its class and its box as (left, top, right, bottom) in pixels of the image.
+
+    VOC counts pixels from 1 and its boxes include their last pixels: `xmin` 1 and `xmax` 10 are 0.0 to 10.0 here.
+    """
+
+    name: str
+    box: tuple[float, float, float, float]
+    difficult: bool
+
+
+@dataclass(frozen=True)
+class VocImage:
+    """An image of the layout, its size (h, w) as the file has it, and its objects."""
+
+    name: str
+    path: Path
+    size: tuple[int, int]
+    objects: tuple[VocObject, ...]
+
+
+def devkit(root: str | Path) -> Path:
+    """The folder with the sets: `root` itself, or `root/VOCdevkit` where that is there."""
+    place = Path(root).expanduser()
+    inside = place / "VOCdevkit"
+    return inside if inside.is_dir() else place
+
+
+def read_list(root: Path, entry: str) -> list[VocImage]:
+    """The images of a list, with what of their annotations can be used.
+
+    Args:
+        root: the folder with the sets.
+        entry: `VOC2007/trainval` is ROOT/VOC2007/ImageSets/Main/trainval.txt; `train` alone has no folder between.
+
+    Raises:
+        ConfigError: a file that is missing or can't be read; it says which, where it was looked for, and how many.
+    """
+    folder, _, name = entry.rpartition("/")
+    place = root / folder
+    index = place / "ImageSets" / "Main" / f"{name}.txt"
+    if not index.is_file():
+        raise ConfigError("data.root", str(root), f"has no {index.relative_to(root)} ({index.resolve()}); {expected()}")
+    names = [line.split()[0] for line in index.read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not names:
+        raise ConfigError("data.root", str(root), f"{index} names no images")
+    files = _files(place / "JPEGImages")
+    _all_there(index, [name for name in names if name not in files], what=f"image in {place / 'JPEGImages'}")
+    annotations = {name: place / "Annotations" / f"{name}.xml" for name in names}
+    lacking = [name for name, path in annotations.items() if not path.is_file()]
+    _all_there(index, lacking, what=f"annotation in {place / 'Annotations'}")
+    return [_image(name, files[name], annotations[name]) for name in names]
+
+
+def expected() -> str:
+    """The layout, in words."""
+    return "VOC's layout is SET/ImageSets/Main/LIST.txt, SET/Annotations/NAME.xml and SET/JPEGImages/NAME.jpg"
+
+
+def _files(folder: Path) -> dict[str, Path]:
+    """The images of a folder by their names without ending; `.jpg` first, should there be several."""
+    if not folder.is_dir():
+        return {}
+    found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
+    return {path.stem: path for path in sorted(found, key=lambda path: (path.suffix.lower() == ".jpg", path.name))}
+
+
+def _all_there(index: Path, lacking: list[str], *, what: str) -> None:
+    if lacking:
+        names = ", ".join(lacking[:3]) + (", …" if len(lacking) > 3 else "")
+        raise ConfigError("data.root", str(index), f"names {len(lacking)} without an {what}: {names}")
+
+
+def _image(name: str, path: Path, annotation: Path) -> VocImage:
+    try:
+        with Image.open(path) as image:  # reads the header alone
+            width, height = image.size
+    except (OSError, UnidentifiedImageError, SyntaxError) as error:
+        raise ConfigError("data.root", str(path), f"not a readable image: {error}") from error
+    try:
+        root = ElementTree.parse(annotation).getroot()
+    except ElementTree.ParseError as error:
+        raise ConfigError("data.root", str(annotation), f"not a readable annotation: {error}") from error
+    return VocImage(name, path, (height, width), tuple(map(_object, root.iter("object"))))
+
+
+def _object(element: ElementTree.Element) -> VocObject:
+    """An object; what its box lacks is NaN."""
+    left, top, right, bottom = (_number(element.findtext(f"bndbox/{edge}")) for edge in EDGES)
+    difficult = (element.findtext("difficult") or "0").strip() == "1"
+    return VocObject((element.findtext("name") or "").strip(), (left - 1, top - 1, right, bottom), difficult)
+
+
+def _number(text: str | None) -> float:
+    try:
+        return float(text or "nan")
+    except ValueError:
+        return float("nan")
+
+
+def usable_box(image: VocImage, thing: VocObject, reasons: Counter[str]) -> tuple[float, float, float, float] | None:
+    """An object's box cut at the image's edges; None, and the reason counted, for one that can't be used.
+
+    Boxes whose `xmax` or `ymax` does not pass `xmin` or `ymin` are degenerate: they were meant for nothing.
+    """
+    left, top, right, bottom = thing.box
+    height, width = image.size
+    if any(edge != edge for edge in thing.box):
+        reasons["objects without a box"] += 1
+        return None
+    if right - left <= 1 or bottom - top <= 1:
+        reasons["objects with a degenerate box"] += 1
+        return None
+    cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
+    if cut[2] <= cut[0] or cut[3] <= cut[1]:
+        reasons["objects outside their image"] += 1
+        return None
+    return cut

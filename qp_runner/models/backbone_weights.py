@@ -1,0 +1,62 @@
+"""Pretrained weights of a ResNet's stages: torchvision's own, or a file."""
+
+from pathlib import Path
+from typing import Any, cast
+from urllib.error import URLError
+
+import torch
+from torch import Tensor, nn
+from torchvision.models import get_model_weights
+
+from qp_runner.errors import ConfigError
+
+DOWNLOADED = "DEFAULT"
+
+
+def load_backbone(network: nn.Module, weights: str, *, depth: int, key: str) -> None:
+    """Loads ImageNet weights into a ResNet that lacks its classifier (and perhaps its last stages).
+
+    Args:
+        network: parameters named as torchvision's ResNets name them.
+        weights: `DEFAULT`, torchvision's best (downloaded once, then from torch's cache), or a file with a state_dict.
+        depth: of the ResNet.
+        key: the configuration key, for errors.
+
+    Raises:
+        ConfigError: no network and nothing in the cache, no such file, or weights of another network.
+    """
+    state = _downloaded(depth, key) if weights == DOWNLOADED else _from_file(weights, key)
+    wanted = network.state_dict()
+    fits = {name: value for name, value in state.items() if name in wanted and value.shape == wanted[name].shape}
+    missing = [name for name in wanted if name not in fits and not name.endswith("num_batches_tracked")]
+    if missing:
+        allowed = (
+            f"weights of a ResNet-{depth}; {len(missing)} of {len(wanted)} tensors are missing or of another shape"
+        )
+        raise ConfigError(key, weights, f"{allowed}, such as {missing[0]}")
+    network.load_state_dict(fits, strict=False)
+
+
+def _downloaded(depth: int, key: str) -> dict[str, Tensor]:
+    best: Any = get_model_weights(f"resnet{depth}").DEFAULT
+    try:
+        return cast("dict[str, Tensor]", best.get_state_dict(progress=False, check_hash=True))
+    except (URLError, OSError, RuntimeError) as error:
+        allowed = (
+            f"{best.url} can't be fetched ({error}); give a file with these weights, or null to train from scratch "
+            "(with norm batch or group)"
+        )
+        raise ConfigError(key, DOWNLOADED, allowed) from error
+
+
+def _from_file(path: str, key: str) -> dict[str, Tensor]:
+    place = Path(path).expanduser()
+    if not place.is_file():
+        raise ConfigError(key, path, f"no such file ({place.resolve()}); {DOWNLOADED}, null or a file's path")
+    try:
+        state = torch.load(place, map_location="cpu", weights_only=True)
+    except Exception as error:  # whatever the reader of a foreign file says
+        raise ConfigError(key, path, f"not a file of weights: {str(error).splitlines()[0]}") from error
+    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise ConfigError(key, path, "has to hold a state_dict: tensors by parameter name")
+    return state

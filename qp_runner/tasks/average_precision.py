@@ -1,0 +1,80 @@
+"""Average precision as Pascal VOC measures it (Everingham et al. 2010, in its form of 2010 and later: all points)."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+from torchvision.ops import box_iou
+
+IOU = 0.5
+
+
+@dataclass(frozen=True)
+class _Hits:
+    """Detections of one class: their scores, and the object each one falls on (−1: none, −2: a difficult one)."""
+
+    scores: NDArray[np.float32]
+    objects: NDArray[np.int64]
+
+
+def voc_average_precisions(
+    detections: Sequence[Mapping[str, Tensor]],
+    targets: Sequence[Mapping[str, Tensor]],
+    *,
+    classes: int,
+    iou: float = IOU,
+) -> list[float | None]:
+    """The average precision of each class, in 0..1; None for a class without an object to find.
+
+    A detection falls on the object of its class and image that it overlaps most, if their intersection over union is at
+    least `iou`. The best-scored detection on an object is right; others on it, and those on none, are wrong; those on a
+    difficult object are neither. Equal scores keep the order of images, then of an image's detections. The average is
+    the area below the precision, made falling from the right, over the recall.
+
+    Args:
+        detections: for each image `boxes` [k, 4], `labels` [k] from 1, `scores` [k]; on any device.
+        targets: for each image `boxes`, `labels` and `difficult` [k] (bool).
+        classes: so many.
+        iou: the least overlap.
+    """
+    results: list[float | None] = []
+    for label in range(1, classes + 1):
+        hits, objects = _hits(detections, targets, label=label, iou=iou)
+        results.append(_average_precision(hits, objects) if objects else None)
+    return results
+
+
+def _hits(
+    detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]], *, label: int, iou: float
+) -> tuple[_Hits, int]:
+    """The detections of a class, and how many objects of it are to be found."""
+    scores, places, first, findable = [], [], 0, 0
+    for found, target in zip(detections, targets, strict=True):
+        of_class = target["labels"] == label
+        boxes, difficult = target["boxes"][of_class].cpu(), target["difficult"][of_class].cpu().numpy()
+        chosen = found["labels"] == label
+        guesses = found["boxes"][chosen].cpu()
+        scores.append(found["scores"][chosen].float().cpu().numpy())
+        place = np.full(len(guesses), -1)
+        if len(boxes) and len(guesses):
+            overlap, nearest = (part.numpy() for part in box_iou(guesses, boxes).max(dim=1))
+            on = overlap >= iou
+            place[on] = np.where(difficult[nearest[on]], -2, first + nearest[on])
+        places.append(place)
+        first, findable = first + len(boxes), findable + int((~difficult).sum())
+    return _Hits(np.concatenate(scores), np.concatenate(places)), findable
+
+
+def _average_precision(hits: _Hits, objects: int) -> float:
+    order = np.argsort(-hits.scores, kind="stable")
+    places = hits.objects[order]
+    places = places[places != -2]
+    right = np.zeros(len(places), dtype=bool)
+    _, firsts = np.unique(places, return_index=True)
+    right[firsts] = True
+    right &= places >= 0
+    precision = np.cumsum(right) / np.arange(1, len(right) + 1)
+    falling = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this recall or a higher one
+    return float(falling[right].sum() / objects)  # each object found raises the recall by 1/objects

@@ -1,0 +1,198 @@
+"""Object detection."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torchmetrics.detection import MeanAveragePrecision
+from torchvision.transforms.v2.functional import resize
+from torchvision.utils import draw_bounding_boxes
+
+from qp_runner.data.detection import DetectionBatch, DetectionData, Target
+from qp_runner.errors import ConfigError
+from qp_runner.tasks.average_precision import voc_average_precisions
+from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.networks import seeded
+
+DETECTOR = "detector"
+KEY = f"model.networks.{DETECTOR}"
+PICTURES = 4
+PICTURE_SIDE = 240  # pixels that the shorter side of a picture has at least
+COLORS = ("red", "lime", "cyan", "yellow", "magenta", "orange", "white", "deepskyblue")
+
+
+class DetectionTask(Task):
+    """One detector, the sum of its losses, the mean average precision of VOC in percent.
+
+    A detector is called as torchvision's are: with a list of images and, in training, a list of targets; it returns a
+    dict of losses in training and a dict of `boxes`, `labels`, `scores` for each image in evaluation.
+
+    Args:
+        data: images with boxes.
+        networks: `detector` makes the network from `classes`.
+        batch_size: training images a step.
+        seed: decides initial weights, data order, flips, what the detector draws at random, calibration samples.
+        eval_batch_size: images at a time where nothing is learned.
+        coco: where COCO's figures are measured too: `always`, on `test` data alone (their counting takes longer than
+            VOC's: seconds for a hundred images) or `never`.
+        shown_score: the least score of a detection that pictures show.
+
+    Raises:
+        ConfigError: a network that does not fit the data, a batch larger than the training set.
+    """
+
+    metric = Metric("map_50", higher_is_better=True, unit="%")
+    fixed_shapes = False
+
+    def __init__(
+        self,
+        *,
+        data: DetectionData,
+        networks: Mapping[str, Callable[..., nn.Module]],
+        batch_size: int,
+        seed: int,
+        eval_batch_size: int = 8,
+        coco: Literal["always", "test", "never"] = "test",
+        shown_score: float = 0.5,
+    ) -> None:
+        if DETECTOR not in networks or len(networks) > 1:
+            raise ConfigError("model.networks", list(networks), f"detection takes one network, named {DETECTOR}")
+        if not isinstance(data, DetectionData):
+            raise ConfigError("data", type(data).__name__, "detection needs images with boxes, such as data=shapes")
+        if coco not in ("always", "test", "never"):
+            raise ConfigError("task.factory.coco", coco, "always, test or never")
+        if not 1 <= batch_size <= len(data.train):
+            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
+        self.data, self.seed, self.batch_size = data, seed, batch_size
+        self.eval_batch_size, self.coco, self.shown_score = eval_batch_size, coco, shown_score
+        self.steps_per_epoch = len(data.train) // batch_size
+        try:
+            self.network = seeded(KEY, networks[DETECTOR], seed=seed, classes=len(data.classes))
+        except ConfigError as error:  # one that the network itself raised says more
+            raise error.__cause__ if isinstance(error.__cause__, ConfigError) else error from None
+        self._check_fit()
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The detector."""
+        return {DETECTOR: self.network}
+
+    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
+        """All parameters that are trained in one group; frozen stages have none."""
+        return {DETECTOR: [{"params": [each for each in self.network.parameters() if each.requires_grad]}]}
+
+    def updates(self, batch: DetectionBatch) -> Iterator[tuple[str, Tensor]]:
+        """One update.
+
+        The detector draws anchors and regions from torch's global generators. They are set from the batch for it and
+        put back: what is drawn depends on the step and the network alone, not on how much earlier steps have drawn.
+        """
+        device = self.data.device
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            torch.manual_seed(int(batch.seed))
+            losses = self.network(batch.images, batch.targets)
+        yield DETECTOR, torch.stack([*losses.values()]).sum()
+
+    def batches(self, epoch: int) -> Iterator[DetectionBatch]:
+        """Shuffled training batches, flipped at random."""
+        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
+
+    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[DetectionBatch]:
+        """Training images as they are."""
+        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
+
+    def infer(self, batch: DetectionBatch) -> None:
+        """Detects in evaluation mode, as it is done in use: every part of the network is passed.
+
+        Few images at a time, so that the size of a calibration batch is no question of memory.
+        """
+        with evaluating(self.networks()):
+            for start in range(0, len(batch.images), self.eval_batch_size):
+                self.network(batch.images[start : start + self.eval_batch_size])
+
+    def sample(self) -> DetectionBatch:
+        """The first training image."""
+        return self.data.batch(self.data.train[:1])
+
+    def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
+        """All in percent: `map_50`, VOC's mean of the classes' average precisions (all points; difficult objects count
+        neither way); `ap_50_<class>`; where asked for, COCO's `coco_map` (overlaps of 0.50 to 0.95) and `coco_map_75`.
+        """
+        detections: list[Target] = []
+        targets: list[Target] = []
+        for batch in self.data.evaluation(split, batch_size=self.eval_batch_size):
+            detections += [{name: value.cpu() for name, value in found.items()} for found in self._detect(batch)]
+            targets += [{name: value.cpu() for name, value in target.items()} for target in batch.targets]
+        precisions = voc_average_precisions(detections, targets, classes=len(self.data.classes))
+        by_class = {
+            f"ap_50_{_plain(name)}": 100 * value
+            for name, value in zip(self.data.classes, precisions, strict=True)
+            if value is not None
+        }
+        mean = sum(by_class.values()) / len(by_class) if by_class else 0.0
+        measured = {"map_50": mean, **by_class}
+        if self.coco == "always" or self.coco == split:
+            measured |= _coco(detections, targets)
+        return measured
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """The first validation images with the boxes that the detector puts on them, classes and scores in percent."""
+        scenes = self.data.val[:PICTURES]
+        batch = self.data.batch(scenes)
+        names = self.data.classes
+        shown = {}
+        for scene, found in zip(scenes, self._detect(batch), strict=True):
+            scale = max(1, -(-PICTURE_SIDE // min(scene.size)))
+            image = shown[scene.name] = resize(scene.pixels().cpu(), [scale * side for side in scene.size])
+            sure = found["scores"] >= self.shown_score
+            labels, scores = found["labels"][sure].tolist(), found["scores"][sure].tolist()
+            if labels:
+                shown[scene.name] = draw_bounding_boxes(
+                    image,
+                    scale * found["boxes"][sure].cpu(),
+                    labels=[f"{names[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)],
+                    colors=[COLORS[(label - 1) % len(COLORS)] for label in labels],
+                    width=2,
+                )
+        return shown
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network, and the images that are in memory."""
+        self.network.to(device)
+        self.data = self.data.to(device)
+
+    def _detect(self, batch: DetectionBatch) -> Sequence[Target]:
+        with evaluating(self.networks()):
+            found: Sequence[Target] = self.network(batch.images)
+        return found
+
+    def _check_fit(self) -> None:
+        name = type(self.network).__name__
+        batch = self.sample()
+        shape = "×".join(map(str, batch.images[0].shape))
+        try:
+            found = self._detect(batch)
+        except (RuntimeError, ValueError, IndexError, TypeError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError("model", name, f"does not fit images of {shape}: {reason}") from error
+        fits = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
+        if not fits or not {"boxes", "labels", "scores"} <= found[0].keys():
+            made = type(found).__name__
+            raise ConfigError(
+                "model", name, f"has to return boxes, labels and scores for each image; it returns {made}"
+            )
+
+
+def _coco(detections: Sequence[Target], targets: Sequence[Target]) -> dict[str, float]:
+    """COCO's mean average precisions in percent; difficult objects pass as its crowds, which count neither way."""
+    metric = MeanAveragePrecision(backend="pycocotools")
+    crowds = [{"boxes": t["boxes"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
+    metric.update([dict(found) for found in detections], crowds)
+    values = metric.compute()
+    measured = {"coco_map": values["map"].item(), "coco_map_75": values["map_75"].item()}
+    return {name: 100 * max(value, 0.0) for name, value in measured.items()}  # −1 says that there is nothing to find
+
+
+def _plain(name: str) -> str:
+    """A class's name as a part of a metric's name."""
+    return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)

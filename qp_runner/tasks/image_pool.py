@@ -1,0 +1,57 @@
+"""A pool of images made earlier, from which discriminators learn (Shrivastava et al. 2017, section 2.3)."""
+
+import torch
+from torch import Tensor
+
+from qp_runner.data.seeding import generator
+from qp_runner.errors import ConfigError
+
+PASS, FILL, SWAP = 0, 1, 2
+
+
+class ImagePool:
+    """The first `capacity` images made fill it and are handed on; of later ones, every second or so takes the place of
+    a random older image, which is handed on in its stead.
+
+    What happens to which image is drawn beforehand, on the host; exchanging then never waits for the device. It is a
+    function of seed and epoch alone, so the images are all the state there is.
+
+    Args:
+        name: tells this pool's draws from another's.
+        capacity: images; 0 hands on every image as it is.
+        size: their height and width.
+        seed: of the run.
+    """
+
+    def __init__(self, name: str, *, capacity: int, size: int, seed: int) -> None:
+        if isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 0:
+            raise ConfigError("task.factory.pool", capacity, "a whole number of at least 0")
+        self.name, self.capacity, self.seed = name, capacity, seed
+        self.images = torch.zeros(capacity, 3, size, size)
+
+    def draws(self, epoch: int, *, samples: int) -> Tensor:
+        """What happens to an epoch's images: [samples, 2] (int64), a place in the pool and PASS, FILL or SWAP."""
+        if self.capacity == 0:
+            return torch.zeros(samples, 2, dtype=torch.int64)
+        random = generator(self.seed, "pool", self.name, epoch)
+        places = torch.randint(self.capacity, (samples,), generator=random)
+        actions = torch.randint(2, (samples,), generator=random) * SWAP
+        number = torch.arange(epoch * samples, (epoch + 1) * samples)  # of all images made in training
+        filling = number < self.capacity
+        return torch.stack([torch.where(filling, number, places), torch.where(filling, FILL, actions)], dim=1)
+
+    def exchange(self, images: Tensor, draws: Tensor) -> Tensor:
+        """Images [n, 3, size, size] → images to learn from, same shape (float32), one after the other as drawn."""
+        images = images.float()
+        if self.capacity == 0:
+            return images
+        handed_on = []
+        for image, place, action in zip(images.split(1), draws[:, :1], draws[:, 1], strict=True):
+            old = self.images.index_select(0, place)
+            handed_on.append(torch.where(action == SWAP, old, image))
+            self.images.index_copy_(0, place, torch.where(action == PASS, old, image))
+        return torch.cat(handed_on)
+
+    def to(self, device: torch.device) -> None:
+        """Moves the images."""
+        self.images = self.images.to(device)

@@ -1,0 +1,158 @@
+"""Translation learned from pairs of images: Pix2Pix (Isola et al. 2017, arXiv 1611.07004)."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from qp_runner.data import TranslationBatch, TranslationData
+from qp_runner.data.translation import as_uint8, scaled
+from qp_runner.errors import ConfigError
+from qp_runner.tasks.adversarial import (
+    PICTURES,
+    check_fit,
+    check_setting,
+    check_weight,
+    cross_entropy,
+    frozen,
+    group,
+    side_by_side,
+)
+from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.fid import FrechetDistance
+from qp_runner.tasks.networks import seeded
+
+GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+
+
+class PairedTranslationTask(Task):
+    """A generator that translates A to B, and a discriminator that judges pairs; Fréchet distance, lower is better.
+
+    After training, dropout is off (as published it stays on), so that a network's figure is one number.
+
+    Args:
+        data: pairs.
+        networks: `generator` and `discriminator`; they are given `in_channels`, the generator `out_channels` too.
+        batch_size: training pairs a step.
+        seed: decides initial weights, data order, crops and calibration samples.
+        l1_weight: of the mean absolute difference to the target, beside the adversarial loss.
+        extractor: of the Fréchet distance: `inception`, `efficientnet_lite0` or `small`; it names the metric.
+        eval_batch_size: pairs at a time where nothing is learned.
+
+    Raises:
+        ConfigError: unpaired data, networks that do not fit, an impossible batch size or weight, no such extractor.
+    """
+
+    def __init__(
+        self,
+        *,
+        data: TranslationData,
+        networks: Mapping[str, Callable[..., nn.Module]],
+        batch_size: int,
+        seed: int,
+        l1_weight: float = 100.0,
+        extractor: str = "small",
+        eval_batch_size: int = 16,
+    ) -> None:
+        check_setting(data, networks, needed=(GENERATOR, DISCRIMINATOR), batch_size=batch_size)
+        check_weight("l1_weight", l1_weight)
+        if not data.paired:
+            raise ConfigError("data", "unpaired", "paired_translation needs pairs; unpaired_translation takes this set")
+        self.data, self.seed, self.batch_size = data, seed, batch_size
+        self.l1_weight, self.eval_batch_size = l1_weight, eval_batch_size
+        self.steps_per_epoch = data.samples // batch_size
+        key = "model.networks"
+        made, judge = networks[GENERATOR], networks[DISCRIMINATOR]
+        self.generator = seeded(f"{key}.{GENERATOR}", made, seed=seed, in_channels=3, out_channels=3)
+        self.discriminator = seeded(f"{key}.{DISCRIMINATOR}", judge, seed=seed + 1, in_channels=6)
+        sample = data.sample()
+        check_fit(self.networks(), {GENERATOR: sample.a, DISCRIMINATOR: torch.cat(sample, dim=1)})
+        self.distance = FrechetDistance(extractor, size=data.size)
+        self.metric = Metric(self.distance.name, higher_is_better=False)
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """Generator and discriminator."""
+        return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
+
+    def compressible(self) -> Mapping[str, nn.Module]:
+        """The generator alone: the discriminator is not deployed."""
+        return {GENERATOR: self.generator}
+
+    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
+        """An optimizer for each network."""
+        return {name: group(network) for name, network in self.networks().items()}
+
+    def updates(self, batch: TranslationBatch) -> Iterator[tuple[str, Tensor]]:
+        """The discriminator's, its loss halved, then the generator's."""
+        made = self.generator(batch.a)
+        judged_made = self.discriminator(torch.cat([batch.a, made.detach()], dim=1))
+        judged_real = self.discriminator(torch.cat([batch.a, batch.b], dim=1))
+        yield DISCRIMINATOR, (cross_entropy(judged_made, real=False) + cross_entropy(judged_real, real=True)) / 2
+        with frozen([self.discriminator]):
+            judged = self.discriminator(torch.cat([batch.a, made], dim=1))
+        yield GENERATOR, cross_entropy(judged, real=True) + self.l1_weight * F.l1_loss(made, batch.b)
+
+    def batches(self, epoch: int) -> Iterator[TranslationBatch]:
+        """Shuffled, cropped and flipped pairs."""
+        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
+
+    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[TranslationBatch]:
+        """The centres of training pairs."""
+        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
+
+    def infer(self, batch: TranslationBatch) -> None:
+        """Translates A."""
+        self.generator(batch.a)
+
+    def sample(self) -> TranslationBatch:
+        """The first training pair."""
+        return self.data.sample()
+
+    def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
+        """The Fréchet distance to the real images with its n, and as means over pairs: `l1`, where black is 0 and white
+        1, and `ssim` (structural similarity of RGB images, Wang et al. 2004).
+        """
+        pairs = self.data.split(split)
+        sums = torch.zeros(2, device=pairs.a.device)
+
+        def generated() -> Iterator[Tensor]:
+            nonlocal sums
+            for a, b in zip(pairs.a.split(self.eval_batch_size), pairs.b.split(self.eval_batch_size), strict=True):
+                made = self._translate(a)
+                ours, target = (made + 1) / 2, b.float() / 255
+                similar = structural_similarity_index_measure(ours, target, data_range=1.0)
+                assert isinstance(similar, Tensor)
+                sums += len(a) * torch.stack([F.l1_loss(ours, target), similar])
+                yield as_uint8(made)
+
+        with evaluating(self.networks()):
+            figures = self.distance.measure(
+                key=split, real=pairs.b, generated=generated(), batch_size=self.eval_batch_size
+            )
+        l1, ssim = (sums / len(pairs.a)).tolist()
+        return figures | {"l1": l1, "ssim": ssim}
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Of the first test pairs: input, output, target."""
+        pairs = self.data.split("test")
+        with evaluating(self.networks()):
+            made = as_uint8(self._translate(pairs.a[:PICTURES]))
+        return {
+            f"pair{number + 1}__input__output__target": side_by_side(images)
+            for number, images in enumerate(zip(pairs.a[:PICTURES], made, pairs.b[:PICTURES], strict=True))
+        }
+
+    def to(self, device: torch.device) -> None:
+        """Moves networks, data and the metric's extractor."""
+        for network in self.networks().values():
+            network.to(device)
+        self.data = self.data.to(device)
+        self.distance.to(device)
+
+    def _translate(self, images: Tensor) -> Tensor:
+        """uint8 images of A → images of B, float32 in [−1, 1]."""
+        made: Tensor = self.generator(scaled(images))
+        return made.float()

@@ -1,0 +1,193 @@
+"""Super-resolution of photographs, on their luminance."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from qp_runner.data import Patches, Photograph, SuperResolutionData
+from qp_runner.data.luminance import luminance, with_luminance
+from qp_runner.errors import ConfigError
+from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.networks import seeded
+
+NETWORK = "network"
+PICTURES = 6  # images of which pictures are made
+PICTURE_SIZE = 144  # high-resolution pixels a side of what a picture shows
+WINDOW_STEP = 8  # pixels between the places at which it may begin
+GAP = 4  # white pixels between what is side by side
+
+
+class SuperResolutionTask(Task):
+    """One network from low to high resolution, mean squared error, PSNR in dB.
+
+    Training sees patches, evaluation whole images of any size; see `compress.sites.ActivationSite` for what a pruned
+    activation means there. A sample, and so the footprint, is one training patch.
+
+    Args:
+        data: patches and images.
+        networks: `network` makes it from `scale`; it maps luminance [n, 1, h, w] to [n, 1, h·scale, w·scale].
+        batch_size: training patches a step.
+        seed: decides initial weights, data order and calibration samples.
+        last_lr_scale: multiplies the learning rate of the network's last convolution.
+
+    Raises:
+        ConfigError: a network that does not fit the data, a batch larger than the training set.
+    """
+
+    metric = Metric("psnr", higher_is_better=True, unit="dB")
+
+    def __init__(
+        self,
+        *,
+        data: SuperResolutionData,
+        networks: Mapping[str, Callable[..., nn.Module]],
+        batch_size: int,
+        seed: int,
+        last_lr_scale: float = 1.0,
+    ) -> None:
+        if not isinstance(data, SuperResolutionData):
+            raise ConfigError(
+                "data", type(data).__name__, "super_resolution takes SuperResolutionData (photographs, ...)"
+            )
+        count = len(data.train.low)
+        if NETWORK not in networks or len(networks) > 1:
+            raise ConfigError("model.networks", list(networks), f"super-resolution takes one network, named {NETWORK}")
+        if not isinstance(last_lr_scale, int | float) or not last_lr_scale > 0:
+            raise ConfigError("task.factory.last_lr_scale", last_lr_scale, "a number above 0")
+        if not 1 <= batch_size <= count:
+            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {count} training patches")
+        self.data, self.seed, self.batch_size, self.last_lr_scale = data, seed, batch_size, last_lr_scale
+        self.steps_per_epoch = count // batch_size
+        self.network = seeded("model.networks.network", networks[NETWORK], seed=seed, scale=data.scale)
+        self._check_fit()
+        self._bicubic: dict[str, float] = {}
+
+    def networks(self) -> Mapping[str, nn.Module]:
+        """The network."""
+        return {NETWORK: self.network}
+
+    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
+        """The last convolution in a group of its own, the rest in another."""
+        convolutions = [module for module in self.network.modules() if isinstance(module, nn.Conv2d)]
+        last = list(convolutions[-1].parameters()) if convolutions else []
+        ids = {id(parameter) for parameter in last}
+        rest = [parameter for parameter in self.network.parameters() if id(parameter) not in ids]
+        groups: list[dict[str, Any]] = [{"params": rest}, {"params": last, "lr_scale": self.last_lr_scale}]
+        return {NETWORK: [group for group in groups if group["params"]]}
+
+    def updates(self, batch: Patches) -> Iterator[tuple[str, Tensor]]:
+        """One update."""
+        yield NETWORK, F.mse_loss(self.network(batch.low), batch.high)
+
+    def batches(self, epoch: int) -> Iterator[Patches]:
+        """Shuffled training patches."""
+        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
+
+    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Patches]:
+        """Training patches."""
+        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
+
+    def infer(self, batch: Patches) -> None:
+        """A forward pass."""
+        self.network(batch.low)
+
+    def sample(self) -> Patches:
+        """The first training patch."""
+        return Patches(self.data.train.low[:1], self.data.train.high[:1])
+
+    def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
+        """Means over images of `psnr` in dB, `ssim`, the mean squared error `loss`; `bicubic_psnr` to compare with.
+
+        As the literature has it: on luminance, clamped to [0, 1], without a border as wide as the scale; PSNR for each
+        image by itself (peak 255), then the mean. Bicubic interpolation is the same for every network.
+        """
+        images = self._images(split)
+        rows = []
+        with evaluating(self.networks()):
+            for image in images:
+                made, wanted = self._inner(self._enlarge(image)), self._inner(image.high)
+                error = F.mse_loss(made, wanted)
+                rows.append(torch.stack([psnr(made, wanted), _ssim(made, wanted), error]))
+        values = torch.stack(rows).mean(dim=0).tolist()
+        return {**dict(zip(("psnr", "ssim", "loss"), values, strict=True)), "bicubic_psnr": self._bicubic_psnr(split)}
+
+    def pictures(self) -> Mapping[str, Tensor]:
+        """Of the first test images, where bicubic interpolation errs most: it, the network's output, the original."""
+        made = {}
+        with evaluating(self.networks()):
+            for image in self.data.test[:PICTURES]:
+                output = with_luminance(image.bicubic, self._enlarge(image).cpu())  # chroma is interpolated, as usual
+                window = _window(image)
+                parts = [part[window] for part in (image.bicubic, output, image.rgb)]
+                made[f"{image.name}__bicubic__output__original"] = _side_by_side(parts)
+        return made
+
+    def to(self, device: torch.device) -> None:
+        """Moves the network and the data."""
+        self.network.to(device)
+        self.data = self.data.to(device)
+
+    def _images(self, split: Literal["val", "test"]) -> tuple[Photograph, ...]:
+        return self.data.val if split == "val" else self.data.test
+
+    def _enlarge(self, image: Photograph) -> Tensor:
+        """Luminance at high resolution [1, h, w], float32 in [0, 1]."""
+        made: Tensor = self.network(image.low[None])[0]
+        return made.float().clamp(0, 1)
+
+    def _inner(self, image: Tensor) -> Tensor:
+        """Without the border in which interpolation and convolution miss pixels."""
+        border = self.data.scale
+        return image[:, border:-border, border:-border]
+
+    def _bicubic_psnr(self, split: Literal["val", "test"]) -> float:
+        if split not in self._bicubic:
+            pairs = [(luminance(image.bicubic), image.high.cpu()) for image in self._images(split)]
+            values = [psnr(self._inner(made), self._inner(high)) for made, high in pairs]
+            self._bicubic[split] = float(torch.stack(values).mean())
+        return self._bicubic[split]
+
+    def _check_fit(self) -> None:
+        name, low = type(self.network).__name__, self.sample().low
+        wanted = tuple(self.sample().high.shape)
+        try:
+            with evaluating(self.networks()):
+                made = self.network(low)
+        except (RuntimeError, ValueError, IndexError) as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ConfigError("model", name, f"does not fit luminance of {tuple(low.shape)}: {reason}") from error
+        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
+        if shape != wanted:
+            raise ConfigError("model", name, f"has to return {wanted} for {tuple(low.shape)}; it returns {shape}")
+
+
+def psnr(made: Tensor, wanted: Tensor) -> Tensor:
+    """The peak signal-to-noise ratio in dB of values in which the peak is 1: −10·log₁₀ of the mean squared error."""
+    return -10 * torch.log10(F.mse_loss(made, wanted))
+
+
+def _ssim(made: Tensor, wanted: Tensor) -> Tensor:
+    """Structural similarity (Wang et al. 2004), with its Gaussian window of 11 pixels; [1, h, w] each."""
+    from torchmetrics.functional.image import structural_similarity_index_measure  # here: it takes seconds to import
+
+    value = structural_similarity_index_measure(made[None], wanted[None], data_range=1.0)
+    assert isinstance(value, Tensor)
+    return value
+
+
+def _window(image: Photograph) -> tuple[slice, slice, slice]:
+    """At most PICTURE_SIZE pixels a side of an image [3, h, w]: where interpolation is worst, whatever the network."""
+    error = (luminance(image.bicubic) - luminance(image.rgb)).square()
+    size = [min(PICTURE_SIZE, side) for side in error.shape[1:]]
+    means = F.avg_pool2d(error[None], size, stride=WINDOW_STEP)[0, 0]
+    top, left = (WINDOW_STEP * place for place in divmod(int(means.argmax()), means.shape[1]))
+    return slice(None), slice(top, top + size[0]), slice(left, left + size[1])
+
+
+def _side_by_side(parts: list[Tensor]) -> Tensor:
+    """Images [3, h, w] of equal height in a row, thin white gaps between them."""
+    gap = torch.full((3, parts[0].shape[1], GAP), 255, dtype=torch.uint8)
+    return torch.cat([each for part in parts for each in (gap, part)][1:], dim=2)

@@ -1,0 +1,76 @@
+"""Repeats a sweep with parallel workers, each time into a fresh store, and looks for lost jobs and lost metrics.
+
+Needs the joblib launcher: `pip install 'qp_runner[joblib]'`. Every value in a job's metrics.csv has to be in MLflow, at
+its step; every job has to be FINISHED, in both. Ends with 1 at the first loss.
+"""
+
+import argparse
+import csv
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from qp_runner.tracking.client import client
+
+CALL = "from qp_runner.cli import main; main()"
+
+
+def losses(results: Path) -> tuple[int, list[str]]:
+    """The number of jobs of the one sweep below `results`, and what is missing."""
+    [sweep] = (results / "sweeps").iterdir()
+    known = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
+    store = client(f"sqlite:///{results / 'mlflow.db'}")
+    experiments = [each.experiment_id for each in store.search_experiments()]
+    below = f"tags.mlflow.parentRunId = '{known['parent_run_id']}'"
+    stored = {run.info.run_name: run for run in store.search_runs(experiments, below, max_results=5000)}
+    missing = []
+    for number in range(known["jobs"]):
+        record = json.loads((sweep / str(number) / "run.json").read_text(encoding="utf-8"))
+        run = stored.get(record["name"])
+        if record["status"] != "FINISHED" or run is None or run.info.status != "FINISHED":
+            missing.append(f"job {number} ({record['name']})")
+        else:
+            missing += [f"job {number}: {name}" for name in differing(sweep / str(number), store, run)]
+    if len(stored) != known["jobs"]:
+        missing.append(f"{len(stored)} runs in MLflow, {known['jobs']} jobs")
+    return known["jobs"], missing
+
+
+def differing(job: Path, store: Any, run: Any) -> list[str]:
+    """Names of metrics whose values in MLflow are not those in the job's file."""
+    with (job / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [(row["name"], int(row["step"]), float(row["value"])) for row in csv.DictReader(file)]
+    wrong = []
+    for name in sorted({name for name, _, _ in rows}):
+        written = Counter((step, value) for other, step, value in rows if other == name)
+        found = Counter((each.step, each.value) for each in store.get_metric_history(run.info.run_id, name))
+        if written != found:
+            wrong.append(name)
+    return wrong
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", default=["experiment=orders/digits"], help="the sweep's command line")
+    parser.add_argument("--times", type=int, default=20)
+    parser.add_argument("--workers", type=int, default=4)
+    arguments = parser.parse_args()
+    launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={arguments.workers}", "trainer.progress=false"]
+    for time in range(1, arguments.times + 1):
+        with tempfile.TemporaryDirectory() as name:
+            command = [sys.executable, "-c", CALL, *arguments.overrides, *launcher, f"results={name}"]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                raise SystemExit(f"time {time}: the sweep failed\n{done.stderr}")
+            jobs, missing = losses(Path(name))
+        print(f"time {time}: {jobs} jobs, {len(missing)} losses {'; '.join(missing[:5])}", flush=True)
+        if missing:
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

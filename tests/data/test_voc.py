@@ -1,0 +1,188 @@
+import logging
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from qp_runner.data import voc_layout
+from qp_runner.errors import ConfigError
+
+CAT = ("cat", (1, 1, 10, 8), 0)
+DOG = ("dog", (5, 3, 20, 16), 0)
+
+
+def annotation(things):
+    rows = []
+    for name, box, difficult in things:
+        edges = dict(zip(("xmin", "ymin", "xmax", "ymax"), box or (), strict=False))
+        inside = "".join(f"<{edge}>{value}</{edge}>" for edge, value in edges.items())
+        bndbox = f"<bndbox>{inside}</bndbox>" if box is not None else ""
+        rows.append(f"<object><name>{name}</name><difficult>{difficult}</difficult>{bndbox}</object>")
+    return f"<annotation><size><width>1</width></size>{''.join(rows)}</annotation>"
+
+
+def write(root: Path, lists, things, size=(20, 16)):
+    """A set in VOC's layout: names by list, objects by name."""
+    for folder in ("ImageSets/Main", "Annotations", "JPEGImages"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    for name, names in lists.items():
+        (root / "ImageSets/Main" / f"{name}.txt").write_text("".join(f"{each}\n" for each in names))
+    for number, (name, objects) in enumerate(things.items()):
+        (root / "Annotations" / f"{name}.xml").write_text(annotation(objects))
+        Image.new("RGB", size, (number, 100, 200)).save(root / "JPEGImages" / f"{name}.jpg")
+    return root
+
+
+LISTS = {"train": ["a", "b"], "val": ["c"], "test": ["c"]}
+
+
+@pytest.fixture
+def small(tmp_path):
+    return write(tmp_path, LISTS, {"a": [CAT], "b": [CAT, DOG], "c": [DOG]})
+
+
+def refused(**arguments):
+    with pytest.raises(ConfigError) as caught:
+        voc_layout(**arguments)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_set_is_read_with_its_classes(small):
+    data = voc_layout(root=str(small))
+    assert data.classes == ("cat", "dog")
+    assert [len(getattr(data, split)) for split in ("train", "val", "test")] == [2, 1, 1]
+    assert data.train[1].labels.tolist() == [1, 2]
+    assert data.train[1].size == (16, 20)
+    assert not data.left_out
+
+
+def test_pixels_are_counted_from_one_and_the_last_belongs_to_the_box(small):
+    [box] = voc_layout(root=str(small)).train[0].boxes
+    assert box.tolist() == [0, 0, 10, 8]
+
+
+def test_the_classes_order_is_the_configurations(small):
+    assert voc_layout(root=str(small), classes=["dog", "cat"]).train[1].labels.tolist() == [2, 1]
+
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_images_and_boxes_are_scaled_together(small, cache):
+    data = voc_layout(root=str(small), size=8, max_size=100, cache=cache)
+    scene = data.train[0]
+    assert scene.size == (8, 10)
+    assert scene.pixels().shape == (3, 8, 10)
+    assert scene.boxes.tolist() == [[0, 0, 5, 4]]
+    assert isinstance(scene.image, torch.Tensor) == cache
+    assert voc_layout(root=str(small), size=100, max_size=10).train[0].size == (8, 10)
+
+
+def test_what_can_not_be_used_is_counted_and_left_out(tmp_path, caplog):
+    things = [
+        CAT,
+        ("cat", (5, 5, 5, 5), 0),
+        ("cat", (5, 5, 9, 5), 0),
+        ("cat", None, 0),
+        ("cat", (5, 5, "x", 9), 0),
+        ("cat", (30, 1, 40, 9), 0),
+        ("bird", (1, 1, 9, 9), 0),
+        ("cat", (-3, 2, 25, 9), 0),
+    ]
+    root = write(tmp_path, LISTS, {"a": things, "b": [], "c": [DOG]})
+    with caplog.at_level(logging.WARNING):
+        data = voc_layout(root=str(root), classes=["cat", "dog"])
+    assert data.left_out == {
+        "objects with a degenerate box": 2,
+        "objects without a box": 2,
+        "objects outside their image": 1,
+        "objects of class bird": 1,
+    }
+    assert "2 objects with a degenerate box" in caplog.text
+    assert data.train[0].boxes.tolist() == [[0, 0, 10, 8], [0, 1, 20, 9]]  # the last one cut at the image's edges
+    assert data.train[1].boxes.shape == (0, 4)  # background
+
+
+def test_difficult_objects_are_marked(tmp_path):
+    root = write(tmp_path, LISTS, {"a": [CAT, ("dog", (2, 2, 9, 9), 1)], "b": [], "c": [DOG]})
+    assert voc_layout(root=str(root)).train[0].difficult.tolist() == [False, True]
+
+
+def test_sets_of_several_years_below_a_devkit(tmp_path):
+    write(
+        tmp_path / "VOCdevkit" / "VOC2007",
+        {"trainval": ["a", "b"], "test": ["c"]},
+        {"a": [CAT], "b": [CAT], "c": [DOG]},
+    )
+    write(tmp_path / "VOCdevkit" / "VOC2012", {"trainval": ["d", "e"]}, {"d": [DOG], "e": [CAT]})
+    lists = ["VOC2007/trainval", "VOC2012/trainval"]
+    data = voc_layout(root=str(tmp_path), train=lists, val=None, test=["VOC2007/test"], holdout=1)
+    assert len(data.train) == 3
+    assert {scene.name for scene in (*data.train, *data.val)} == {"a", "b", "d", "e"}
+    again = voc_layout(root=str(tmp_path), train=lists, val=None, test=["VOC2007/test"], holdout=1)
+    assert [scene.name for scene in again.val] == [scene.name for scene in data.val]
+
+
+def test_a_lists_second_column_is_not_read(small):
+    (small / "ImageSets/Main/train.txt").write_text("a  1\nb -1\n\n")
+    assert [scene.name for scene in voc_layout(root=str(small)).train] == ["a", "b"]
+
+
+@pytest.mark.parametrize("suffix", [".JPG", ".png"])
+def test_images_with_other_endings_are_found(small, suffix):
+    (small / "JPEGImages/a.jpg").rename(small / f"JPEGImages/a{suffix}")
+    assert len(voc_layout(root=str(small)).train) == 2
+
+
+def test_nothing_there_says_what_where_and_how_to_get_it(tmp_path):
+    error = refused(root=str(tmp_path / "nowhere"))
+    assert error.key == "data.root"
+    assert str(tmp_path / "nowhere") in str(error)
+    assert "VOCtrainval_06-Nov-2007.tar" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ("JPEGImages/b.jpg", "names 1 without an image"),
+        ("Annotations/b.xml", "names 1 without an annotation"),
+        ("ImageSets/Main/val.txt", "has no ImageSets/Main/val.txt"),
+    ],
+)
+def test_missing_files_are_named(small, gone, said):
+    (small / gone).unlink()
+    error = refused(root=str(small))
+    assert said in str(error)
+    assert Path(gone).stem in str(error)
+
+
+@pytest.mark.parametrize("broken", ["JPEGImages/b.jpg", "Annotations/b.xml"])
+def test_broken_files_are_named(small, broken):
+    (small / broken).write_text("<annotation>")
+    assert broken in str(refused(root=str(small)))
+
+
+def test_a_broken_list_and_senseless_numbers_are_refused(small):
+    assert refused(root=str(small), size=0).key == "data.size"
+    assert refused(root=str(small), val=None, holdout=2).key == "data.holdout"
+    assert refused(root=str(small), train="train").key == "data"
+    (small / "ImageSets/Main/val.txt").write_text("\n")
+    assert "names no images" in str(refused(root=str(small)))
+    nameless = write(small, LISTS, {"a": [], "b": [], "c": []})
+    (nameless / "ImageSets/Main/val.txt").write_text("c\n")
+    assert refused(root=str(nameless)).key == "data.classes"
+
+
+def test_a_download_without_a_network_is_an_error_that_names_it(tmp_path, monkeypatch):
+    from urllib.error import URLError
+
+    from torchvision import datasets
+
+    def fail(*_args, **_kwargs):
+        raise URLError("no network")
+
+    monkeypatch.setattr(datasets, "VOCDetection", fail)
+    error = refused(root=str(tmp_path), train=["VOC2007/trainval"], val=None, test=["VOC2007/test"], download=True)
+    assert error.key == "data.download"
+    assert "no network" in str(error)
+    assert "only" in str(refused(root=str(tmp_path), download=True))

@@ -1,0 +1,212 @@
+import copy
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+
+from qp_runner.data import DetectionData, Scene, digits, shapes
+from qp_runner.errors import ConfigError
+from qp_runner.models import SmallCNN, faster_rcnn_fpn
+from qp_runner.tasks import DetectionTask
+
+DATA = shapes(train=12, val=5, test=3, size=32, objects=2)
+SMALL = partial(
+    faster_rcnn_fpn,
+    depth=18,
+    width=4,
+    small_stem=True,
+    norm="batch",
+    stages=["layer2", "layer3"],
+    pyramid_channels=8,
+    extra_level=False,
+    head_width=8,
+    anchor_sizes=(8, 14),
+    proposals=8,
+    regions=4,
+    pooled=3,
+)
+
+
+def make(build=SMALL, **arguments):
+    return DetectionTask(**{"data": DATA, "networks": {"detector": build}, "batch_size": 4, "seed": 0} | arguments)
+
+
+def refused(build=SMALL, **arguments):
+    with pytest.raises(ConfigError) as caught:
+        make(build, **arguments)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+class Oracle(nn.Module):
+    """Finds what `answers` says, image by image, whatever it is shown."""
+
+    def __init__(self, *, classes, answers=()):
+        super().__init__()
+        self.scale, self.answers, self.next = nn.Parameter(torch.zeros(1)), answers, 0
+
+    def forward(self, images, targets=None):
+        found = []
+        for _ in images:
+            boxes, labels, scores = self.answers[self.next % len(self.answers)]
+            found.append({"boxes": boxes, "labels": labels, "scores": scores})
+            self.next += 1
+        return found
+
+
+def perfect(scenes):
+    return [(scene.boxes, scene.labels, torch.ones(len(scene.labels))) for scene in scenes]
+
+
+def test_an_oracle_scores_a_hundred():
+    task = make(partial(Oracle, answers=perfect(DATA.val)), coco="always")
+    task.network.next = 0
+    measured = task.evaluate("val")
+    assert measured["map_50"] == pytest.approx(100)
+    assert measured["coco_map"] == pytest.approx(100, abs=0.01)
+    assert measured["coco_map_75"] == pytest.approx(100, abs=0.01)
+    names = {name for name in measured if name.startswith("ap_50_")}
+    present = {DATA.classes[label - 1] for scene in DATA.val for label in scene.labels[~scene.difficult].tolist()}
+    assert names == {f"ap_50_{name}" for name in present}
+
+
+def test_one_that_finds_nothing_scores_zero():
+    nothing = (torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64), torch.zeros(0))
+    measured = make(partial(Oracle, answers=[nothing])).evaluate("test")
+    assert set(measured.values()) == {0.0}
+    assert "coco_map" in measured
+    assert "coco_map" not in make(partial(Oracle, answers=[nothing])).evaluate("val")
+    assert "coco_map" not in make(partial(Oracle, answers=[nothing]), coco="never").evaluate("test")
+
+
+def test_the_mean_is_over_classes_and_difficult_objects_count_neither_way():
+    boxes = torch.tensor([[0.0, 0, 10, 10], [20, 20, 30, 30], [0, 20, 10, 30]])
+    hard = torch.tensor([False, False, True])
+    marked = Scene("one", torch.zeros(3, 32, 32, dtype=torch.uint8), (32, 32), boxes, torch.tensor([1, 2, 1]), hard)
+    data = DetectionData((marked,), (marked,), (marked,), ("white cell", "dog"))
+    for chosen in ([0], [0, 2]):
+        answer = (boxes[chosen], torch.tensor([1, 2, 1])[chosen], torch.ones(len(chosen)))
+        measured = make(partial(Oracle, answers=[answer]), data=data, batch_size=1).evaluate("test")
+        assert measured["ap_50_white_cell"] == pytest.approx(100)
+        assert measured["ap_50_dog"] == 0
+        assert measured["map_50"] == measured["coco_map"] == pytest.approx(50, abs=0.01)
+
+
+def test_a_step_yields_the_sum_of_the_losses_once():
+    task = make()
+    batch = next(task.batches(0))
+    ((name, loss),) = task.updates(batch)
+    assert name == "detector"
+    torch.manual_seed(int(batch.seed))
+    assert torch.equal(loss, torch.stack([*task.network(batch.images, batch.targets).values()]).sum())
+    assert set(task.parameter_groups()) == set(task.networks()) == set(task.compressible()) == {name}
+
+
+def test_a_step_neither_hears_nor_disturbs_the_global_generator():
+    losses = []
+    for seed in (0, 1):
+        task = make()
+        torch.manual_seed(seed)
+        before = torch.get_rng_state()
+        [(_, loss)] = task.updates(next(task.batches(0)))
+        losses.append(loss)
+        assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(*losses)
+
+
+def test_evaluation_leaves_modes_statistics_and_random_numbers_alone():
+    task = make()
+    task.network.train()
+    task.network.backbone.body.bn1.eval()
+    before = copy.deepcopy(task.network.state_dict())
+    modes = [module.training for module in task.network.modules()]
+    state = torch.get_rng_state()
+    task.evaluate("val")
+    task.infer(task.sample())
+    task.pictures()
+    assert [module.training for module in task.network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in task.network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_initial_weights_are_a_function_of_the_seed_alone():
+    torch.manual_seed(11)
+    first, other = make(seed=3), make(seed=4)
+    torch.rand(100)
+    again = make(seed=3)
+    weights = [[*task.network.parameters()] for task in (first, again, other)]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0], weights[1], strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(weights[0], weights[2], strict=True))
+
+
+def test_frozen_parameters_are_in_no_group():
+    task = make(partial(SMALL, norm="group", frozen=2))
+    [group] = task.parameter_groups()["detector"]
+    assert 0 < len(group["params"]) < len([*task.network.parameters()])
+    assert all(parameter.requires_grad for parameter in group["params"])
+
+
+def test_an_image_without_objects_and_a_small_batch_train():
+    empty = Scene(
+        "none", DATA.train[0].image, (32, 32), torch.zeros(0, 4), torch.zeros(0).long(), torch.zeros(0).bool()
+    )
+    data = DetectionData((empty, empty, DATA.train[0]), DATA.val, DATA.test, DATA.classes)
+    task = make(partial(SMALL, norm="group"), data=data, batch_size=1)
+    for batch in task.batches(0):
+        for _, loss in task.updates(batch):
+            loss.backward()
+            assert torch.isfinite(loss)
+
+
+def test_images_of_several_sizes_train_and_are_measured():
+    wide = Scene(
+        "wide",
+        torch.zeros(3, 20, 50, dtype=torch.uint8),
+        (20, 50),
+        *[DATA.train[0].boxes[:0]],
+        *(torch.zeros(0, dtype=kind) for kind in (torch.int64, torch.bool)),
+    )
+    data = DetectionData((*DATA.train[:3], wide), (wide, DATA.val[0]), DATA.test, DATA.classes)
+    task = make(data=data, batch_size=4)
+    [(_, loss)] = task.updates(next(task.batches(0)))
+    assert torch.isfinite(loss)
+    assert 0 <= task.evaluate("val")["map_50"] <= 100
+
+
+def test_pictures_show_the_boxes():
+    task = make(partial(Oracle, answers=perfect(DATA.val)))
+    task.network.next = 0
+    shown = task.pictures()
+    assert list(shown) == [scene.name for scene in DATA.val[:4]]
+    for scene, picture in zip(DATA.val, shown.values(), strict=False):
+        assert picture.dtype == torch.uint8
+        assert picture.shape == (3, 256, 256)
+        left, top, _, _ = (8 * scene.boxes[0]).int().tolist()
+        colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 255, 255], [255, 255, 0]])
+        assert (picture[:, top + 1, left + 20].int() == colors[scene.labels[0] - 1]).all()
+    unsure = [(boxes, labels, torch.full_like(scores, 0.3)) for boxes, labels, scores in perfect(DATA.val)]
+    task.network.answers, task.network.next = unsure, 0
+    plain = task.pictures()
+    assert all(not torch.equal(plain[name], shown[name]) for name in shown)
+
+
+def test_a_network_that_is_no_detector_is_refused():
+    assert refused(lambda classes: SmallCNN(in_channels=3, classes=classes)).key == "model"
+    assert "boxes, labels and scores" in str(refused(lambda classes: Returns()))
+
+
+class Returns(nn.Module):
+    def forward(self, images):
+        return [{"boxes": torch.zeros(0, 4)} for _ in images]
+
+
+def test_wrong_settings_are_refused():
+    assert refused(coco="sometimes").key == "task.factory.coco"
+    assert refused(batch_size=13).key == "trainer.batch_size"
+    assert refused(data=digits()).key == "data"
+    assert refused(partial(SMALL, anchor_sizes=(8,))).key == "model.networks.detector"
+    error = refused(partial(SMALL, norm="frozen", weights="nowhere.pt"))
+    assert error.key == "model.networks.detector.weights"
+    with pytest.raises(ConfigError, match="one network, named detector"):
+        DetectionTask(data=DATA, networks={"network": SMALL}, batch_size=4, seed=0)
