@@ -23,17 +23,19 @@ from qp_runner.training import (
     Trunk,
     choose_device,
     chosen,
+    content_digest,
 )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run consists of."""
+    """All that a run consists of; `content` is the digest of its data and initial weights (empty without a store)."""
 
     task: Task
     compressor: Compressor
     stages: tuple[Stage, ...]
     device: torch.device
+    content: str = ""
 
     @property
     def total_steps(self) -> int:
@@ -47,12 +49,13 @@ def build(config: Config) -> Parts:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     task = build_task(config)
+    content = content_digest(task) if config.checkpoint.enabled else ""
     task.to(device)
     _lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
     compressor.check(stages)
-    return Parts(task, compressor, stages, device)
+    return Parts(task, compressor, stages, device, content)
 
 
 def build_task(config: Config) -> Task:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 
+from qp_runner.cli.build import Parts
 from qp_runner.schedule import Stage
 from qp_runner.schema import Config
-from qp_runner.training import Identity, Store, Trunk, numerics, source_digest, target_digest, targets
+from qp_runner.training import Identity, Store, Trunk, chosen, numerics, source_digest, target_digest, targets
 from qp_runner.training.identity import digest
 
 GIGA = 10**9
@@ -17,7 +18,7 @@ STATELESS_TRAINER = {"progress", "save_model", "device", "executor"}
 
 
 def identity(
-    config: Config, *, stages: tuple[Stage, ...], steps_per_epoch: int, device: torch.device | None = None
+    config: Config, *, stages: tuple[Stage, ...], steps_per_epoch: int, parts: Parts | None = None
 ) -> Identity:
     """What decides the state of this run at each of its steps.
 
@@ -25,7 +26,7 @@ def identity(
         config: of the run.
         stages: the compiled schedule.
         steps_per_epoch: of the task.
-        device: what the run trains on; None for planning, where the processor is not known yet and left out.
+        parts: the run, built; None for planning, where processor, data and weights are not known yet and left out.
     """
     plain = config.model_dump()
     trainer = {key: value for key, value in plain["trainer"].items() if key not in STATELESS_TRAINER}
@@ -34,13 +35,12 @@ def identity(
     context["trainer"]["steps_per_epoch"] = steps_per_epoch
     context["code"] = {"qp_runner": source_digest()}
     context["code"] |= {target: target_digest(target) for target in sorted(targets(context)) if _foreign(target)}
-    if device is None:
+    if parts is None:
         context["numerics"] = {"device": config.trainer.device, "executor": config.trainer.executor}
     else:
-        executor = config.trainer.executor
-        if executor == "auto":
-            executor = "graph" if device.type == "cuda" else "eager"
-        context["numerics"] = numerics(device) | {"executor": executor}
+        executor = chosen(config.trainer.executor, parts.task, parts.device)
+        context["numerics"] = numerics(parts.device) | {"executor": executor}
+        context["content"] = parts.content
         trainer["threads"] = None  # the number in force is in numerics
     return Identity(context, stages, _without(plain["compress"], {"footprint"}))
 

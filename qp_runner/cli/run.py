@@ -85,16 +85,17 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     _save(config, parts, place.folder, tracker)
     save_pictures(parts.task, tracker)
     metric = parts.task.metric
+    value = final[f"final/{metric.name}"]
     print(
-        f"{title}: {metric.name} {final[f'final/{metric.name}']:.2f} {metric.unit}, "
+        f"{title}: {metric.name} {f'{value:.2f} {metric.unit}'.strip()}, "
         f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
-    return final[f"final/{metric.name}"]
+    return value
 
 
 def _trunk(config: Config, place: Place, parts: Parts) -> Trunk | None:
-    own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, device=parts.device)
+    own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     if place.sweep is None:
         return trunk(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
     also = frozenset(place.sweep.also.get(str(place.number), ()))

@@ -1,5 +1,7 @@
 """Images in folders, read as uint8 tensors."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -37,8 +39,20 @@ def read_image(path: Path, *, key: str) -> Tensor:
     Raises:
         ConfigError: a file that is missing or no readable image; it names the file.
     """
+    with _opened(path, key=key) as image:
+        return pil_to_tensor(image.convert("RGB")).to(torch.uint8)
+
+
+def image_size(path: Path, *, key: str) -> tuple[int, int]:
+    """An image's height and width in pixels, from its header alone. ConfigError as `read_image`."""
+    with _opened(path, key=key) as image:
+        return image.height, image.width
+
+
+@contextmanager
+def _opened(path: Path, *, key: str) -> Iterator[Image.Image]:
     try:
         with Image.open(path) as image:
-            return pil_to_tensor(image.convert("RGB")).to(torch.uint8)
+            yield image
     except (OSError, UnidentifiedImageError, SyntaxError) as error:
         raise ConfigError(key, str(path), f"not a readable image: {error}") from error

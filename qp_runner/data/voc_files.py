@@ -5,9 +5,7 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
-
-from qp_runner.data.image_files import SUFFIXES
+from qp_runner.data.image_files import SUFFIXES, image_size
 from qp_runner.errors import ConfigError
 
 EDGES = ("xmin", "ymin", "xmax", "ymax")
@@ -88,16 +86,12 @@ def _all_there(index: Path, lacking: list[str], *, what: str) -> None:
 
 
 def _image(name: str, path: Path, annotation: Path) -> VocImage:
-    try:
-        with Image.open(path) as image:  # reads the header alone
-            width, height = image.size
-    except (OSError, UnidentifiedImageError, SyntaxError) as error:
-        raise ConfigError("data.root", str(path), f"not a readable image: {error}") from error
+    size = image_size(path, key="data.root")
     try:
         root = ElementTree.parse(annotation).getroot()
     except ElementTree.ParseError as error:
         raise ConfigError("data.root", str(annotation), f"not a readable annotation: {error}") from error
-    return VocImage(name, path, (height, width), tuple(map(_object, root.iter("object"))))
+    return VocImage(name, path, size, tuple(map(_object, root.iter("object"))))
 
 
 def _object(element: ElementTree.Element) -> VocObject:

@@ -2,18 +2,18 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from qp_runner.data import TranslationData
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import evaluating
+from qp_runner.tasks.checks import fitting
 
 PICTURES = 4
-GAP = 2  # white pixels between images side by side
 
 
 def cross_entropy(logits: Tensor, *, real: bool) -> Tensor:
@@ -44,14 +44,6 @@ def group(*networks: nn.Module) -> list[dict[str, Any]]:
     return [{"params": [parameter for network in networks for parameter in network.parameters()]}]
 
 
-def check_setting(data: TranslationData, networks: Iterable[str], *, needed: tuple[str, ...], batch_size: int) -> None:
-    """Raises ConfigError for networks of other names than `needed` and for an impossible batch size."""
-    if sorted(networks) != sorted(needed):
-        raise ConfigError("model.networks", list(networks), f"this task takes {', '.join(needed)}")
-    if not 1 <= batch_size <= data.samples:
-        raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {data.samples} training samples")
-
-
 def check_weight(name: str, value: float) -> None:
     """Raises ConfigError for a loss's weight that is no number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
@@ -68,22 +60,10 @@ def check_fit(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -
     for name, network in networks.items():
         given = inputs[name]
         shape = "×".join(map(str, given.shape[1:]))
-        try:
-            with evaluating({name: network}):
-                made = network(given)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError("model", name, f"does not fit the data's images of {shape}: {reason}") from error
+        with evaluating({name: network}):
+            made = fitting(name, f"the data's images of {shape}", partial(network, given))
         wanted = "[1, 1, h, w]" if "discriminator" in name else str([1, 3, *given.shape[2:]])
         fits = isinstance(made, Tensor) and made.dim() == 4 and len(made) == 1
         if not fits or (made.shape[1] != 1 if "discriminator" in name else made.shape[1:] != (3, *given.shape[2:])):
             result = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
             raise ConfigError("model", name, f"has to return {wanted} for images of {shape}; it returns {result}")
-
-
-def side_by_side(images: Iterable[Tensor]) -> Tensor:
-    """uint8 images [3, h, w] as one, from left to right, on the CPU."""
-    parts: list[Tensor] = []
-    for image in images:
-        parts += [image.cpu(), torch.full((3, image.shape[1], GAP), 255, dtype=torch.uint8)]
-    return torch.cat(parts[:-1], dim=2)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from qp_runner.data import Batch, ImageData
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
 
 NETWORK = "network"
@@ -43,14 +44,11 @@ class ClassificationTask(Task):
         label_smoothing: float = 0.0,
         eval_batch_size: int | None = None,
     ) -> None:
-        if not isinstance(data, ImageData):
-            raise ConfigError("data", type(data).__name__, "classification takes ImageData (digits, cifar10, ...)")
-        if NETWORK not in networks or len(networks) > 1:
-            raise ConfigError("model.networks", list(networks), f"classification takes one network, named {NETWORK}")
+        check_data(data, ImageData, task="classification", such_as="digits, cifar10")
+        check_networks(networks, [NETWORK], task="classification")
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
-        if not 1 <= batch_size <= len(data.train):
-            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
+        check_batch_size(batch_size, len(data.train), of="images")
         self.data, self.seed, self.batch_size = data, seed, batch_size
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
         self.steps_per_epoch = len(data.train) // batch_size
@@ -110,12 +108,8 @@ class ClassificationTask(Task):
     def _check_fit(self) -> None:
         shape, classes = "×".join(map(str, self.data.shape)), len(self.data.classes)
         name = type(self.network).__name__
-        try:
-            with evaluating(self.networks()):
-                logits = self.network(self.sample().images)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError("model", name, f"does not fit the data's images of {shape}: {reason}") from error
+        with evaluating(self.networks()):
+            logits = fitting(name, f"the data's images of {shape}", lambda: self.network(self.sample().images))
         if not isinstance(logits, Tensor) or logits.shape != (1, classes):
             made = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
             raise ConfigError("model", name, f"has to return [n, {classes}] for images of {shape}; it returns {made}")

@@ -5,21 +5,20 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torchmetrics.detection import MeanAveragePrecision
 from torchvision.transforms.v2.functional import resize
-from torchvision.utils import draw_bounding_boxes
 
 from qp_runner.data.detection import DetectionBatch, DetectionData, Target
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.average_precision import voc_average_precisions
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.pictures import side_by_side, with_boxes
 
 DETECTOR = "detector"
 KEY = f"model.networks.{DETECTOR}"
 PICTURES = 4
 PICTURE_SIDE = 240  # pixels that the shorter side of a picture has at least
-COLORS = ("red", "lime", "cyan", "yellow", "magenta", "orange", "white", "deepskyblue")
 
 
 class DetectionTask(Task):
@@ -56,21 +55,15 @@ class DetectionTask(Task):
         coco: Literal["always", "test", "never"] = "test",
         shown_score: float = 0.5,
     ) -> None:
-        if DETECTOR not in networks or len(networks) > 1:
-            raise ConfigError("model.networks", list(networks), f"detection takes one network, named {DETECTOR}")
-        if not isinstance(data, DetectionData):
-            raise ConfigError("data", type(data).__name__, "detection needs images with boxes, such as data=shapes")
+        check_data(data, DetectionData, task="detection", such_as="shapes, voc2007, voc_layout")
+        check_networks(networks, [DETECTOR], task="detection")
         if coco not in ("always", "test", "never"):
             raise ConfigError("task.factory.coco", coco, "always, test or never")
-        if not 1 <= batch_size <= len(data.train):
-            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {len(data.train)} training images")
+        check_batch_size(batch_size, len(data.train), of="images")
         self.data, self.seed, self.batch_size = data, seed, batch_size
         self.eval_batch_size, self.coco, self.shown_score = eval_batch_size, coco, shown_score
         self.steps_per_epoch = len(data.train) // batch_size
-        try:
-            self.network = seeded(KEY, networks[DETECTOR], seed=seed, classes=len(data.classes))
-        except ConfigError as error:  # one that the network itself raised says more
-            raise error.__cause__ if isinstance(error.__cause__, ConfigError) else error from None
+        self.network = seeded(KEY, networks[DETECTOR], seed=seed, classes=len(data.classes))
         self._check_fit()
 
     def networks(self) -> Mapping[str, nn.Module]:
@@ -136,24 +129,21 @@ class DetectionTask(Task):
         return measured
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """The first validation images with the boxes that the detector puts on them, classes and scores in percent."""
-        scenes = self.data.val[:PICTURES]
+        """The first test images with the boxes, classes and scores that the detector finds, and as annotated."""
+        scenes, names = self.data.test[:PICTURES], self.data.classes
         batch = self.data.batch(scenes)
-        names = self.data.classes
         shown = {}
-        for scene, found in zip(scenes, self._detect(batch), strict=True):
+        for scene, found, target in zip(scenes, self._detect(batch), batch.targets, strict=True):
             scale = max(1, -(-PICTURE_SIDE // min(scene.size)))
-            image = shown[scene.name] = resize(scene.pixels().cpu(), [scale * side for side in scene.size])
+            image = resize(scene.pixels().cpu(), [scale * side for side in scene.size])
             sure = found["scores"] >= self.shown_score
             labels, scores = found["labels"][sure].tolist(), found["scores"][sure].tolist()
-            if labels:
-                shown[scene.name] = draw_bounding_boxes(
-                    image,
-                    scale * found["boxes"][sure].cpu(),
-                    labels=[f"{names[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)],
-                    colors=[COLORS[(label - 1) % len(COLORS)] for label in labels],
-                    width=2,
-                )
+            texts = [f"{names[label - 1]} {score:.0%}" for label, score in zip(labels, scores, strict=True)]
+            detected = with_boxes(image, scale * found["boxes"][sure].cpu(), labels=labels, texts=texts)
+            labels = target["labels"].tolist()
+            texts = [names[label - 1] for label in labels]
+            annotated = with_boxes(image, scale * target["boxes"].cpu(), labels=labels, texts=texts)
+            shown[f"{scene.name}__detected__annotated"] = side_by_side([detected, annotated])
         return shown
 
     def to(self, device: torch.device) -> None:
@@ -170,11 +160,7 @@ class DetectionTask(Task):
         name = type(self.network).__name__
         batch = self.sample()
         shape = "×".join(map(str, batch.images[0].shape))
-        try:
-            found = self._detect(batch)
-        except (RuntimeError, ValueError, IndexError, TypeError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError("model", name, f"does not fit images of {shape}: {reason}") from error
+        found = fitting(name, f"the data's images of {shape}", lambda: self._detect(batch))
         fits = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
         if not fits or not {"boxes", "labels", "scores"} <= found[0].keys():
             made = type(found).__name__
@@ -185,6 +171,8 @@ class DetectionTask(Task):
 
 def _coco(detections: Sequence[Target], targets: Sequence[Target]) -> dict[str, float]:
     """COCO's mean average precisions in percent; difficult objects pass as its crowds, which count neither way."""
+    from torchmetrics.detection import MeanAveragePrecision  # here: it takes seconds to import
+
     metric = MeanAveragePrecision(backend="pycocotools")
     crowds = [{"boxes": t["boxes"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
     metric.update([dict(found) for found in detections], crowds)

@@ -1,13 +1,16 @@
 """Fréchet distance between sets of images (Heusel et al. 2017, arXiv 1706.08500), computed by torchmetrics."""
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torchmetrics.image.fid import FrechetInceptionDistance
 
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.extractors import KEY, METRICS, SMALLEST, make_extractor
+
+if TYPE_CHECKING:
+    from torchmetrics.image.fid import FrechetInceptionDistance
 
 
 class FrechetDistance:
@@ -59,6 +62,8 @@ class FrechetDistance:
         Raises:
             ConfigError: fewer than two images.
         """
+        from torchmetrics.image.fid import FrechetInceptionDistance  # here: it takes seconds to import
+
         metric = self._metrics.get(key)
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):
             if metric is None:

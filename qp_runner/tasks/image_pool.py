@@ -1,5 +1,7 @@
 """A pool of images made earlier, from which discriminators learn (Shrivastava et al. 2017, section 2.3)."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -7,6 +9,15 @@ from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
 PASS, FILL, SWAP = 0, 1, 2
+
+
+class UnpairedBatch(NamedTuple):
+    """Images of both domains, and what happens to the images made of them in the pools (see `ImagePool.draws`)."""
+
+    a: Tensor
+    b: Tensor
+    pool_a: Tensor
+    pool_b: Tensor
 
 
 class ImagePool:

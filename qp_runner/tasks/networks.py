@@ -24,6 +24,8 @@ def seeded(key: str, make: Callable[..., nn.Module], *, seed: int, **arguments: 
         torch.default_generator.manual_seed(seed)
         try:
             return make(**arguments)
+        except ConfigError:  # says more than we could
+            raise
         except (TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(key, _name(make), str(error)) from error
 

@@ -6,24 +6,17 @@ from typing import Any, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.adversarial import (
-    PICTURES,
-    check_fit,
-    check_setting,
-    check_weight,
-    cross_entropy,
-    frozen,
-    group,
-    side_by_side,
-)
+from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, cross_entropy, frozen, group
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
 from qp_runner.tasks.fid import FrechetDistance
 from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.pictures import side_by_side
+from qp_runner.tasks.similarity import ssim
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 
@@ -57,7 +50,9 @@ class PairedTranslationTask(Task):
         extractor: str = "small",
         eval_batch_size: int = 16,
     ) -> None:
-        check_setting(data, networks, needed=(GENERATOR, DISCRIMINATOR), batch_size=batch_size)
+        check_data(data, TranslationData, task="paired_translation", such_as="generated_facades, facades")
+        check_networks(networks, (GENERATOR, DISCRIMINATOR), task="paired_translation")
+        check_batch_size(batch_size, data.samples, of="samples")
         check_weight("l1_weight", l1_weight)
         if not data.paired:
             raise ConfigError("data", "unpaired", "paired_translation needs pairs; unpaired_translation takes this set")
@@ -123,17 +118,15 @@ class PairedTranslationTask(Task):
             for a, b in zip(pairs.a.split(self.eval_batch_size), pairs.b.split(self.eval_batch_size), strict=True):
                 made = self._translate(a)
                 ours, target = (made + 1) / 2, b.float() / 255
-                similar = structural_similarity_index_measure(ours, target, data_range=1.0)
-                assert isinstance(similar, Tensor)
-                sums += len(a) * torch.stack([F.l1_loss(ours, target), similar])
+                sums += len(a) * torch.stack([F.l1_loss(ours, target), ssim(ours, target)])
                 yield as_uint8(made)
 
         with evaluating(self.networks()):
             figures = self.distance.measure(
                 key=split, real=pairs.b, generated=generated(), batch_size=self.eval_batch_size
             )
-        l1, ssim = (sums / len(pairs.a)).tolist()
-        return figures | {"l1": l1, "ssim": ssim}
+        l1, similarity = (sums / len(pairs.a)).tolist()
+        return figures | {"l1": l1, "ssim": similarity}
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Of the first test pairs: input, output, target."""

@@ -11,13 +11,15 @@ from qp_runner.data import Patches, Photograph, SuperResolutionData
 from qp_runner.data.luminance import luminance, with_luminance
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.pictures import side_by_side
+from qp_runner.tasks.similarity import ssim
 
 NETWORK = "network"
 PICTURES = 6  # images of which pictures are made
 PICTURE_SIZE = 144  # high-resolution pixels a side of what a picture shows
 WINDOW_STEP = 8  # pixels between the places at which it may begin
-GAP = 4  # white pixels between what is side by side
 
 
 class SuperResolutionTask(Task):
@@ -48,17 +50,12 @@ class SuperResolutionTask(Task):
         seed: int,
         last_lr_scale: float = 1.0,
     ) -> None:
-        if not isinstance(data, SuperResolutionData):
-            raise ConfigError(
-                "data", type(data).__name__, "super_resolution takes SuperResolutionData (photographs, ...)"
-            )
+        check_data(data, SuperResolutionData, task="super_resolution", such_as="photographs, t91_set5")
+        check_networks(networks, [NETWORK], task="super_resolution")
         count = len(data.train.low)
-        if NETWORK not in networks or len(networks) > 1:
-            raise ConfigError("model.networks", list(networks), f"super-resolution takes one network, named {NETWORK}")
         if not isinstance(last_lr_scale, int | float) or not last_lr_scale > 0:
             raise ConfigError("task.factory.last_lr_scale", last_lr_scale, "a number above 0")
-        if not 1 <= batch_size <= count:
-            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {count} training patches")
+        check_batch_size(batch_size, count, of="patches")
         self.data, self.seed, self.batch_size, self.last_lr_scale = data, seed, batch_size, last_lr_scale
         self.steps_per_epoch = count // batch_size
         self.network = seeded("model.networks.network", networks[NETWORK], seed=seed, scale=data.scale)
@@ -110,7 +107,7 @@ class SuperResolutionTask(Task):
             for image in images:
                 made, wanted = self._inner(self._enlarge(image)), self._inner(image.high)
                 error = F.mse_loss(made, wanted)
-                rows.append(torch.stack([psnr(made, wanted), _ssim(made, wanted), error]))
+                rows.append(torch.stack([psnr(made, wanted), ssim(made[None], wanted[None]), error]))
         values = torch.stack(rows).mean(dim=0).tolist()
         return {**dict(zip(("psnr", "ssim", "loss"), values, strict=True)), "bicubic_psnr": self._bicubic_psnr(split)}
 
@@ -122,7 +119,7 @@ class SuperResolutionTask(Task):
                 output = with_luminance(image.bicubic, self._enlarge(image).cpu())  # chroma is interpolated, as usual
                 window = _window(image)
                 parts = [part[window] for part in (image.bicubic, output, image.rgb)]
-                made[f"{image.name}__bicubic__output__original"] = _side_by_side(parts)
+                made[f"{image.name}__bicubic__output__original"] = side_by_side(parts)
         return made
 
     def to(self, device: torch.device) -> None:
@@ -153,12 +150,8 @@ class SuperResolutionTask(Task):
     def _check_fit(self) -> None:
         name, low = type(self.network).__name__, self.sample().low
         wanted = tuple(self.sample().high.shape)
-        try:
-            with evaluating(self.networks()):
-                made = self.network(low)
-        except (RuntimeError, ValueError, IndexError) as error:
-            reason = str(error).strip().splitlines()[0]
-            raise ConfigError("model", name, f"does not fit luminance of {tuple(low.shape)}: {reason}") from error
+        with evaluating(self.networks()):
+            made = fitting(name, f"luminance of {tuple(low.shape)}", lambda: self.network(low))
         shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
         if shape != wanted:
             raise ConfigError("model", name, f"has to return {wanted} for {tuple(low.shape)}; it returns {shape}")
@@ -169,15 +162,6 @@ def psnr(made: Tensor, wanted: Tensor) -> Tensor:
     return -10 * torch.log10(F.mse_loss(made, wanted))
 
 
-def _ssim(made: Tensor, wanted: Tensor) -> Tensor:
-    """Structural similarity (Wang et al. 2004), with its Gaussian window of 11 pixels; [1, h, w] each."""
-    from torchmetrics.functional.image import structural_similarity_index_measure  # here: it takes seconds to import
-
-    value = structural_similarity_index_measure(made[None], wanted[None], data_range=1.0)
-    assert isinstance(value, Tensor)
-    return value
-
-
 def _window(image: Photograph) -> tuple[slice, slice, slice]:
     """At most PICTURE_SIZE pixels a side of an image [3, h, w]: where interpolation is worst, whatever the network."""
     error = (luminance(image.bicubic) - luminance(image.rgb)).square()
@@ -185,9 +169,3 @@ def _window(image: Photograph) -> tuple[slice, slice, slice]:
     means = F.avg_pool2d(error[None], size, stride=WINDOW_STEP)[0, 0]
     top, left = (WINDOW_STEP * place for place in divmod(int(means.argmax()), means.shape[1]))
     return slice(None), slice(top, top + size[0]), slice(left, left + size[1])
-
-
-def _side_by_side(parts: list[Tensor]) -> Tensor:
-    """Images [3, h, w] of equal height in a row, thin white gaps between them."""
-    gap = torch.full((3, parts[0].shape[1], GAP), 255, dtype=torch.uint8)
-    return torch.cat([each for part in parts for each in (gap, part)][1:], dim=2)

@@ -1,7 +1,7 @@
 """Translation between two domains learned without pairs: CycleGAN (Zhu et al. 2017, arXiv 1703.10593)."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
@@ -9,32 +9,16 @@ from torch import Tensor, nn
 
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
-from qp_runner.tasks.adversarial import (
-    PICTURES,
-    check_fit,
-    check_setting,
-    check_weight,
-    frozen,
-    group,
-    least_squares,
-    side_by_side,
-)
+from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, frozen, group, least_squares
 from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
 from qp_runner.tasks.fid import FrechetDistance
-from qp_runner.tasks.image_pool import ImagePool
+from qp_runner.tasks.image_pool import ImagePool, UnpairedBatch
 from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.pictures import side_by_side
 
 GENERATORS = ("a_to_b", "b_to_a")
 DISCRIMINATORS = ("discriminator_a", "discriminator_b")
-
-
-class UnpairedBatch(NamedTuple):
-    """Images of both domains, and what happens to the images made of them in the pools (see `ImagePool.draws`)."""
-
-    a: Tensor
-    b: Tensor
-    pool_a: Tensor
-    pool_b: Tensor
 
 
 class UnpairedTranslationTask(Task):
@@ -72,7 +56,9 @@ class UnpairedTranslationTask(Task):
         extractor: str = "small",
         eval_batch_size: int = 16,
     ) -> None:
-        check_setting(data, networks, needed=GENERATORS + DISCRIMINATORS, batch_size=batch_size)
+        check_data(data, TranslationData, task="unpaired_translation", such_as="horse2zebra, facades_unpaired")
+        check_networks(networks, GENERATORS + DISCRIMINATORS, task="unpaired_translation")
+        check_batch_size(batch_size, data.samples, of="samples")
         check_weight("cycle_weight", cycle_weight)
         check_weight("identity_weight", identity_weight)
         self.data, self.seed, self.batch_size, self.eval_batch_size = data, seed, batch_size, eval_batch_size

@@ -1,3 +1,4 @@
+from qp_runner.training.content import content_digest
 from qp_runner.training.executors import chosen
 from qp_runner.training.identity import Identity, numerics, source_digest, target_digest, targets
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
@@ -27,6 +28,7 @@ __all__ = [
     "choose_device",
     "chosen",
     "constant_then_linear",
+    "content_digest",
     "numerics",
     "seed_everything",
     "set_numerics",

@@ -16,10 +16,11 @@ import torch
 from qp_runner.schedule import Stage
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DECIDING = ("schedule", "compress", "models", "data", "tasks", "training")
+DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "cli/build.py", "cli/instantiate.py")
 """The parts of this package whose source decides what a training step computes."""
 
-LIBRARIES = ("torch", "torchvision", "numpy")
+LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "torchmetrics", "pycocotools")
+"""What steps, images read in them and the measurements of a run's history are computed with."""
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,9 @@ def numerics(device: torch.device) -> dict[str, Any]:
 @cache
 def source_digest() -> str:
     """The digest of this package's source, as far as it decides what a step computes."""
-    return _files_digest(tuple(path for part in DECIDING for path in sorted((PACKAGE / part).rglob("*.py"))), PACKAGE)
+    parts = [PACKAGE / part for part in DECIDING]
+    files = [path for part in parts for path in (sorted(part.rglob("*.py")) if part.is_dir() else [part])]
+    return _files_digest(tuple(files), PACKAGE)
 
 
 @cache

@@ -5,10 +5,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.cli.build import build_compressor, build_optimizer, compile_schedule
+from qp_runner.cli.build import build_compressor, build_optimizer, build_task, compile_schedule
 from qp_runner.cli.compose import config_dir, jobs
 from qp_runner.cli.instantiate import instantiate
 from qp_runner.data import ImageData, ImageSet
+from qp_runner.errors import ConfigError
 from qp_runner.schedule import Target
 from qp_runner.schema import Config
 from qp_runner.tasks import ClassificationTask
@@ -28,9 +29,9 @@ def config(*overrides: str) -> Config:
 
 @pytest.mark.parametrize("group", ["task", "data", "model", "schedule", "compress", "trainer", "tracking"])
 def test_every_choice_of_a_group_composes(group: str) -> None:
-    assert choices(group)
-    for choice in choices(group):
-        assert config(f"{group}={choice}").seed == 0
+    planned, _ = jobs([f"{group}={','.join(choices(group))}"], multirun=True)
+    assert [job.choices[group] for job in planned] == choices(group)
+    assert {job.config.seed for job in planned} == {0}
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
@@ -52,6 +53,17 @@ def test_the_command_line_wins_over_an_experiments_sweep() -> None:
     assert {job.config.trainer.epochs for job in planned} == {3}
 
 
+@pytest.mark.parametrize("task", choices("task"))
+@pytest.mark.parametrize("data", ["digits", "shapes"])
+def test_the_data_of_another_task_are_one_clear_line(task: str, data: str) -> None:
+    fits = {("classification", "digits"), ("detection", "shapes")}
+    few = ["data.factory.train=1", "data.factory.val=1", "data.factory.test=1"] if data == "shapes" else []
+    if (task, data) not in fits:
+        with pytest.raises(ConfigError, match=rf"{task} takes \w+Data: data=") as caught:
+            build_task(config(f"task={task}", f"data={data}", *few))
+        assert caught.value.key == "data"
+
+
 def random_images(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> ImageSet:
     images = torch.randint(256, (count, *shape), generator=generator).to(torch.uint8)
     return ImageSet(images, torch.arange(count) % 10)
@@ -61,7 +73,7 @@ def random_images(count: int, shape: tuple[int, int, int], generator: torch.Gene
 def test_every_classifier_runs_a_whole_schedule(model: str) -> None:
     wanted = config(f"model={model}", "schedule=p_q_wf", "trainer.epochs=4", "trainer.batch_size=4")
     generator = torch.Generator().manual_seed(0)
-    train, val = (random_images(count, (3, 32, 32), generator) for count in (12, 4))
+    train, val = (random_images(count, (3, 32, 32), generator) for count in (8, 2))
     names = tuple(map(str, range(10)))
     data = ImageData(
         train=train, val=val, test=val, classes=names, mean=torch.full((3,), 0.5), std=torch.full((3,), 0.25)

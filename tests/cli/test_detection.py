@@ -139,7 +139,7 @@ def test_automatic_execution_is_eager_and_any_precision_trains(precision: str) -
 
 
 def test_classification_data_and_element_masks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="detection needs images with boxes"):
+    with pytest.raises(ConfigError, match="detection takes DetectionData"):
         build(one("task=detection", "model=faster_rcnn_small"))
     config = one(*TINY[:1], *TINY[2:8], "model=faster_rcnn_small", "schedule=p_wf", f"{DETECTOR}.anchor_sizes=[8,14]")
     with pytest.raises(ConfigError, match=r"compress\.granularity=channel"):

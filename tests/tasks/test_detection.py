@@ -175,17 +175,19 @@ def test_images_of_several_sizes_train_and_are_measured():
 
 
 def test_pictures_show_the_boxes():
-    task = make(partial(Oracle, answers=perfect(DATA.val)))
+    task = make(partial(Oracle, answers=perfect(DATA.test)))
     task.network.next = 0
     shown = task.pictures()
-    assert list(shown) == [scene.name for scene in DATA.val[:4]]
-    for scene, picture in zip(DATA.val, shown.values(), strict=False):
-        assert picture.dtype == torch.uint8
-        assert picture.shape == (3, 256, 256)
+    assert list(shown) == [f"{scene.name}__detected__annotated" for scene in DATA.test[:4]]
+    for scene, both in zip(DATA.test, shown.values(), strict=False):
+        assert both.dtype == torch.uint8
+        assert both.shape == (3, 256, 256 + 4 + 256)
+        picture, annotated = both[:, :, :256], both[:, :, 260:]
         left, top, _, _ = (8 * scene.boxes[0]).int().tolist()
         colors = torch.tensor([[255, 0, 0], [0, 255, 0], [0, 255, 255], [255, 255, 0]])
-        assert (picture[:, top + 1, left + 20].int() == colors[scene.labels[0] - 1]).all()
-    unsure = [(boxes, labels, torch.full_like(scores, 0.3)) for boxes, labels, scores in perfect(DATA.val)]
+        for drawn in (picture, annotated):
+            assert (drawn[:, top + 1, left + 20].int() == colors[scene.labels[0] - 1]).all()
+    unsure = [(boxes, labels, torch.full_like(scores, 0.3)) for boxes, labels, scores in perfect(DATA.test)]
     task.network.answers, task.network.next = unsure, 0
     plain = task.pictures()
     assert all(not torch.equal(plain[name], shown[name]) for name in shown)

@@ -195,13 +195,13 @@ def test_pictures_are_input_output_and_target():
     name, picture = next(iter(pictures.items()))
     assert name.endswith("__input__output__target")
     assert picture.dtype == torch.uint8
-    assert picture.shape == (3, 32, 3 * 32 + 2 * 2)
+    assert picture.shape == (3, 32, 3 * 32 + 2 * 4)
     assert torch.equal(picture[:, :, :32], PAIRED.test.a[0])
     assert torch.equal(picture[:, :, -32:], PAIRED.test.b[0])
     task.generator.eval()
     with torch.no_grad():
         made = as_uint8(task.generator(scaled(PAIRED.test.a[:1])))[0]
-    assert (picture[:, :, 34:66].int() - made.int()).abs().max() <= 1
+    assert (picture[:, :, 36:68].int() - made.int()).abs().max() <= 1
 
 
 def test_pictures_of_both_directions():

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from qp_runner.tasks import ClassificationTask
-from qp_runner.training import Identity, LearningRate, Store, Trainer, Trunk, set_numerics
+from qp_runner.training import Identity, LearningRate, Store, Trainer, Trunk, constant_then_linear, set_numerics
 from qp_runner.training import store as store_module
 from qp_runner.training.checkpoint import CheckpointError, decode, encode, write
 from support import P_Q, Run, make_trainer, train
@@ -81,6 +81,11 @@ SCHEDULES = {
     "none": None,
     "cosine": LearningRate(lambda o: torch.optim.lr_scheduler.CosineAnnealingLR(o, 28), "step"),
     "steps": LearningRate(lambda o: torch.optim.lr_scheduler.MultiStepLR(o, [1, 3], 0.1), "epoch"),
+    "cycle": LearningRate(
+        lambda o: torch.optim.lr_scheduler.OneCycleLR(o, 0.1, total_steps=28, pct_start=0.1, cycle_momentum=False),
+        "step",
+    ),
+    "linear": LearningRate(lambda o: constant_then_linear(o, constant=0.4, total=4), "epoch"),
     "lambda": LearningRate(lambda o: torch.optim.lr_scheduler.LambdaLR(o, lambda n: 0.9**n), "epoch"),
 }
 

@@ -1,0 +1,46 @@
+"""What every task has to refuse: data of another task, other networks, a batch size that can't be."""
+
+from collections.abc import Callable, Iterable
+from typing import TypeVar
+
+from qp_runner.errors import ConfigError
+
+Made = TypeVar("Made")
+
+
+def check_data(data: object, kind: type, *, task: str, such_as: str) -> None:
+    """Raises ConfigError for data of another type than `kind`; `such_as` names choices of `data=`."""
+    if not isinstance(data, kind):
+        raise ConfigError("data", type(data).__name__, f"{task} takes {kind.__name__}: data={such_as}")
+
+
+def check_networks(networks: Iterable[str], needed: Iterable[str], *, task: str) -> None:
+    """Raises ConfigError for networks of other names than needed."""
+    found, wanted = list(networks), list(needed)
+    if sorted(found) != sorted(wanted):
+        count = "one network, named" if len(wanted) == 1 else "networks named"
+        raise ConfigError("model.networks", found, f"{task} takes {count} {', '.join(wanted)}")
+
+
+def check_batch_size(batch_size: int, count: int, *, of: str) -> None:
+    """Raises ConfigError for a batch that training data can't fill; `of` says what they are."""
+    if not 1 <= batch_size <= count:
+        raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {count} training {of}")
+
+
+def fitting(network: str, given: str, forward: Callable[[], Made]) -> Made:
+    """What a network's forward pass returns.
+
+    Args:
+        network: its name, for errors.
+        given: what it is given, in words.
+        forward: passes that through it.
+
+    Raises:
+        ConfigError: the network can't take it.
+    """
+    try:
+        return forward()
+    except (RuntimeError, ValueError, IndexError, TypeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise ConfigError("model", network, f"does not fit {given}: {reason}") from error

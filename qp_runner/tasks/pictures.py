@@ -1,0 +1,27 @@
+"""Sample pictures: what is to be compared side by side, and boxes drawn on images."""
+
+from collections.abc import Iterable, Sequence
+
+import torch
+from torch import Tensor
+from torchvision.utils import draw_bounding_boxes
+
+GAP = 4  # white pixels between what is side by side
+COLORS = ("red", "lime", "cyan", "yellow", "magenta", "orange", "white", "deepskyblue")
+
+
+def side_by_side(images: Iterable[Tensor]) -> Tensor:
+    """uint8 images [3, h, w] of equal height as one, from left to right, thin white gaps between them; on the CPU."""
+    parts: list[Tensor] = []
+    for image in images:
+        parts += [torch.full((3, image.shape[1], GAP), 255, dtype=torch.uint8), image.cpu()]
+    return torch.cat(parts[1:], dim=2)
+
+
+def with_boxes(image: Tensor, boxes: Tensor, *, labels: Sequence[int], texts: Sequence[str]) -> Tensor:
+    """A uint8 image [3, h, w] with boxes [k, 4] drawn on it, each in its label's colour (from 1) and with its text."""
+    if not labels:
+        return image
+    colors = [COLORS[(label - 1) % len(COLORS)] for label in labels]
+    drawn: Tensor = draw_bounding_boxes(image, boxes, labels=list(texts), colors=colors, width=2)
+    return drawn
