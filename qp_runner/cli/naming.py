@@ -23,5 +23,9 @@ def variant(overrides: Sequence[str]) -> str:
         "tracking",
         "results=",
         "checkpoint.",
+        "data.root=",  # where the data lie, not what they are
+        "data.download=",
+        "trainer.progress=",
+        "trainer.save_model=",
     )
     return ",".join(sorted(each for each in overrides if not each.lstrip("+~").startswith(named)))

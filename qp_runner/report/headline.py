@@ -22,7 +22,7 @@ def headline(section: Section) -> Headline:
     if not effects:
         return Headline("No answer here.", ("No two of these schedules differ in order alone.",))
     if all(effect.paired.n <= 1 for effect in effects):
-        return Headline("One seed: no verdict.", ("With more seeds (`seed=0,1,2,…`) the orders can be told apart.",))
+        return Headline("One seed: no verdict.", ("With more seeds (seed=0,1,2,…) the orders can be told apart.",))
     shown = [effect for effect in effects if effect.shown]
     if not shown:
         return Headline("No difference shown.", (_nothing_shown(effects),))

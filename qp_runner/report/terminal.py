@@ -1,6 +1,7 @@
 """The report's table and verdicts for the terminal, and its rows as CSV."""
 
 import math
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from qp_runner.report.sections import Section
 from qp_runner.report.words import column, epochs, number, percent, plural, whole
 
 WITH_NAMES = 100  # columns from which the table has room for the schedules' names
+METRIC_WIDTH = 14
 TARGETS = ("weight", "activation")
 
 
@@ -50,7 +52,7 @@ def summary_table(section: Section, *, width: int) -> Table:
     unit = " ".join(part for part in (metric.unit, metric.arrow) if part)
     for heading in (
         "n",
-        f"{metric.name}\n{unit}",
+        f"{_folded(metric.name)}\n{unit}",
         "spars.\nw f %",
         "bits\nw f",
         "size\nMb",
@@ -64,6 +66,11 @@ def summary_table(section: Section, *, width: int) -> Table:
         name = [row.schedule] if named else []
         table.add_row(row.order, *name, *_figures(row, section, footprint=footprint, density=density))
     return table
+
+
+def _folded(name: str) -> str:
+    """A metric's name on lines of its own parts: a heading must not widen its column past what 80 columns allow."""
+    return re.sub(r"[ _]", "\n", name.replace("(", "").replace(")", "")) if len(name) > METRIC_WIDTH else name
 
 
 def overview_table(standings: Sequence[Standing]) -> Table:

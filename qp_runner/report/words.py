@@ -4,6 +4,8 @@ import math
 from dataclasses import dataclass
 
 ABBREVIATIONS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "map": "mAP", "lpips": "LPIPS"}
+TINY = 1e-3  # what four decimals would leave fewer than two digits of
+SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,7 @@ def number(value: float | None, *, signed: bool = False) -> str:
         return "–"
     text = f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
     if "e" in text:
-        text = f"{value:.1e}"
+        text = _scientific(value)
     elif abs(value) >= 1000:
         text = f"{value:,.0f}"
     if signed and value > 0:
@@ -78,8 +80,13 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def column(values: list[float]) -> list[str]:
-    """Numbers of one column, all with as many decimals as give the smallest three digits (four decimals at most)."""
+    """Numbers of one column, all with as many decimals as give the smallest three digits (four decimals at most).
+
+    A column with a number too small for four decimals has powers of ten instead: `3.1×10⁻⁶`.
+    """
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    if sizes and min(sizes) < TINY:
+        return [_scientific(value) if math.isfinite(value) else "–" for value in values]
     places = min(4, max(0, 2 - math.floor(math.log10(min(sizes))))) if sizes else 0
     return [f"{value:,.{places}f}".replace("-", "−") if math.isfinite(value) else "–" for value in values]
 
@@ -116,6 +123,12 @@ def plural(count: int, one: str, many: str | None = None) -> str:
 def listed(items: list[str]) -> str:
     """`a, b and c`."""
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}" if items else ""
+
+
+def _scientific(value: float) -> str:
+    """`3.1×10⁻⁶`: two digits and a power of ten."""
+    digits, power = f"{value:.1e}".split("e")
+    return f"{digits}×10{str(int(power)).translate(SUPERSCRIPT)}".replace("-", "−")
 
 
 def _decimals(value: float, like: str) -> str:

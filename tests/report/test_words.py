@@ -16,7 +16,7 @@ Make = Callable[..., Row]
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(98.526, "98.53"), (-1.5, "−1.50"), (0.1517, "0.152"), (0.0, "0.00"), (2345.6, "2,346"), (1e-6, "1.0e−06")],
+    [(98.526, "98.53"), (-1.5, "−1.50"), (0.1517, "0.152"), (0.0, "0.00"), (2345.6, "2,346"), (3.14e-6, "3.1×10⁻⁶")],
 )
 def test_numbers(value: float, text: str) -> None:
     assert number(value) == text
@@ -26,6 +26,7 @@ def test_other_words() -> None:
     assert number(math.nan) == number(None) == percent(math.nan) == whole(math.inf) == epochs(5, 0) == "–"
     assert (percent(0.4375), whole(8.0), epochs(53, 22), p_value(1e-9)) == ("43.8 %", "8", "2.41", "p < 0.001")
     assert column([1.2, 0.3, 0.152, math.nan]) == ["1.200", "0.300", "0.152", "–"]
+    assert column([3.14e-6, 2e-5]) == ["3.1×10⁻⁶", "2.0×10⁻⁵"]
     assert column([2000.4, 525.1]) == ["2,000", "525"]
     assert spelled("fid_efficientnet_lite0") == "FID (efficientnet_lite0)"
     assert ACCURACY.number(0.5, signed=True) == "+0.50"
