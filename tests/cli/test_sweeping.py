@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from qp_runner.cli import compose as compose_module
-from qp_runner.cli.compose import Composer, _hydra, config_dir, jobs
+from qp_runner.cli.compose import Composer, composing, config_dir, jobs
 from qp_runner.cli.identity import job_digest
 from qp_runner.cli.job import with_own_gpu
 from qp_runner.cli.main import execute
@@ -115,7 +115,7 @@ def test_jobs_are_composed_as_hydra_composes_them() -> None:
     from hydra import compose
     from omegaconf import open_dict
 
-    with _hydra(None):
+    with composing(None):
         composer = Composer()
         for overrides in SAMPLES + SAMPLES[::-1]:
             whole = compose("config", overrides=overrides, return_hydra_config=True)

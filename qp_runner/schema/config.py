@@ -3,26 +3,19 @@
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import ConfigDict, Field, ValidationError, field_validator
 from pydantic_core import ErrorDetails
 
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Schedule, ScheduleError
-
-Factory = dict[str, Any]
-"""A Hydra object: `_target_` names a callable, the other keys are its arguments."""
+from qp_runner.schema.search import SearchSection
+from qp_runner.schema.section import Factory, Section
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A closed group of keys: unknown ones are refused, values are not converted between kinds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class TaskSection(Section):
@@ -46,7 +39,7 @@ class SitesSection(Section):
 
     weight: list[str]
     activation: list[str]
-    unpruned: list[str] = []
+    unpruned: list[str] = Field(default=[])
 
 
 class ModelSection(Section):
@@ -60,7 +53,7 @@ class ModelSection(Section):
 class ScheduleSection(Section):
     """The events, by name. Their own rules live in `qp_runner.schedule`."""
 
-    events: dict[str, Any] = {}
+    events: dict[str, Any] = Field(default={})
 
 
 class CalibrationSection(Section):
@@ -146,6 +139,7 @@ class Config(Section):
     trainer: TrainerSection
     tracking: TrackingSection
     checkpoint: CheckpointSection = CheckpointSection()
+    search: SearchSection | None = None
 
     def store_uri(self) -> str | None:
         """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""
@@ -189,10 +183,22 @@ def _one_line(error: ErrorDetails) -> ConfigError:
 
 
 def _siblings(loc: tuple[int | str, ...]) -> str:
-    section: Any = Config
+    kind: Any = Config
     for part in loc[:-1]:
-        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
-        section = field.annotation if field else None
-    names = list(getattr(section, "model_fields", {}))
+        kind = _inside(kind, str(part))
+    names = list(_fields(kind))
     close = difflib.get_close_matches(str(loc[-1]), names, n=1)
     return f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(names)}"
+
+
+def _inside(kind: Any, key: str) -> Any:
+    """What lies under a key of a section, or of a mapping of sections."""
+    if get_origin(kind) is dict:
+        return get_args(kind)[1]
+    field = _fields(kind).get(key)
+    return field.annotation if field else None
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """The fields of a section, optional or not."""
+    return next((each.model_fields for each in (kind, *get_args(kind)) if hasattr(each, "model_fields")), {})

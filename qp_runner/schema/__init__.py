@@ -1,0 +1,7 @@
+"""The configuration as types."""
+
+from qp_runner.schema.config import Config, validate
+from qp_runner.schema.search import RangeSection, SearchSection
+from qp_runner.schema.section import Factory, Section
+
+__all__ = ["Config", "Factory", "RangeSection", "SearchSection", "Section", "validate"]
