@@ -63,17 +63,23 @@ def _say(text: str, code: int) -> int:
 
 
 def _plan(arguments: list[str]) -> None:
-    from qp_runner.cli.plan import show_plan  # here: training does without what draws on a terminal
+    from qp_runner.cli.plan import show_plan, show_space  # here: training does without what draws on a terminal
     from qp_runner.cli.sharing import show_sharing
 
     args = get_args_parser().parse_args(arguments)
-    planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=_extra_dir(args.config_dir))
+    extra_dir = _extra_dir(args.config_dir)
+    planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=extra_dir)
     drawn: dict[str, Job] = {}
     for each in planned:  # a schedule is drawn once, for the first job that has it
         drawn.setdefault(repr((each.choices.get("schedule"), each.config.schedule, each.config.trainer.epochs)), each)
     for each in drawn.values():
         show_plan(each)
-    if multirun:
+    if planned[0].config.search is not None:
+        from qp_runner.cli.search_plan import search_space
+
+        _, section, space = search_space(planned, args.overrides, multirun=multirun, extra_dir=extra_dir)
+        show_space(section, space)
+    elif multirun:
         show_sharing(outline(planned), details=True)
 
 

@@ -32,10 +32,7 @@ def plan_search(
     planned: Sequence[Job], overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None
 ) -> tuple[SweepPlan, list[str]]:
     """The search's plan and, where it goes on with an earlier attempt, the override that names that one's folder."""
-    base, section = _base(planned, overrides, multirun=multirun)
-    space = _space(base, section)
-    with composing(extra_dir):
-        check_space(base, space)
+    base, section, space = search_space(planned, overrides, multirun=multirun, extra_dir=extra_dir)
     task_metric = build_task(base.config).metric
     metric = Metric(task_metric.name, task_metric.higher_is_better, task_metric.unit)
     config = base.config
@@ -58,6 +55,17 @@ def plan_search(
         done = sum(trial.state != "running" for trial in study.trials())
         print(f"goes on with {before}: {done} trials told before", file=sys.stderr)
     return plan, [f"hydra.sweep.dir='{before}'"] if before is not None and named is None else []
+
+
+def search_space(
+    planned: Sequence[Job], overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None
+) -> tuple[Job, SearchSection, Space]:
+    """The run that a search varies, its section, and the ranges in force. Raises ConfigError for what can't be run."""
+    base, section = _base(planned, overrides, multirun=multirun)
+    space = _space(base, section)
+    with composing(extra_dir):
+        check_space(base, space)
+    return base, section, space
 
 
 def search_digest(base: Job, section: SearchSection, space: Space) -> str:
@@ -106,7 +114,7 @@ def _base(planned: Sequence[Job], overrides: Sequence[str], *, multirun: bool) -
     base, section = planned[0], planned[0].config.search
     assert section is not None
     if not multirun:
-        raise ConfigError("search", section.sampler, "needs -m (or search=tpe, search=nsga2, which ask for it)")
+        raise ConfigError("hydra.mode", "RUN", "MULTIRUN: a search makes many runs")
     if len(planned) > 1:
         raise ConfigError(
             "search", section.sampler, f"one value a key, not {len(planned)} jobs: ranges go to search.space"

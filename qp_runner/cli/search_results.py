@@ -16,7 +16,6 @@ from qp_runner.report.words import Metric, number
 from qp_runner.sweep import Sweep
 from qp_runner.tracking import log_parent
 
-
 TABLE, PICTURE = "search.csv", "search.png"
 
 
@@ -78,5 +77,5 @@ def _nothing_found(trials: Sequence[Trial]) -> None:
     sys.stdout.flush()
     reason = next((trial.reason for trial in trials if trial.reason), "no trial was asked for")
     if all(trial.state == "infeasible" for trial in trials):
-        raise ConfigError("search.space", f"{len(trials)} trials", f"no suggestion is feasible, for example {reason}")
+        raise ConfigError("search.space", f"({len(trials)} suggestions)", f"none is feasible, for example {reason}")
     raise SearchFailedError(f"no run of the search has finished: {reason}")
