@@ -25,7 +25,7 @@ class SearchFailedError(RuntimeError):
 
 def say_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wanted: int) -> None:
     """After each batch: writes search.csv, and one line on standard error."""
-    write_csv(trial_table(trials, metric), folder / TABLE)
+    write_csv(trial_table(trials, metric, root=folder), folder / TABLE)
     console = Console(stderr=True)
     runs = firsts(trials)
     best = [trial for trial, kept in zip(runs, on_front(runs, metric), strict=True) if kept]
@@ -46,7 +46,7 @@ def keep(
     Raises ConfigError where no trial was feasible, SearchFailedError where no run has finished.
     """
     table, picture = folder / TABLE, folder / PICTURE
-    write_csv(trial_table(trials, metric), table)
+    write_csv(trial_table(trials, metric, root=folder), table)
     runs = firsts(trials)
     if not any(trial.state == "finished" for trial in trials):
         _nothing_found(trials)

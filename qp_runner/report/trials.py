@@ -1,8 +1,10 @@
 """The trials of a search as plain data, the front among them, and how much of the plane it covers."""
 
 import math
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -70,8 +72,8 @@ def hypervolume(trials: Sequence[Trial], metric: Metric) -> float:
     return area / (width * height)
 
 
-def trial_table(trials: Sequence[Trial], metric: Metric) -> pd.DataFrame:
-    """One row a trial; empty cells where there is no figure."""
+def trial_table(trials: Sequence[Trial], metric: Metric, *, root: Path) -> pd.DataFrame:
+    """One row a trial; empty cells where there is no figure. Folders are given from `root` on."""
     rows = [
         {
             "trial": trial.number,
@@ -85,7 +87,7 @@ def trial_table(trials: Sequence[Trial], metric: Metric) -> pd.DataFrame:
             "job": trial.job,
             "steps": trial.figure("steps"),
             "steps_computed": trial.figure("computed"),
-            "folder": trial.folder,
+            "folder": os.path.relpath(trial.folder, root) if trial.folder else "",
             "reason": trial.reason,
         }
         for trial, kept in zip(trials, on_front(trials, metric), strict=True)
