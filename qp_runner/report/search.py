@@ -33,7 +33,7 @@ def show_search(
     covered = hypervolume(found, metric)
     if covered == covered:
         console.print(f"The front dominates {percent(covered)} of the box of all figures.", highlight=False)
-    for line in summary(trials):
+    for line in summary(trials, reference):
         console.print(line, soft_wrap=True)
 
 
@@ -55,8 +55,8 @@ def front_table(best: Sequence[Trial], *, metric: Metric, width: int) -> Table:
     return table
 
 
-def summary(trials: Sequence[Trial]) -> list[Text]:
-    """How many trials there were and of which kind, how much training they shared, why some are infeasible."""
+def summary(trials: Sequence[Trial], reference: Mapping[str, float] | None) -> list[Text]:
+    """How many trials there were and of which kind, how much training all runs shared, why some are infeasible."""
     counts = {state: sum(trial.state == state for trial in trials) for state in ("failed", "infeasible")}
     runs = firsts(trials)
     kinds = [f"{count} {state}" for state, count in counts.items() if count]
@@ -64,11 +64,12 @@ def summary(trials: Sequence[Trial]) -> list[Text]:
     kinds += [f"{repeated} repeated, not trained again"] if repeated else []
     told = f"{plural(len(runs), 'run')} in {plural(len(trials), 'trial')}" + (f" ({', '.join(kinds)})" if kinds else "")
     lines = [Text(told)]
-    finished = [trial for trial in runs if trial.state == "finished"]
-    asked, computed = (sum(trial.figure(name) for trial in finished) for name in ("steps", "computed"))
+    finished = [trial.figures for trial in runs if trial.state == "finished"] + ([reference] if reference else [])
+    asked, computed = (sum(figures.get(name, 0.0) for figures in finished) for name in ("steps", "computed"))
     if computed:
+        who = "they and the float run" if reference else "they"
         ratio = f"{asked / computed:.2f} × less"
-        lines.append(Text(f"they asked for {asked:,.0f} training steps; {computed:,.0f} were computed ({ratio})"))
+        lines.append(Text(f"{who} asked for {asked:,.0f} training steps; {computed:,.0f} were computed ({ratio})"))
     return lines + reasons(trials)
 
 
