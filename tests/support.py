@@ -1,5 +1,8 @@
 """A real, small run: digits, the small CNN, a few epochs."""
 
+import json
+import subprocess
+import sys
 from collections.abc import Callable, Mapping
 from functools import partial
 from inspect import signature
@@ -7,6 +10,7 @@ from pathlib import Path
 from pydoc import locate
 from typing import Any
 
+import pandas as pd
 import torch
 import yaml
 
@@ -107,3 +111,52 @@ def train(events: dict[str, Any] | None, **options: Any) -> Run:
     trainer, task, records = make_trainer(events, **options)
     trainer.run()
     return Run(trainer, task, records)
+
+
+def metrics(folder: Path) -> pd.DataFrame:
+    """What a run recorded, times and what it computed itself left out."""
+    table = pd.read_csv(folder / "metrics.csv")
+    return table[~table["name"].str.startswith("time/")][["step", "name", "value"]].reset_index(drop=True)
+
+
+def same(one: Path, other: Path) -> None:
+    """Asserts that two runs recorded the same and ended with the same weights, masks and scales, bit for bit."""
+    pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
+    mine, theirs = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
+    for part in ("network", "compressor"):
+        a, b = (saved["compressor"] if part == "compressor" else saved["networks"][part] for saved in (mine, theirs))
+        assert a.keys() == b.keys()
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+FORKED = """
+import json, os, random, signal, sys
+import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
+from qp_runner.cli.main import execute
+from qp_runner.training.step import EagerStep
+
+def start(command, dies_at=None):
+    pid = os.fork()
+    if pid:
+        return pid
+    if dies_at is not None:
+        plain, left = EagerStep.__call__, [dies_at]
+        def count(self, batch):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return plain(self, batch)
+        EagerStep.__call__ = count
+    os._exit(execute(command))
+
+def ended(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+command = json.loads(sys.argv[1])
+"""
+
+
+def forked(program: str, command: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a program that starts command lines in processes of their own, which begin with everything imported."""
+    call = [sys.executable, "-c", FORKED + program, json.dumps(command)]
+    return subprocess.run(call, capture_output=True, text=True, timeout=300)

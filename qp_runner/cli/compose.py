@@ -47,7 +47,7 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
     A sweep is asked for by `-m` or by an experiment whose `hydra.mode` is MULTIRUN.
     Raises ConfigError for an unknown group, choice or key, for bad syntax and for a value the schema refuses.
     """
-    with _hydra(extra_dir), one_line_errors(overrides):
+    with composing(extra_dir), one_line_errors(overrides):
         multirun = multirun or _asks_multirun(overrides)
         expanded = _expand(overrides) if multirun else [list(overrides)]
         if not expanded:
@@ -95,7 +95,8 @@ def _choices(group: str, wrong: str) -> str:
 
 
 @contextmanager
-def _hydra(extra_dir: Path | None) -> Iterator[None]:
+def composing(extra_dir: Path | None) -> Iterator[None]:
+    """Hydra, ready to compose our configuration, with a folder of the user's before ours if given."""
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):

@@ -47,7 +47,7 @@ def identity(
 
 def job_digest(config: Config) -> str:
     """What makes two commands the same run: the whole configuration but where results go and how they are shown."""
-    plain = config.model_dump(exclude={"results", "tracking", "checkpoint"})
+    plain = config.model_dump(exclude={"results", "tracking", "checkpoint", "search"})
     plain["trainer"] = _without(plain["trainer"], {"progress"})
     code = {target: target_digest(target) for target in sorted(targets(plain)) if _foreign(target)}
     return digest({"config": plain, "code": [source_digest(), code], "torch": torch.__version__})

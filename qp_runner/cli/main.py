@@ -3,6 +3,7 @@
 import os
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -62,17 +63,23 @@ def _say(text: str, code: int) -> int:
 
 
 def _plan(arguments: list[str]) -> None:
-    from qp_runner.cli.plan import show_plan  # here: training does without what draws on a terminal
+    from qp_runner.cli.plan import show_plan, show_space  # here: training does without what draws on a terminal
     from qp_runner.cli.sharing import show_sharing
 
     args = get_args_parser().parse_args(arguments)
-    planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=_extra_dir(args.config_dir))
+    extra_dir = _extra_dir(args.config_dir)
+    planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=extra_dir)
     drawn: dict[str, Job] = {}
     for each in planned:  # a schedule is drawn once, for the first job that has it
         drawn.setdefault(repr((each.choices.get("schedule"), each.config.schedule, each.config.trainer.epochs)), each)
     for each in drawn.values():
         show_plan(each)
-    if multirun:
+    if planned[0].config.search is not None:
+        from qp_runner.cli.search_plan import search_space
+
+        _, section, space = search_space(planned, args.overrides, multirun=multirun, extra_dir=extra_dir)
+        show_space(section, space)
+    elif multirun:
         show_sharing(outline(planned), details=True)
 
 
@@ -82,7 +89,7 @@ def _run(arguments: list[str]) -> None:
     asks = args.help or args.hydra_help or args.cfg or args.info or args.shell_completion
     if not asks:
         planned, multirun = jobs(args.overrides, multirun=args.multirun, extra_dir=_extra_dir(args.config_dir))
-        extra = _prepare(planned, args.overrides, multirun=multirun)
+        extra = _prepare(planned, args, multirun=multirun)
     status: Status = "FAILED"
     before = sys.argv
     sys.argv = ["qp-runner", *arguments, *extra]
@@ -101,13 +108,18 @@ def _extra_dir(name: str | None) -> Path | None:
     return None if name is None else Path(name)
 
 
-def _prepare(planned: list[Job], overrides: Sequence[str], *, multirun: bool) -> list[str]:
+def _prepare(planned: list[Job], args: Namespace, *, multirun: bool) -> list[str]:
     """Makes the store ready before any job needs it, and plans a sweep; returns overrides that Hydra has to get too."""
     first = planned[0]
     uri, experiment = first.config.store_uri(), first.config.task.name
     extra: list[str] = []
-    if multirun:
-        ParentRun.plan, extra = plan_sweep(planned, overrides)
+    if first.config.search is not None:
+        from qp_runner.cli.search_plan import plan_search  # here: most runs are no search
+
+        extra_dir = _extra_dir(args.config_dir)
+        ParentRun.plan, extra = plan_search(planned, args.overrides, multirun=multirun, extra_dir=extra_dir)
+    elif multirun:
+        ParentRun.plan, extra = plan_sweep(planned, args.overrides)
     if uri is not None:
         prepare(uri, experiment)
     return extra

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 
 def schedule_label(choice: str, overrides: Sequence[str]) -> str:
     """The schedule's choice, with what the command line changed in its events."""
+    if "~schedule.events" in overrides:
+        return "float"
     prefix = "schedule.events."
     changed = [each.lstrip("+~").removeprefix(prefix) for each in overrides if each.lstrip("+~").startswith(prefix)]
     return f"{choice}[{','.join(changed)}]" if changed else choice
@@ -27,5 +29,6 @@ def variant(overrides: Sequence[str]) -> str:
         "data.download=",
         "trainer.progress=",
         "trainer.save_model=",
+        "search",
     )
     return ",".join(sorted(each for each in overrides if not each.lstrip("+~").startswith(named)))

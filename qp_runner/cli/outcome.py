@@ -1,6 +1,8 @@
 """The figures of a finished run."""
 
+import csv
 from collections.abc import Mapping
+from pathlib import Path
 
 from qp_runner.cli.build import Parts
 from qp_runner.compress import measure, performance_density
@@ -27,6 +29,13 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))
     return values | _lengths(stages, task.steps_per_epoch)
+
+
+def recorded(folder: Path) -> dict[str, float]:
+    """The figures that a finished run has left in its folder, by the names they were recorded under."""
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"].startswith(("final/", "time/"))]
+    return {row["name"]: float(row["value"]) for row in rows}
 
 
 def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:

@@ -1,5 +1,7 @@
 """`qp-runner plan`: what a schedule would do, drawn, with the footprint to expect. Nothing is trained."""
 
+import math
+
 from rich.console import Console
 from rich.table import Table
 
@@ -10,7 +12,10 @@ from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
+from qp_runner.report.words import plural
 from qp_runner.schedule import Stage
+from qp_runner.schema import SearchSection
+from qp_runner.sweep.space import Space
 from qp_runner.training import seed_everything
 
 
@@ -39,6 +44,22 @@ def show_plan(job: Job, console: Console | None = None) -> None:
         console.print(_footprint_table(compressor, stages[-1]))
     if note:
         console.print(f"[yellow]{note}[/]")
+
+
+def show_space(section: SearchSection, space: Space) -> None:
+    """Prints what a search may choose from, and how much that is."""
+    table = Table(title="Search space", title_justify="left", box=None, pad_edge=False)
+    for column in ("", "from", "to", "in steps of"):
+        table.add_column(column)
+    for key, each in space.ranges.items():
+        ends = space.ends()[key]
+        step = "logarithmic" if each.log else 1 if each.whole else each.step or "any"
+        row = [", ".join(ends), "", ""] if each.choices is not None else [*ends, str(step)]
+        table.add_row(key, *row)
+    combinations = f"{space.size:,.0f} combinations" if space.size < math.inf else "endlessly many combinations"
+    console = Console()
+    console.print(table)
+    console.print(f"{section.sampler} makes {plural(section.trials, 'run')} of {combinations}", highlight=False)
 
 
 def _footprint_table(compressor: Compressor, last: Stage) -> Table:

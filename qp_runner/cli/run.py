@@ -81,7 +81,7 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
         trainer = build_trainer(config, parts, recorder=tracker, progress=progress, trunk=_trunk(config, place, parts))
         validation = trainer.run()
     final = outcome(config, parts, validation=validation)
-    tracker.metrics(final, step=parts.total_steps)
+    tracker.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
     _save(config, parts, place.folder, tracker)
     save_pictures(parts.task, tracker)
     metric = parts.task.metric
@@ -144,7 +144,7 @@ def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
         tags |= {"metric": metric.name, "metric_unit": metric.unit}
         tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     name = f"{place.label} · seed {config.seed}"
-    return RunInfo(name, config.task.name, tags, flatten(config.model_dump()))
+    return RunInfo(name, config.task.name, tags, flatten(config.model_dump(exclude={"search"})))
 
 
 def _record_schedule(parts: Parts, schedule: Schedule, tracker: Tracker) -> None:

@@ -8,18 +8,18 @@ from pathlib import Path
 from qp_runner.cli.compose import Job
 from qp_runner.cli.naming import schedule_label
 from qp_runner.cli.sweeping import earlier_attempt, finished, outline, sweep_digest
-from qp_runner.sweep import Sweep, SweepPlan
+from qp_runner.sweep import Batch, Sweep, SweepPlan
 
 
 def plan_sweep(planned: list[Job], overrides: Sequence[str]) -> tuple[SweepPlan, list[str]]:
     """The sweep's plan and, where it goes on with an earlier attempt, the override that names that one's folder."""
     from qp_runner.cli.sharing import show_sharing  # here: training does without what draws on a terminal
 
-    config, title = planned[0].config, _title(planned[0])
+    config, title = planned[0].config, sweep_title(planned[0])
     uri, experiment, section = config.store_uri(), config.task.name, config.checkpoint
     if not section.enabled or planned[0].choices.get("hydra/sweeper") != "trunks":
         return SweepPlan(title, experiment, len(planned), uri), []
-    wanted, named = sweep_digest(planned), _value(overrides, "hydra.sweep.dir")
+    wanted, named = sweep_digest(planned), set_value(overrides, "hydra.sweep.dir")
     before = _before(planned, overrides, wanted=wanted, named=named)
     done, parent = frozenset[int](), None
     if before is not None:
@@ -33,9 +33,7 @@ def plan_sweep(planned: list[Job], overrides: Sequence[str]) -> tuple[SweepPlan,
         experiment=experiment,
         jobs=len(planned),
         uri=uri,
-        overrides=[job.overrides for job in planned],
-        waves=made.waves,
-        also={str(number): steps for number, steps in made.also.items()},
+        batches=lambda *_: iter([Batch({n: job.overrides for n, job in enumerate(planned)}, made.waves, made.also)]),
         digest=wanted,
         since=time.time() if section.fresh else 0.0,
         parent_run_id=parent,
@@ -43,12 +41,13 @@ def plan_sweep(planned: list[Job], overrides: Sequence[str]) -> tuple[SweepPlan,
     return plan, [f"hydra.sweep.dir='{before}'"] if before is not None and named is None else []
 
 
-def _title(job: Job) -> str:
+def sweep_title(job: Job) -> str:
+    """What people call a sweep: its experiment."""
     title = job.choices.get("experiment")
     return title if title and title != "None" else "sweep"
 
 
-def _value(overrides: Sequence[str], key: str) -> str | None:
+def set_value(overrides: Sequence[str], key: str) -> str | None:
     """What the command line sets a key to."""
     found = (each.partition("=")[2].strip("\"'") for each in overrides if each.startswith(f"{key}="))
     return next(found, None)
@@ -57,7 +56,7 @@ def _value(overrides: Sequence[str], key: str) -> str | None:
 def _before(planned: list[Job], overrides: Sequence[str], *, wanted: str, named: str | None) -> Path | None:
     """The folder of the attempt that this sweep goes on with, if there is one to go on with."""
     config = planned[0].config
-    if config.checkpoint.fresh or _value(overrides, "hydra.sweep.subdir") is not None:
+    if config.checkpoint.fresh or set_value(overrides, "hydra.sweep.subdir") is not None:
         return None
     return earlier_attempt(wanted, results=Path(config.results), folder=None if named is None else Path(named))
 

@@ -59,9 +59,9 @@ class Outline:
         return {self.numbers[place]: sorted(steps) for place, steps in self.plan.also.items()}
 
 
-def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset()) -> Outline:
+def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths: "Lengths | None" = None) -> Outline:
     """Plans the jobs that are not done. Data that can't be loaded here is assumed to have some length, and noted."""
-    lengths = _Lengths()
+    lengths = lengths or Lengths()
     steps = [lengths.steps_per_epoch(job.config) for job in jobs]
     stages = _Stages()
     found = [
@@ -103,10 +103,11 @@ def earlier_attempt(wanted: str, *, results: Path, folder: Path | None) -> Path 
 
 def finished(folder: Path, *, jobs: int) -> frozenset[int]:
     """The jobs of a sweep's folder that have ended well and left their records."""
-    return frozenset(number for number in range(jobs) if _is_finished(folder / str(number)))
+    return frozenset(number for number in range(jobs) if is_finished(folder / str(number)))
 
 
-def _is_finished(folder: Path) -> bool:
+def is_finished(folder: Path) -> bool:
+    """Whether the run of a folder has ended well and left its records."""
     try:
         record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
         return record.get("status") == "FINISHED" and (folder / "metrics.csv").stat().st_size > 0
@@ -114,7 +115,7 @@ def _is_finished(folder: Path) -> bool:
         return False
 
 
-class _Lengths:
+class Lengths:
     """Steps of an epoch by what they depend on: data are loaded once for all jobs that are alike in it."""
 
     def __init__(self) -> None:
@@ -122,6 +123,7 @@ class _Lengths:
         self._known: dict[str, int] = {}
 
     def steps_per_epoch(self, config: Config) -> int:
+        """Of a run; raises ConfigError for what can't be built, data that are not there excepted."""
         key = digest([config.task.model_dump(), config.data.model_dump(), config.trainer.batch_size])
         if key not in self._known:
             try:

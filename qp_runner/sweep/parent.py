@@ -3,13 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from qp_runner.sweep.batch import Batches
 from qp_runner.tracking import Status, finish_parent, prepare, reopen_parent, start_parent
 from qp_runner.training.store import LOCK
 
@@ -53,9 +54,9 @@ class SweepPlan:
     """What the command line knows of a sweep before Hydra starts it.
 
     Attributes:
-        overrides: of every job, in the grid's order; None: the sweeper expands the grid itself.
-        waves: jobs by number, those that are done left out; None: all at once.
-        also, digest, since: see `Sweep`.
+        batches: what to launch; None: the sweeper expands the grid itself and launches it at once.
+        forgiving: whether failed jobs leave the sweep as such a success.
+        digest, since: see `Sweep`.
         parent_run_id: of the earlier attempt that this one goes on with.
     """
 
@@ -63,9 +64,8 @@ class SweepPlan:
     experiment: str
     jobs: int
     uri: str | None
-    overrides: Sequence[Sequence[str]] | None = None
-    waves: Sequence[Sequence[int]] | None = None
-    also: Mapping[str, Sequence[int]] = field(default_factory=dict)
+    batches: Batches | None = None
+    forgiving: bool = False
     digest: str = ""
     since: float = 0.0
     parent_run_id: str | None = None
@@ -99,10 +99,16 @@ class ParentRun(Callback):
             parent_run_id=parent,
             digest=plan.digest,
             since=plan.since,
-            also=plan.also,
         )
         ParentRun.sweep.save(folder)
         ParentRun._lock = _hold(folder / LOCK)
+
+    @classmethod
+    def announce(cls, folder: Path, also: Mapping[int, Sequence[int]]) -> None:
+        """Tells the jobs about to start where they leave their states for each other."""
+        if cls.sweep is not None:
+            cls.sweep = replace(cls.sweep, also={str(number): steps for number, steps in also.items()})
+            cls.sweep.save(folder)
 
     @classmethod
     def close(cls, status: Status) -> None:

@@ -1,7 +1,8 @@
-"""Launching the jobs of a sweep in waves, whatever the launcher: what `hydra/sweeper=trunks` does."""
+"""Launching the jobs of a sweep in batches and waves, whatever the launcher: what `hydra/sweeper=trunks` does."""
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +14,18 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
-from qp_runner.sweep.parent import ParentRun, SweepPlan
+from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.parent import ParentRun
 
 SUBDIR = "${hydra:job.num}"
 
 
 class WaveSweeper(Sweeper):
-    """Expands the grid as Hydra's basic sweeper does and launches it wave by wave.
+    """Launches jobs batch by batch, each batch wave by wave.
 
-    The command line has planned the waves (`ParentRun.plan`); without it (Hydra run by hand) there is one wave. Each
-    job's folder is its number in the grid, whatever the wave it runs in. All waves run, also after a failed job; then
-    the first failure is raised.
+    The command line has planned them (`ParentRun.plan`); without it (Hydra run by hand) the grid is expanded as Hydra's
+    basic sweeper does, in one wave. Each job's folder is its number, whatever the wave it runs in. Everything runs,
+    also after a failed job; then the first failure is raised, unless the plan is forgiving.
     """
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
@@ -41,15 +43,26 @@ class WaveSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Launches every job that is not done yet; returns what they returned, wave by wave."""
+        """Launches every job that is not done yet; returns what they returned, in the order of launching."""
         assert self.config is not None
         folder = Path(str(self.config.hydra.sweep.dir))
         folder.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(self.config, folder / "multirun.yaml")
-        plan = ParentRun.plan
-        jobs = plan.overrides if plan is not None and plan.overrides else self._expand(arguments)
-        waves = plan.waves if plan is not None and plan.waves is not None else (tuple(range(len(jobs))),)
-        return launch(self.launcher, jobs, waves, own_folders=self._own_folders())
+        plan, own, returned = ParentRun.plan, self._own_folders(), list[Any]()
+        for batch in self._batches(folder, arguments):
+            ParentRun.announce(folder, batch.also)
+            returned += launch(self.launcher, batch, launched=len(returned), own_folders=own)
+        for each in returned if plan is None or not plan.forgiving else ():
+            _ = each.return_value  # raises where the job failed
+        return returned
+
+    def _batches(self, folder: Path, arguments: list[str]) -> Iterator[Batch]:
+        assert self.config is not None
+        plan, sweep = ParentRun.plan, ParentRun.sweep
+        if plan is None or plan.batches is None or sweep is None:
+            jobs = self._expand(arguments)
+            return iter([Batch(dict(enumerate(jobs)), [range(len(jobs))])])
+        return plan.batches(folder, sweep, _workers(self.config))
 
     def _expand(self, arguments: list[str]) -> Sequence[Sequence[str]]:
         assert self.hydra_context is not None
@@ -65,26 +78,21 @@ class WaveSweeper(Sweeper):
         return isinstance(raw, dict) and raw.get("subdir") == SUBDIR
 
 
-def launch(
-    launcher: Launcher | None,
-    jobs: Sequence[Sequence[str]],
-    waves: Sequence[Sequence[int]],
-    *,
-    own_folders: bool = True,
-) -> list[Any]:
-    """Launches jobs, given as overrides, wave by wave. Raises the first failure once all waves have run."""
+def launch(launcher: Launcher | None, batch: Batch, *, launched: int = 0, own_folders: bool = True) -> list[Any]:
+    """Launches a batch wave by wave, after `launched` jobs before it; returns what the jobs returned or failed with."""
     assert launcher is not None
     returned: list[Any] = []
-    launched = 0
-    for wave in waves:
-        batch = [[*jobs[number], *([f"hydra.sweep.subdir='{number}'"] if own_folders else [])] for number in wave]
-        if batch:
-            returned += launcher.launch(batch, initial_job_idx=launched)
-        launched += len(batch)
+    for wave in batch.waves:
+        jobs = [[*batch.jobs[number], *([f"hydra.sweep.subdir='{number}'"] if own_folders else [])] for number in wave]
+        if jobs:
+            returned += launcher.launch(jobs, initial_job_idx=launched + len(returned))
         sys.stdout.flush()
-    for each in returned:
-        _ = each.return_value  # raises where the job failed
     return returned
 
 
-__all__ = ["SweepPlan", "WaveSweeper", "launch"]
+def _workers(config: DictConfig) -> int:
+    """How many jobs the launcher runs side by side, as far as it says so."""
+    asked = OmegaConf.select(config, "hydra.launcher.n_jobs")
+    if not isinstance(asked, int):
+        return 1
+    return asked if asked > 0 else os.cpu_count() or 1

@@ -3,7 +3,7 @@
 from qp_runner.tracking.base import RunInfo, Status, Tracker, Trackers
 from qp_runner.tracking.files import FileTracker
 from qp_runner.tracking.mlflow_tracker import MlflowTracker
-from qp_runner.tracking.store import finish_parent, prepare, reopen_parent, start_parent
+from qp_runner.tracking.store import finish_parent, log_parent, prepare, reopen_parent, start_parent
 
 __all__ = [
     "FileTracker",
@@ -13,6 +13,7 @@ __all__ = [
     "Tracker",
     "Trackers",
     "finish_parent",
+    "log_parent",
     "prepare",
     "reopen_parent",
     "start_parent",

@@ -1,7 +1,7 @@
 """The MLflow store as a whole: made ready once, before any job; the parent run that a sweep's runs stand under."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from qp_runner.errors import ConfigError
 from qp_runner.tracking.base import Status
-from qp_runner.tracking.client import client, patiently, system_tags, tags
+from qp_runner.tracking.client import client, key, patiently, system_tags, tags
 from qp_runner.tracking.color import PARENT
 from qp_runner.tracking.environment import git_commit, with_environment
 
@@ -77,6 +77,18 @@ def finish_parent(uri: str, run_id: str, status: Status) -> None:
         patiently(lambda: store.set_terminated(run_id, status))
     except Exception as error:
         log.warning("the MLflow store %s fails: the parent run %s stays open (%s)", uri, run_id, error)
+
+
+def log_parent(uri: str, run_id: str, values: Mapping[str, float], *, step: int, files: Sequence[Path]) -> None:
+    """Adds numbers and files to a parent run; warns where the store fails, for the files have everything."""
+    try:
+        store = client(uri)
+        for name, value in values.items():
+            patiently(partial(store.log_metric, run_id, key(name), value, step=step))
+        for path in files:
+            patiently(partial(store.log_artifact, run_id, str(path)))
+    except Exception as error:
+        log.warning("the MLflow store %s fails: the parent run %s lacks its results (%s)", uri, run_id, error)
 
 
 def _experiment(store: "MlflowClient", uri: str, name: str) -> str:

@@ -212,4 +212,5 @@ def test_changed_events_show_in_the_label_and_other_changes_in_the_variant() -> 
     overrides = ["schedule=p_q_wf", "schedule.events.prune_weight.to=0.75", "seed=1", "compress.scale=float"]
     assert schedule_label("p_q_wf", overrides) == "p_q_wf[prune_weight.to=0.75]"
     assert schedule_label("p_q_wf", ["seed=1"]) == "p_q_wf"
+    assert schedule_label("p_q_wf", ["~schedule.events"]) == "float"
     assert variant(overrides) == "compress.scale=float"

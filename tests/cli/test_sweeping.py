@@ -2,8 +2,6 @@
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pandas as pd
@@ -11,12 +9,13 @@ import pytest
 import torch
 
 from qp_runner.cli import compose as compose_module
-from qp_runner.cli.compose import Composer, _hydra, config_dir, jobs
+from qp_runner.cli.compose import Composer, composing, config_dir, jobs
 from qp_runner.cli.identity import job_digest
 from qp_runner.cli.job import with_own_gpu
 from qp_runner.cli.main import execute
 from qp_runner.cli.sweeping import outline, sweep_digest
 from qp_runner.schema import validate
+from support import forked, metrics, same
 
 QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
 
@@ -25,20 +24,6 @@ QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     return tmp_path
-
-
-def metrics(folder: Path) -> pd.DataFrame:
-    table = pd.read_csv(folder / "metrics.csv")
-    return table[~table["name"].str.startswith("time/")][["step", "name", "value"]].reset_index(drop=True)
-
-
-def same(one: Path, other: Path) -> None:
-    pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
-    mine, theirs = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
-    for part in ("network", "compressor"):
-        a, b = (saved["compressor"] if part == "compressor" else saved["networks"][part] for saved in (mine, theirs))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[name], b[name]) for name in a)
 
 
 def runs(root: Path) -> list[Path]:
@@ -115,7 +100,7 @@ def test_jobs_are_composed_as_hydra_composes_them() -> None:
     from hydra import compose
     from omegaconf import open_dict
 
-    with _hydra(None):
+    with composing(None):
         composer = Composer()
         for overrides in SAMPLES + SAMPLES[::-1]:
             whole = compose("config", overrides=overrides, return_hydra_config=True)
@@ -193,39 +178,6 @@ def test_a_sweep_that_goes_on_is_one_parent_in_mlflow(here: Path) -> None:
             14,
             21,
         ]
-
-
-FORKED = """
-import json, os, random, signal, sys
-import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
-from qp_runner.cli.main import execute
-from qp_runner.training.step import EagerStep
-
-def start(command, dies_at=None):
-    pid = os.fork()
-    if pid:
-        return pid
-    if dies_at is not None:
-        plain, left = EagerStep.__call__, [dies_at]
-        def count(self, batch):
-            left[0] -= 1
-            if left[0] < 0:
-                os.kill(os.getpid(), signal.SIGKILL)
-            return plain(self, batch)
-        EagerStep.__call__ = count
-    os._exit(execute(command))
-
-def ended(pid):
-    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-command = json.loads(sys.argv[1])
-"""
-
-
-def forked(program: str, command: list[str]) -> subprocess.CompletedProcess[str]:
-    """Runs a program that starts command lines in processes of their own, which begin with everything imported."""
-    call = [sys.executable, "-c", FORKED + program, json.dumps(command)]
-    return subprocess.run(call, capture_output=True, text=True, timeout=300)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")

@@ -10,7 +10,7 @@ import pytest
 
 import qp_runner
 from qp_runner.errors import ConfigError
-from qp_runner.tracking import MlflowTracker, RunInfo, finish_parent, prepare, start_parent
+from qp_runner.tracking import MlflowTracker, RunInfo, finish_parent, log_parent, prepare, start_parent
 
 ROOT = Path(qp_runner.__file__).parents[1]
 PROCESSES, STEPS = 4, 150
@@ -116,6 +116,21 @@ def test_a_parent_needs_a_prepared_store(uri: str) -> None:
 
 def test_a_store_that_fails_at_the_end_warns(uri: str, caplog: pytest.LogCaptureFixture) -> None:
     finish_parent(uri, "0" * 32, "FINISHED")
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+
+
+def test_a_sweeps_results_are_its_parents(uri: str, client: Any, tmp_path: Path) -> None:
+    prepare(uri, "classification")
+    parent = start_parent(uri, "classification", "sweep", {})
+    file = tmp_path / "search.csv"
+    file.write_text("trial\n0\n")
+    log_parent(uri, parent, {"search/front": 3.0}, step=24, files=[file])
+    assert [(each.step, each.value) for each in client.get_metric_history(parent, "search/front")] == [(24, 3.0)]
+    assert [each.path for each in client.list_artifacts(parent)] == ["search.csv"]
+
+
+def test_results_that_a_store_does_not_take_warn(uri: str, caplog: pytest.LogCaptureFixture) -> None:
+    log_parent(uri, "0" * 32, {"search/front": 3.0}, step=24, files=[])
     assert [record.levelno for record in caplog.records] == [logging.WARNING]
 
 

@@ -22,8 +22,8 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
     with canvas(width, round(max(320, 0.56 * width))) as figure:
         axes = figure.subplots()
         tidy(axes, grid="both")
-        _scale(axes, rows)
-        front = _draw_front(axes, rows)
+        scale_costs(axes, [row.footprint.mean for row in rows])
+        front = draw_front(axes, [(row.footprint.mean, row.metric.mean) for row in rows if row.on_front])
         for row in rows:
             look = looks[row.schedule]
             axes.errorbar(
@@ -53,9 +53,9 @@ def _label(row: Row, looks: Looks) -> Label:
     return Label(row.footprint.mean, row.metric.mean, row.order, looks[row.schedule].colour, reach)
 
 
-def _draw_front(axes: Axes, rows: Sequence[Row]) -> list[tuple[float, float]]:
+def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """A staircase: to its lower right (upper right, where lower is better) every point is beaten. Its corners."""
-    best = sorted((row.footprint.mean, row.metric.mean) for row in rows if row.on_front)
+    best = sorted(points)
     if len(best) < 2:
         return []
     xs, ys = zip(*best, strict=True)
@@ -64,9 +64,8 @@ def _draw_front(axes: Axes, rows: Sequence[Row]) -> list[tuple[float, float]]:
     return [point for pair in zip(best, [*corners, best[-1]], strict=True) for point in pair]
 
 
-def _scale(axes: Axes, rows: Sequence[Row]) -> None:
+def scale_costs(axes: Axes, sizes: Sequence[float]) -> None:
     """Logarithmic where footprints span much; marked at 1, 2 and 5."""
-    sizes = [row.footprint.mean for row in rows]
     if min(sizes) <= 0 or max(sizes) / min(sizes) < LOG_FROM:
         return
     axes.set_xscale("log")

@@ -1,28 +1,16 @@
-"""The configuration as types. Every bad value stops here, before anything is built, in one line that names it."""
+"""The configuration of a run as types."""
 
-import difflib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
-from pydantic_core import ErrorDetails
+from pydantic import ConfigDict, Field, field_validator
 
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Schedule, ScheduleError
-
-Factory = dict[str, Any]
-"""A Hydra object: `_target_` names a callable, the other keys are its arguments."""
+from qp_runner.schema.search import SearchSection
+from qp_runner.schema.section import Factory, Section
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
-
-
-class Section(BaseModel):
-    """A closed group of keys: unknown ones are refused, values are not converted between kinds."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
 class TaskSection(Section):
@@ -46,7 +34,7 @@ class SitesSection(Section):
 
     weight: list[str]
     activation: list[str]
-    unpruned: list[str] = []
+    unpruned: list[str] = Field(default=[])
 
 
 class ModelSection(Section):
@@ -60,7 +48,7 @@ class ModelSection(Section):
 class ScheduleSection(Section):
     """The events, by name. Their own rules live in `qp_runner.schedule`."""
 
-    events: dict[str, Any] = {}
+    events: dict[str, Any] = Field(default={})
 
 
 class CalibrationSection(Section):
@@ -146,6 +134,7 @@ class Config(Section):
     trainer: TrainerSection
     tracking: TrackingSection
     checkpoint: CheckpointSection = CheckpointSection()
+    search: SearchSection | None = None
 
     def store_uri(self) -> str | None:
         """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""
@@ -159,40 +148,3 @@ class Config(Section):
             return Schedule.from_config(self.schedule.events)
         except ScheduleError as error:
             raise ConfigError(error.key, error.value, error.allowed) from error
-
-
-def validate(config: DictConfig | Mapping[str, Any]) -> Config:
-    """Types a composed configuration; raises ConfigError for the first bad value."""
-    try:
-        plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
-    except OmegaConfBaseException as error:
-        raise ConfigError(str(error.full_key or "config"), "?", str(error.msg or error).splitlines()[0]) from error
-    try:
-        checked = Config.model_validate(plain)
-    except ValidationError as error:
-        raise _one_line(error.errors()[0]) from error
-    checked.events()
-    return checked
-
-
-def _one_line(error: ErrorDetails) -> ConfigError:
-    """Pydantic's account of an error, as key, value and what is allowed."""
-    key = ".".join(str(part) for part in error["loc"]) or "config"
-    value: object = error["input"]
-    if error["type"] == "extra_forbidden":
-        allowed = f"unknown key; {_siblings(error['loc'])}"
-    elif error["type"] == "missing":
-        key, value, allowed = key, "(missing)", "a value is needed"
-    else:
-        allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
-    return ConfigError(key, value, allowed)
-
-
-def _siblings(loc: tuple[int | str, ...]) -> str:
-    section: Any = Config
-    for part in loc[:-1]:
-        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
-        section = field.annotation if field else None
-    names = list(getattr(section, "model_fields", {}))
-    close = difflib.get_close_matches(str(loc[-1]), names, n=1)
-    return f"did you mean {close[0]}?" if close else f"known keys here: {', '.join(names)}"
