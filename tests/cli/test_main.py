@@ -18,12 +18,6 @@ from qp_runner.cli.naming import schedule_label, variant
 QUICK = ["tracking=none", "trainer.epochs=2", "trainer.batch_size=128", "trainer.progress=false"]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def only_run(root: Path) -> Path:
     [folder] = (root / "results" / "runs").iterdir()
     return folder

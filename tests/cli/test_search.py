@@ -25,12 +25,6 @@ SPACE = f"+search.space={{{', '.join(f'{key}: {text}' for key, text in RANGES.it
 PLAIN = [*SMALL, SPACE, "tracking=none"]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def only_sweep(root: Path) -> Path:
     [folder] = (root / "sweeps").iterdir()
     return folder

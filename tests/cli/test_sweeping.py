@@ -20,12 +20,6 @@ from support import forked, metrics, same
 QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
-
-
 def runs(root: Path) -> list[Path]:
     return sorted((root / "runs").iterdir())
 
