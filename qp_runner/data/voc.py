@@ -1,5 +1,6 @@
 """Pascal VOC, and any data set in its layout."""
 
+import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -116,7 +117,13 @@ class _Reader:
         """Says what was left out."""
         if self.left_out:
             parts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-            log.warning("%s: left out %s", place, parts)
+            _say_once(f"{place}: left out {parts}")
+
+
+@functools.cache
+def _say_once(text: str) -> None:
+    """A warning, once in a process: a sweep reads the same data set for each of its jobs."""
+    log.warning(text)
 
 
 def _lists(place: Path, entries: Sequence[str]) -> list[VocImage]:
