@@ -88,7 +88,9 @@ def literal(value: Scalar) -> str:
         return repr(value)
     if PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
-    quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+    # Between quotes a backslash is one, but before a quote it escapes: there it is doubled.
+    quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
+    quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
     return f"'{quoted}'"
 
 

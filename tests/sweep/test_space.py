@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -67,6 +67,9 @@ def test_times_have_their_unit_and_are_exact() -> None:
     assert not RangeSection(low=0, high=1, unit="dur").whole
 
 
+@example("\\0")
+@example("\\")
+@example("it's \\' \\\\")
 @given(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(st.characters(codec="ascii")))
 def test_choices_are_read_back_as_they_are(value: Any) -> None:
     if isinstance(value, str) and any(not each.isprintable() for each in value):
