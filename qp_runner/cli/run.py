@@ -137,6 +137,7 @@ def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
         "variant": place.variant,
         "seed": str(config.seed),
         "sweep": place.sweep.name if place.sweep else "",
+        **({"job": str(place.number)} if place.sweep else {}),
     }
     if parts is not None:
         per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric

@@ -1,4 +1,4 @@
-"""The MLflow store as a reader sees it: opened without being changed, its runs in the order in which they started."""
+"""The MLflow store as a reader sees it: opened without being changed, its runs in order."""
 
 import logging
 import tempfile
@@ -38,9 +38,8 @@ class Source:
             raise ConfigError("--store", store, f"an MLflow store that can be read ({reason})") from error
 
     def runs(self) -> list["Run"]:
-        """All runs that are not deleted, the oldest first."""
-        found = [run for page in self._pages() for run in page]
-        return sorted(found, key=lambda run: (run.info.start_time or 0, _tag(run, "seed"), run.info.run_id))
+        """All runs that are not deleted, in order."""
+        return in_order([run for page in self._pages() for run in page])
 
     def history(self, run_id: str, metric: str) -> Sequence["Metric"]:
         """Every value of a metric of a run."""
@@ -87,3 +86,18 @@ def _path(store: str) -> Path | None:
 
 def _tag(run: "Run", name: str) -> str:
     return str(run.data.tags.get(name, ""))
+
+
+def in_order(runs: Sequence["Run"]) -> list["Run"]:
+    """Sweeps as they began; in each its jobs by number, whatever the wave they ran in, or else as they began."""
+    began: dict[str, int] = {}
+    for run in runs:
+        sweep = _tag(run, "mlflow.parentRunId") or run.info.run_id
+        began[sweep] = min(began.get(sweep, run.info.start_time or 0), run.info.start_time or 0)
+
+    def place(run: "Run") -> tuple[int, int, int, str, str]:
+        sweep, job = _tag(run, "mlflow.parentRunId") or run.info.run_id, _tag(run, "job")
+        number = int(job) if job.isdecimal() else -1
+        return began[sweep], number, run.info.start_time or 0, _tag(run, "seed"), run.info.run_id
+
+    return sorted(runs, key=place)
