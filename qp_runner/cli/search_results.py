@@ -11,7 +11,7 @@ from qp_runner.errors import ConfigError
 from qp_runner.report.plots.trials import save_trial_plot
 from qp_runner.report.search import show_search
 from qp_runner.report.terminal import write_csv
-from qp_runner.report.trials import Trial, firsts, hypervolume, on_front, trial_table
+from qp_runner.report.trials import Trial, best, firsts, hypervolume, trial_table
 from qp_runner.report.words import Metric, number
 from qp_runner.sweep import Sweep
 from qp_runner.tracking import log_parent
@@ -28,8 +28,7 @@ def say_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wante
     write_csv(trial_table(trials, metric, root=folder), folder / TABLE)
     console = Console(stderr=True)
     runs = firsts(trials)
-    best = [trial for trial, kept in zip(runs, on_front(runs, metric), strict=True) if kept]
-    ends = sorted(best, key=lambda trial: trial.figure("footprint"))
+    ends = best(trials, metric)
     told = [f"{metric.value(each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
     infeasible = sum(trial.state == "infeasible" for trial in trials)
     span = f"; front of {len(told)}: " + (" to ".join(dict.fromkeys((told[0], told[-1])))) if told else ""
@@ -67,7 +66,7 @@ def _figures(trials: Sequence[Trial], metric: Metric) -> dict[str, float]:
         "search/trials": len(trials),
         "search/infeasible": sum(trial.state == "infeasible" for trial in trials),
         "search/failed": sum(trial.state == "failed" for trial in runs),
-        "search/front": sum(on_front(runs, metric)),
+        "search/front": len(best(trials, metric)),
         "search/hypervolume": hypervolume(runs, metric),
     }
     return {name: float(value) for name, value in values.items() if math.isfinite(value)}

@@ -10,7 +10,7 @@ import pandas as pd
 from qp_runner.errors import ConfigError
 from qp_runner.report.pictures import Pictures
 from qp_runner.report.source import Source
-from qp_runner.report.sweeps import choose
+from qp_runner.report.sweeps import PARENT, choose
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -101,7 +101,7 @@ def _row(run: "Run") -> dict[str, object]:
         "footprint_kind": run.data.params.get("compress.footprint", ""),
         "name": run.info.run_name,
         "run_id": run.info.run_id,
-        "parent_run_id": tags.get("mlflow.parentRunId", ""),
+        "parent_run_id": tags.get(PARENT, ""),
         "error": tags.get("error", ""),
         "started": pd.to_datetime(run.info.start_time, unit="ms", utc=True),
         "ended": pd.to_datetime(run.info.end_time, unit="ms", utc=True),

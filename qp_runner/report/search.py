@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qp_runner.report.trials import Trial, firsts, hypervolume, on_front
+from qp_runner.report.trials import Trial, best, firsts, hypervolume
 from qp_runner.report.words import Metric, column, listed, number, percent, plural
 
 SHOWN_REASONS = 3
@@ -18,37 +18,35 @@ def show_search(
     console: Console, trials: Sequence[Trial], *, metric: Metric, reference: Mapping[str, float] | None
 ) -> None:
     """Prints the front as a table, how many trials there were, and why some of them were none."""
-    found = firsts(trials)
-    best = [trial for trial, kept in zip(found, on_front(found, metric), strict=True) if kept]
-    if best:
+    front = best(trials, metric)
+    if front:
         console.print()
-        best = sorted(best, key=lambda trial: trial.figure("footprint"))
-        console.print(front_table(best, metric=metric, width=console.width))
-        for trial in best if not _has_room(best, console.width) else ():
+        console.print(front_table(front, metric=metric, width=console.width))
+        for trial in front if not _has_room(front, console.width) else ():
             told = ", ".join(f"{_short(key)} {value}" for key, value in trial.changes.items())
             console.print(f"  trial {trial.number}: {told}", highlight=False, style="dim")
     if reference:
         figures = f"{metric.value(reference['metric'])} at {number(reference['footprint'])} Mb"
         console.print(f"float: {figures} (test {metric.value(reference['test'])})", highlight=False)
-    covered = hypervolume(found, metric)
+    covered = hypervolume(firsts(trials), metric)
     if covered == covered:
         console.print(f"The front dominates {percent(covered)} of the box of all figures.", highlight=False)
     for line in summary(trials, reference):
         console.print(line, soft_wrap=True)
 
 
-def front_table(best: Sequence[Trial], *, metric: Metric, width: int) -> Table:
+def front_table(front: Sequence[Trial], *, metric: Metric, width: int) -> Table:
     """The trials of the front. Test figures are shown; they have chosen nothing."""
     table = Table(
         title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
     table.add_column("trial", justify="right")
     table.add_column("order", no_wrap=width >= WIDE)
-    keys = list(best[0].changes) if _has_room(best, width) else []
+    keys = list(front[0].changes) if _has_room(front, width) else []
     for heading in (*map(_heading, keys), f"val.\n{metric.name}", "size\nMb", f"test\n{metric.name}"):
         table.add_column(heading, justify="right", no_wrap=True)
-    sizes = column([trial.figure("footprint") for trial in best])
-    for trial, size in zip(best, sizes, strict=True):
+    sizes = column([trial.figure("footprint") for trial in front])
+    for trial, size in zip(front, sizes, strict=True):
         values = [trial.changes[key] for key in keys]
         figures = [metric.number(trial.figure("metric")), size, metric.number(trial.figure("test"))]
         table.add_row(str(trial.number), trial.order, *values, *figures)
@@ -88,9 +86,9 @@ def reasons(trials: Sequence[Trial]) -> list[Text]:
     return lines + ([Text(f"  and {plural(left, 'other reason')}, in search.csv", "dim")] if left else [])
 
 
-def _has_room(best: Sequence[Trial], width: int) -> bool:
+def _has_room(front: Sequence[Trial], width: int) -> bool:
     """Whether a terminal takes a column for each value."""
-    return width >= WIDE + PER_VALUE * len(best[0].changes)
+    return width >= WIDE + PER_VALUE * len(front[0].changes)
 
 
 def _heading(key: str) -> str:

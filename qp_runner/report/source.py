@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qp_runner.errors import ConfigError
+from qp_runner.report.sweeps import PARENT
 from qp_runner.tracking.client import client, patiently
 
 if TYPE_CHECKING:
@@ -91,13 +92,18 @@ def _tag(run: "Run", name: str) -> str:
 def in_order(runs: Sequence["Run"]) -> list["Run"]:
     """Sweeps as they began; in each its jobs by number, whatever the wave they ran in, or else as they began."""
     began: dict[str, int] = {}
-    for run in runs:
-        sweep = _tag(run, "mlflow.parentRunId") or run.info.run_id
-        began[sweep] = min(began.get(sweep, run.info.start_time or 0), run.info.start_time or 0)
 
     def place(run: "Run") -> tuple[int, int, int, str, str]:
-        sweep, job = _tag(run, "mlflow.parentRunId") or run.info.run_id, _tag(run, "job")
+        job, start = _tag(run, "job"), run.info.start_time or 0
         number = int(job) if job.isdecimal() else -1
-        return began[sweep], number, run.info.start_time or 0, _tag(run, "seed"), run.info.run_id
+        return began[_sweep(run)], number, start, _tag(run, "seed"), run.info.run_id
 
+    for run in runs:
+        start = run.info.start_time or 0
+        began[_sweep(run)] = min(began.get(_sweep(run), start), start)
     return sorted(runs, key=place)
+
+
+def _sweep(run: "Run") -> str:
+    """The run that this one stands under; itself where there is none."""
+    return _tag(run, PARENT) or run.info.run_id

@@ -57,6 +57,13 @@ def on_front(trials: Sequence[Trial], metric: Metric) -> list[bool]:
     return front([_point(trial, metric) if ok else _NOWHERE for trial, ok in zip(trials, finished, strict=True)])
 
 
+def best(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
+    """The front: one trial for each of its runs, the smallest footprint first."""
+    runs = firsts(trials)
+    kept = [trial for trial, ok in zip(runs, on_front(runs, metric), strict=True) if ok]
+    return sorted(kept, key=lambda trial: trial.figure("footprint"))
+
+
 def hypervolume(trials: Sequence[Trial], metric: Metric) -> float:
     """The share that the front dominates of the box between the worst and the best figures found; NaN for no box."""
     points = [_point(trial, metric) for trial in trials if trial.state == "finished"]

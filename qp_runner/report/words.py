@@ -132,6 +132,7 @@ def _scientific(value: float) -> str:
 
 
 def _decimals(value: float, like: str) -> str:
-    """As many decimals as the mean has."""
-    places = len(like.partition(".")[2]) if "e" not in like else 3
-    return f"{value:.{places}f}"
+    """As many decimals as the mean has; a power of ten beside a power of ten."""
+    if "×" in like:
+        return _scientific(value)
+    return f"{value:.{len(like.partition('.')[2])}f}"

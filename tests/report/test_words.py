@@ -31,6 +31,7 @@ def test_other_words() -> None:
     assert spelled("fid_efficientnet_lite0") == "FID (efficientnet_lite0)"
     assert ACCURACY.number(0.5, signed=True) == "+0.50"
     assert ACCURACY.spread(98.0, 0.123) == "98.00 ± 0.12"
+    assert Metric("loss", False, "").spread(3.14e-6, 2e-7) == "3.1×10⁻⁶ ± 2.0×10⁻⁷"
 
 
 def answer(*rows: Row) -> str:

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from qp_runner.report.plots.labels import Label, place
 from qp_runner.report.plots.pareto import draw_front, scale_costs
 from qp_runner.report.plots.style import COLOURS, FLOAT_COLOUR, INK, canvas, tidy
-from qp_runner.report.trials import Trial, firsts, on_front
+from qp_runner.report.trials import Trial, best, firsts
 from qp_runner.report.words import Metric
 
 SIZE = (760, 460)
@@ -21,16 +21,16 @@ Reference = Mapping[str, float] | None
 def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, reference: Reference, title: str) -> None:
     """Writes a PNG: runs as dots, the front in colour with the trials' numbers, the float run as a square."""
     found = [trial for trial in firsts(trials) if trial.state == "finished"]
-    best = [trial for trial, kept in zip(found, on_front(found, metric), strict=True) if kept]
-    others = [trial for trial in found if trial not in best]
+    front = best(trials, metric)
+    others = [trial for trial in found if trial not in front]
     with canvas(*SIZE) as figure:
         axes = figure.subplots()
         tidy(axes, grid="both")
         shown = [point(each.figures) for each in found] + ([point(reference)] if reference else [])
         scale_costs(axes, [cost for cost, _ in shown])
-        corners = draw_front(axes, [point(each.figures) for each in best])
+        corners = draw_front(axes, [point(each.figures) for each in front])
         _dots(axes, others, colour=OTHER, size=6, label=f"{len(others)} others")
-        _dots(axes, best, colour=BEST, size=9, label=f"front of {len(best)}")
+        _dots(axes, front, colour=BEST, size=9, label=f"front of {len(front)}")
         if reference:
             axes.plot(*point(reference), "s", color=FLOAT_COLOUR, markersize=8, linestyle="", label="float")
         axes.margins(x=0.1, y=0.14)
@@ -38,7 +38,7 @@ def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, refe
         axes.set_ylabel(f"validation {metric.label}", fontsize=11)
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         axes.legend(frameon=False, fontsize=10, loc="best")
-        place(axes, [_label(each) for each in best], avoid=corners, size=10)
+        place(axes, [_label(each) for each in front], avoid=corners, size=10)
         figure.savefig(path, dpi=144, facecolor="white")
 
 
