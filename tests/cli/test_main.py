@@ -114,7 +114,8 @@ def test_a_failed_job_is_recorded_and_the_others_go_on(here: Path, capsys: pytes
 @pytest.mark.skipif(os.name == "nt", reason="signals")
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_killed_and_keeps_what_it_logged(here: Path, how: signal.Signals) -> None:
-    code = "from qp_runner.cli import main; main()"
+    foreground = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # background jobs ignore it
+    code = f"{foreground}; from qp_runner.cli import main; main()"
     arguments = ["trainer.epochs=100000", "trainer.progress=false", "tracking=none"]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
     try:
