@@ -17,14 +17,13 @@ from pathlib import Path
 
 import torch
 
-CALL = "from qp_runner.cli import main; main()"
 Values = list[tuple[str, str, str]]
 
 
 def sweep(arguments: list[str], folder: Path) -> tuple[float, float]:
     """Seconds that a sweep takes, on the wall and of processors; raises where it fails."""
     started, before = time.perf_counter(), os.times()
-    command = [sys.executable, "-c", CALL, *arguments, f"results={folder}", "trainer.progress=false"]
+    command = [sys.executable, "-m", "qp_runner", *arguments, f"results={folder}", "trainer.progress=false"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
         raise SystemExit(f"the sweep failed:\n{done.stderr}")

@@ -16,8 +16,6 @@ from typing import Any
 
 from qp_runner.tracking.client import client
 
-CALL = "from qp_runner.cli import main; main()"
-
 
 def losses(results: Path) -> tuple[int, list[str]]:
     """The number of jobs of the one sweep below `results`, and what is missing."""
@@ -62,7 +60,7 @@ def main() -> None:
     launcher = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={arguments.workers}", "trainer.progress=false"]
     for time in range(1, arguments.times + 1):
         with tempfile.TemporaryDirectory() as name:
-            command = [sys.executable, "-c", CALL, *arguments.overrides, *launcher, f"results={name}"]
+            command = [sys.executable, "-m", "qp_runner", *arguments.overrides, *launcher, f"results={name}"]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 raise SystemExit(f"time {time}: the sweep failed\n{done.stderr}")

@@ -1,3 +1,1 @@
-from qp_runner.cli.main import main
-
-__all__ = ["main"]
+"""The command line, from overrides to runs. Its entry point is `qp_runner.__main__`, which imports it with care."""

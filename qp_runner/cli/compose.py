@@ -9,11 +9,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from hydra import compose, initialize_config_dir
+from hydra import initialize_config_dir
 from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from omegaconf import DictConfig, open_dict
@@ -21,6 +21,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.errors import ConfigError
 from qp_runner.schema import Config, validate
+from qp_runner.sweep.composition import Compositions, apply
 
 CONFIG_NAME = "config"
 
@@ -48,8 +49,7 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
     Raises ConfigError for an unknown group, choice or key, for bad syntax and for a value the schema refuses.
     """
     with composing(extra_dir), one_line_errors(overrides):
-        multirun = multirun or _asks_multirun(overrides)
-        expanded = _expand(overrides) if multirun else [list(overrides)]
+        expanded, multirun = _expand(overrides, multirun=multirun)
         if not expanded:
             raise ConfigError("command line", " ".join(overrides), "asks for no job: a glob matches no choice")
         composer = Composer()
@@ -96,95 +96,84 @@ def _choices(group: str, wrong: str) -> str:
 
 @contextmanager
 def composing(extra_dir: Path | None) -> Iterator[None]:
-    """Hydra, ready to compose our configuration, with a folder of the user's before ours if given."""
+    """Hydra, ready to compose our configuration and what a folder of the user's adds to it, as Hydra's own command line
+    does. Raises ConfigError for a folder that is not there or that has files of the names of ours: they would be
+    passed over.
+    """
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(config_dir()), version_base="1.3"):
             if extra_dir is not None:
-                loader = GlobalHydra.instance().config_loader()
-                loader.get_search_path().prepend(provider="command-line", path=f"file://{extra_dir.resolve()}")
-                loader.repository = type(loader.repository)(config_search_path=loader.get_search_path())
+                _check_extra_dir(extra_dir)
+                path = GlobalHydra.instance().config_loader().get_search_path()
+                path.prepend("command-line", f"file://{extra_dir.resolve()}", SearchPathQuery(provider="schema"))
+                GlobalHydra.instance().hydra.config_loader = ConfigLoaderImpl(path)
             yield
     finally:
         GlobalHydra.instance().clear()
 
 
-def _base(overrides: Sequence[str]) -> DictConfig:
-    """The configuration of a command line without its swept values, Hydra's own part included."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    plain = [str(o.input_line) for o in parser.parse_overrides(list(overrides)) if not o.is_sweep_override()]
-    return compose(CONFIG_NAME, overrides=plain, return_hydra_config=True)
+def _check_extra_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise ConfigError("--config-dir", folder, "a folder that is there")
+    mine, ours = ({path.relative_to(each) for path in each.rglob("*.yaml")} for each in (folder, config_dir()))
+    if both := sorted(path.as_posix() for path in mine & ours):
+        names = ", ".join(both[:3]) + (f" and {len(both) - 3} more" if len(both) > 3 else "")
+        raise ConfigError("--config-dir", folder, f"files of other names than qp_runner's own: rename {names}")
 
 
-def _asks_multirun(overrides: Sequence[str]) -> bool:
-    mode = _base(overrides).hydra.mode
-    return mode is not None and mode.name == "MULTIRUN"
+def _compositions() -> Compositions:
+    return Compositions(GlobalHydra.instance().config_loader(), CONFIG_NAME)
 
 
-def _expand(overrides: Sequence[str]) -> list[list[str]]:
-    """The jobs of a sweep: the product of the command line's and the experiment's swept values."""
-    parser = OverridesParser.create(config_loader=GlobalHydra.instance().config_loader())
-    params = [f"{key}={value}" for key, value in (_base(overrides).hydra.sweeper.params or {}).items()]
-    [batch] = BasicSweeper.split_arguments(parser.parse_overrides([*params, *overrides]), None)
-    return batch
+def _expand(overrides: Sequence[str], *, multirun: bool) -> tuple[list[list[str]], bool]:
+    """The jobs of a command line, and whether they are a sweep: then the product of its own and its experiment's swept
+    values.
+    """
+    compositions = _compositions()
+    parsed = [compositions.parse(each) for each in overrides]
+    hydra = compositions.base(tuple(str(each.input_line) for each in parsed if not each.is_sweep_override())).hydra
+    if not multirun and (hydra.mode is None or hydra.mode.name != "MULTIRUN"):
+        return [list(overrides)], False
+    params = [compositions.parse(f"{key}={value}") for key, value in (hydra.sweeper.params or {}).items()]
+    [batch] = BasicSweeper.split_arguments([*params, *parsed], None)
+    return batch, True
 
 
 class Composer:
-    """Composes jobs that differ little: each set of group choices once, single values set on a copy.
-
-    The result is Hydra's own: it, too, first merges what the groups say and then sets single values. A full
-    composition takes 0.2 s, which a sweep of a thousand jobs can't afford.
-    """
+    """Composes and checks jobs, a thousand in a second: see `Compositions`."""
 
     def __init__(self) -> None:
-        loader = GlobalHydra.instance().config_loader()
-        self._repository = loader.repository
-        self._parser = OverridesParser.create(config_loader=loader)
-        self._parsed: dict[str, Override] = {}
-        self._composed: dict[tuple[str, ...], tuple[DictConfig, dict[str, str]]] = {}
+        self._compositions = _compositions()
         self._copies: dict[tuple[tuple[str, ...], tuple[str, ...]], DictConfig] = {}
-        self._values: dict[str, bool] = {}
 
     def job(self, overrides: Sequence[str]) -> Job:
         """A job, composed and checked. Raises what Hydra raises, and ConfigError."""
-        values = [self._parse(each) for each in overrides if self._is_value(each)]
-        choosing = tuple(each for each in overrides if not self._is_value(each))
-        base, choices = self._base(choosing)
+        choosing, values = self._compositions.split(overrides)
+        base = self._compositions.base(choosing)
+        choices = {str(key): str(value) for key, value in base.hydra.runtime.choices.items()}
+        config = self._copy(base, choosing, values)
+        apply(values, config)
+        return Job(tuple(overrides), choices, validate(config))
+
+    def _copy(self, base: DictConfig, choosing: tuple[str, ...], values: Sequence[Override]) -> DictConfig:
+        """A copy of a composition, ours alone, to set these values on."""
+        key = (choosing, tuple(each.key_or_group for each in values))
+        if key in self._copies:
+            return self._copies[key]
+        config = without_hydra(base)
         if all(_is_plain(each) for each in values):
             # the next job that sets the same keys sets them all anew: it can do so on the same copy
-            key = (choosing, tuple(each.key_or_group for each in values))
-            if key not in self._copies:
-                self._copies[key] = copy.deepcopy(base)
-            config = self._copies[key]
-        else:
-            config = copy.deepcopy(base)
-        ConfigLoaderImpl._apply_overrides_to_config(values, config)
-        return Job(tuple(overrides), dict(choices), validate(config))
+            self._copies[key] = config
+        return config
 
-    def _base(self, choosing: tuple[str, ...]) -> tuple[DictConfig, dict[str, str]]:
-        if choosing not in self._composed:
-            raw = compose(CONFIG_NAME, overrides=list(choosing), return_hydra_config=True)
-            choices = {str(key): str(value) for key, value in raw.hydra.runtime.choices.items()}
-            with open_dict(raw):
-                del raw["hydra"]
-            self._composed[choosing] = raw, choices
-        return self._composed[choosing]
 
-    def _is_value(self, override: str) -> bool:
-        """Whether an override sets a value of the run's own configuration; others change what is composed."""
-        if override not in self._values:
-            parsed = self._parse(override)
-            key = parsed.key_or_group
-            ours = key != "hydra" and not key.startswith(("hydra.", "hydra/"))
-            self._values[override] = ours and (
-                isinstance(parsed.value(), dict) or not self._repository.group_exists(key)
-            )
-        return self._values[override]
-
-    def _parse(self, override: str) -> Override:
-        if override not in self._parsed:
-            self._parsed[override] = self._parser.parse_override(override)
-        return self._parsed[override]
+def without_hydra(whole: DictConfig) -> DictConfig:
+    """A copy of a composition without Hydra's own part."""
+    config = copy.deepcopy(whole)
+    with open_dict(config):
+        del config["hydra"]
+    return config
 
 
 def _is_plain(override: Override) -> bool:

@@ -1,7 +1,14 @@
 """scikit-learn's handwritten digits, the embedded default: 1797 grey images of 8×8 in ten classes."""
 
+import gzip
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from qp_runner.data.augmentation import Augmentation
 from qp_runner.data.images import ImageData, ImageSet
@@ -17,12 +24,10 @@ def digits(*, augment: bool = False) -> ImageData:
     Args:
         augment: random shifts by up to one pixel.
     """
-    from sklearn.datasets import load_digits  # here, since it takes seconds to import
-
-    bunch = load_digits()
-    grey = np.asarray(bunch.images)  # [1797, 8, 8], whole numbers from 0 to 16
-    images = torch.from_numpy((grey * 255 / 16).round().astype(np.uint8)).unsqueeze(1)
-    everything = ImageSet(images, torch.from_numpy(np.asarray(bunch.target, dtype=np.int64)))
+    table = _table()
+    grey = table[:, :-1].reshape(-1, 1, 8, 8)
+    images = torch.from_numpy((grey * 255 / 16).round().astype(np.uint8))
+    everything = ImageSet(images, torch.from_numpy(table[:, -1].astype(np.int64)))
     train, val, test = (everything.take(index) for index in stratified(everything.labels, [0.5, 0.1]))
     pixels = train.images.double() / 255
     return ImageData(
@@ -34,3 +39,22 @@ def digits(*, augment: bool = False) -> ImageData:
         std=pixels.std().view(1).float(),
         augmentation=Augmentation(pad=1 if augment else 0),
     )
+
+
+@cache
+def _table() -> NDArray[Any]:
+    """Rows of 64 grey values (whole numbers from 0 to 16) and the digit, [1797, 65], from scikit-learn's own file.
+
+    The file is read without scikit-learn, whose import takes a second or more of every run; where a version of it
+    keeps the file somewhere else, it is asked.
+    """
+    spec = find_spec("sklearn")
+    folder = Path(spec.origin or "").parent if spec is not None else Path()
+    try:
+        with gzip.open(folder / "datasets" / "data" / "digits.csv.gz", "rt") as file:
+            return np.loadtxt(file, delimiter=",")
+    except FileNotFoundError:
+        from sklearn.datasets import load_digits
+
+        bunch = load_digits()
+        return np.column_stack([bunch.data, bunch.target])

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from qp_runner.errors import ConfigError
+from qp_runner.lasting import lasting
 
 BAD_INPUT = 2
 DESCRIPTION = """\
@@ -62,10 +63,11 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> Path:
-    from qp_runner.report.html import write_page  # pandas, scipy, matplotlib and MLflow: not for --help
-    from qp_runner.report.read import read
-    from qp_runner.report.sections import sections
-    from qp_runner.report.terminal import show, write_csv
+    with lasting():  # pandas, scipy, matplotlib and MLflow: not for --help
+        from qp_runner.report.html import write_page
+        from qp_runner.report.read import read
+        from qp_runner.report.sections import sections
+        from qp_runner.report.terminal import show, write_csv
 
     console = Console(highlight=False)
     records = read(args.store, sweep=args.sweep, task=args.task)

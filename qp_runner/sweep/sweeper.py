@@ -3,6 +3,7 @@
 import os
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.composition import JobLoader
 from qp_runner.sweep.parent import ParentRun
 
 SUBDIR = "${hydra:job.num}"
@@ -38,8 +40,9 @@ class WaveSweeper(Sweeper):
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook: takes the launcher that is configured."""
         self.config, self.hydra_context = config, hydra_context
+        loader = JobLoader(hydra_context.config_loader.get_search_path())
         self.launcher = Plugins.instance().instantiate_launcher(
-            hydra_context=hydra_context, task_function=task_function, config=config
+            hydra_context=replace(hydra_context, config_loader=loader), task_function=task_function, config=config
         )
 
     def sweep(self, arguments: list[str]) -> list[Any]:

@@ -6,10 +6,14 @@ import os
 import posixpath
 import random
 import re
+import sys
 import time
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
+
+from qp_runner.lasting import lasting
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -23,6 +27,11 @@ CUT = " … [cut: the whole value is in config.yaml]"
 
 def client(uri: str) -> "MlflowClient":
     """A client of the store at `uri`. Imports MLflow (seconds) on first use, without its chatter and telemetry."""
+    with nullcontext() if "mlflow" in sys.modules else lasting():
+        return _client(uri)
+
+
+def _client(uri: str) -> "MlflowClient":
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     from mlflow import MlflowClient

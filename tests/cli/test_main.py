@@ -115,7 +115,7 @@ def test_a_failed_job_is_recorded_and_the_others_go_on(here: Path, capsys: pytes
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_run_is_killed_and_keeps_what_it_logged(here: Path, how: signal.Signals) -> None:
     foreground = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"  # background jobs ignore it
-    code = f"{foreground}; from qp_runner.cli import main; main()"
+    code = f"{foreground}; from qp_runner.__main__ import main; main()"
     arguments = ["trainer.epochs=100000", "trainer.progress=false", "tracking=none"]
     process = subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True)
     try:
@@ -174,7 +174,7 @@ def test_super_resolution_leaves_pictures_and_its_gain(here: Path) -> None:
 
 def test_a_run_with_plain_files_needs_no_rich_no_mlflow_and_no_scikit_image(here: Path) -> None:
     block = "import sys; sys.modules.update(dict.fromkeys(['rich', 'mlflow', 'skimage']))"
-    code = f"{block}; from qp_runner.cli import main; main()"
+    code = f"{block}; from qp_runner.__main__ import main; main()"
     done = subprocess.run([sys.executable, "-c", code, *QUICK], capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert json.loads((only_run(here) / "run.json").read_text())["status"] == "FINISHED"
@@ -209,3 +209,18 @@ def test_changed_events_show_in_the_label_and_other_changes_in_the_variant() -> 
     assert schedule_label("p_q_wf", ["seed=1"]) == "p_q_wf"
     assert schedule_label("p_q_wf", ["~schedule.events"]) == "float"
     assert variant(overrides) == "compress.scale=float"
+
+
+def test_a_folder_of_ones_own_may_not_hide_files_behind_ours(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "mine" / "schedule").mkdir(parents=True)
+    (here / "mine" / "schedule" / "p_q_wf.yaml").write_text("events: {}", encoding="utf-8")
+    for command in ([], ["plan"]):
+        assert execute([*command, "--config-dir", "mine", *QUICK]) == 2
+        assert "--config-dir=mine: files of other names than" in capsys.readouterr().err
+        assert execute([*command, "--config-dir", "absent", *QUICK]) == 2
+        assert "--config-dir=absent: a folder that is there" in capsys.readouterr().err
+
+
+def test_the_package_is_a_command(here: Path) -> None:
+    told = subprocess.run([sys.executable, "-m", "qp_runner", "--help"], capture_output=True, text=True, check=True)
+    assert "qp-runner" in told.stdout

@@ -7,8 +7,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 import torch
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from qp_runner.cli import compose as compose_module
 from qp_runner.cli.compose import Composer, composing, config_dir, jobs
 from qp_runner.cli.identity import job_digest
 from qp_runner.cli.job import with_own_gpu
@@ -253,13 +253,13 @@ def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_thousand_jobs_are_planned_without_composing_a_thousand_times(monkeypatch: pytest.MonkeyPatch) -> None:
     composed = []
-    plain = compose_module.compose
+    plain = ConfigLoaderImpl.load_configuration
 
     def count(*arguments: object, **options: object) -> object:
-        composed.append(arguments)
+        composed.append(options)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(compose_module, "compose", count)
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", count)
     rates = ",".join(str(rate / 1000) for rate in range(1, 126))
     planned, _ = jobs(["schedule=p_q_wf,q_p_wf", "seed=0,1,2,3", f"trainer.optimizer.lr={rates}"], multirun=True)
     assert len(planned) == len({job_digest(job.config) for job in planned}) == 1000

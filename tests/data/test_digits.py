@@ -1,7 +1,12 @@
+import sys
+
+import pytest
 import torch
 from sklearn.datasets import load_digits
 
 from qp_runner.data import digits
+
+digits_module = sys.modules["qp_runner.data.digits"]
 
 
 def test_the_split_is_fixed_stratified_and_holds_every_image_once():
@@ -34,3 +39,14 @@ def test_training_images_are_normalised():
 def test_augmentation_shifts_by_a_pixel_and_is_off_by_default():
     assert (digits().augmentation.pad, digits(augment=True).augmentation.pad) == (0, 1)
     assert not digits(augment=True).augmentation.flip  # a mirrored 2 is no 2
+
+
+@pytest.mark.parametrize("found", [True, False])
+def test_images_and_labels_are_scikit_learns(monkeypatch: pytest.MonkeyPatch, found: bool):
+    if not found:  # as if a version of scikit-learn kept its file elsewhere
+        monkeypatch.setattr(digits_module, "find_spec", lambda name: None)
+    digits_module._table.cache_clear()
+    table, bunch = digits_module._table(), load_digits()
+    digits_module._table.cache_clear()
+    assert (table[:, :-1] == bunch.data).all()
+    assert (table[:, -1] == bunch.target).all()

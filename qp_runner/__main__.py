@@ -1,0 +1,14 @@
+"""The command `qp-runner`, and `python -m qp_runner`."""
+
+from qp_runner.lasting import lasting
+
+
+def main() -> None:
+    """Runs the command line and exits."""
+    with lasting():
+        from qp_runner.cli.main import main as run
+    run()
+
+
+if __name__ == "__main__":
+    main()
