@@ -1,5 +1,6 @@
 """A run's whole state as plain data, and back: everything that the steps to come depend on."""
 
+import json
 import random
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 def capture(trainer: "Trainer") -> dict[str, Any]:
     """Networks, masks and scales, optimizers, learning-rate schedules, what the task keeps, generators, history.
 
-    Masks and scales are left out while no event has fired: they are then what they are in any new run.
+    Masks and scales are left out while no event has fired: they are then what they are in any new run. Long lists of
+    numbers are tensors or one text: one by one they take longer to store than everything else.
     """
     task, compressor = trainer.task, trainer.compressor
     return {
@@ -24,7 +26,7 @@ def capture(trainer: "Trainer") -> dict[str, Any]:
         "lr_schedules": [schedule.state_dict() for schedule in trainer.lr.schedules],
         "task": dict(task.state_dict()),
         "random": random_state(trainer.settings.device),
-        "history": trainer.history,
+        "history": json.dumps(trainer.history),
     }
 
 
@@ -45,14 +47,21 @@ def restore(trainer: "Trainer", content: dict[str, Any]) -> None:
     task.load_state_dict(content["task"])
 
 
+def recorded(content: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
+    """The history that `capture` took: every number exact, `nan` and infinities included."""
+    return [(int(step), values) for step, values in json.loads(content["history"])]
+
+
 def random_state(device: torch.device) -> dict[str, Any]:
     """The global generators: torch's on the CPU and on the run's device, Python's, NumPy's legacy one."""
+    version, numbers, gauss = random.getstate()
     legacy: Any = np.random.get_state(legacy=True)  # noqa: NPY002 - third-party code may draw from it
+    name, keys, place, has_gauss, cached = legacy
     return {
         "cpu": torch.get_rng_state(),
         "cuda": torch.cuda.get_rng_state(device) if device.type == "cuda" else None,
-        "python": random.getstate(),
-        "numpy": [str(legacy[0]), legacy[1].tolist(), int(legacy[2]), int(legacy[3]), float(legacy[4])],
+        "python": [version, torch.tensor(numbers), gauss],
+        "numpy": [str(name), torch.from_numpy(keys.astype(np.int64)), int(place), int(has_gauss), float(cached)],
     }
 
 
@@ -62,6 +71,6 @@ def set_random_state(state: dict[str, Any], device: torch.device) -> None:
     if state["cuda"] is not None:
         torch.cuda.set_rng_state(state["cuda"], device)
     version, numbers, gauss = state["python"]
-    random.setstate((version, tuple(numbers), gauss))
+    random.setstate((version, tuple(numbers.tolist()), gauss))
     name, keys, *rest = state["numpy"]
-    np.random.set_state((name, np.asarray(keys, dtype=np.uint32), *rest))  # noqa: NPY002
+    np.random.set_state((name, keys.numpy().astype(np.uint32), *rest))  # noqa: NPY002

@@ -15,7 +15,7 @@ from qp_runner.training.measured import compression_state, describe_stage
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.recorder import History, Recorder
-from qp_runner.training.resume import capture, restore, set_random_state
+from qp_runner.training.resume import capture, recorded, restore, set_random_state
 from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
 from qp_runner.training.step import autocast
 from qp_runner.training.trunk import Trunk
@@ -98,7 +98,7 @@ class Trainer:
             return Epoch.start(0, device=device), 0
         restore(self, content)
         self._random = content["random"]
-        for at, values in content["history"]:
+        for at, values in recorded(content):
             self.recorder.metrics(values, step=at)
         step = self.resumed_from = int(content["step"])
         self.events_fired = content["compressor"] is not None
