@@ -1,19 +1,17 @@
 """One run, from its configuration to its records."""
 
+import csv
 import io
 import json
 import signal
 import sys
-import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
-from functools import lru_cache
 from pathlib import Path
 
-import pandas as pd
 import torch
 
 from qp_runner.cli.build import Parts, build, build_trainer
@@ -21,11 +19,11 @@ from qp_runner.cli.identity import identity, trunk
 from qp_runner.cli.instantiate import flatten
 from qp_runner.cli.outcome import outcome
 from qp_runner.cli.pictures import save_pictures
-from qp_runner.report.schedule_figure import schedule_figure
+from qp_runner.report.schedule_picture import save_schedule
 from qp_runner.schedule import Schedule, Stage
 from qp_runner.schema import Config
 from qp_runner.sweep import Sweep
-from qp_runner.tracking import FileTracker, MlflowTracker, RunInfo, Tracker, Trackers
+from qp_runner.tracking import FileTracker, RunInfo, Tracker, Trackers, later, mlflow_tracker
 from qp_runner.training import Bar, Silent, Trainer, Trunk, seed_everything, set_numerics
 
 
@@ -74,7 +72,7 @@ def run(config: Config, place: Place, *, config_yaml: str) -> float:
 
 def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> float:
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
-    _record_schedule(parts, config.events(), tracker)
+    _record_schedule(parts, config.events(), place.folder, tracker)
     title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
@@ -120,7 +118,7 @@ def _tracker(config: Config, place: Place, parts: Parts | None) -> Tracker:
     trackers: list[Tracker] = [FileTracker(place.folder, info)]
     uri = config.store_uri()
     if uri is not None:
-        trackers.append(MlflowTracker(uri, info, parent_run_id=place.sweep.parent_run_id if place.sweep else None))
+        trackers.append(mlflow_tracker(uri, info, parent_run_id=place.sweep.parent_run_id if place.sweep else None))
     return Trackers(trackers)
 
 
@@ -148,20 +146,11 @@ def run_info(config: Config, place: Place, parts: Parts | None) -> RunInfo:
     return RunInfo(name, config.task.name, tags, flatten(config.model_dump(exclude={"search"})))
 
 
-def _record_schedule(parts: Parts, schedule: Schedule, tracker: Tracker) -> None:
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "schedule.png"
-        path.write_bytes(_picture(parts.stages, parts.task.steps_per_epoch, schedule.name))
-        tracker.artifact(path)
+def _record_schedule(parts: Parts, schedule: Schedule, folder: Path, tracker: Tracker) -> None:
+    picture = folder / "artifacts" / "schedule.png"
+    later(save_schedule, picture, parts.stages, parts.task.steps_per_epoch, schedule.name)
+    tracker.artifact(picture)
     tracker.text("stages.json", json.dumps([stage_record(stage) for stage in parts.stages], indent=1))
-
-
-@lru_cache(maxsize=64)
-def _picture(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
-    """The schedule's picture as PNG; drawing takes a quarter of a second, and a sweep's seeds share it."""
-    buffer = io.BytesIO()
-    schedule_figure(stages, steps_per_epoch=steps_per_epoch, title=title).savefig(buffer, dpi=150)
-    return buffer.getvalue()
 
 
 def stage_record(stage: Stage) -> dict[str, object]:
@@ -177,13 +166,22 @@ def stage_record(stage: Stage) -> dict[str, object]:
 
 def _save(config: Config, parts: Parts, folder: Path, tracker: Tracker) -> None:
     """Writes what the run made: the sites with their footprint, and the weights with masks and scales."""
-    tracker.text("sites.csv", pd.DataFrame([asdict(site) for site in parts.compressor.summary()]).to_csv(index=False))
+    tracker.text("sites.csv", _table([asdict(site) for site in parts.compressor.summary()]))
     if not config.trainer.save_model:
         return
     networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
     path = folder / "model.pt"
     torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, path)
     tracker.artifact(path)
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows of equal keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
 
 
 @contextmanager

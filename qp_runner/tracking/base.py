@@ -38,8 +38,11 @@ class Tracker(Protocol):
     def text(self, name: str, content: str) -> None:
         """Keeps a text as a file of the run; `name` is a relative path such as `config.yaml`."""
 
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """Keeps a copy of a file or a folder, below `folder` of the run's artifacts."""
+    def artifact(self, path: Path, folder: str = "") -> Path:
+        """Keeps a copy of a file or a folder, below `folder` of the run's artifacts.
+
+        Returns where it can be read as long as the run's records exist, or the path that was given.
+        """
 
     def flush(self) -> None:
         """Writes what is buffered now."""
@@ -69,9 +72,16 @@ class Trackers:
         """See `Tracker.text`."""
         self._each(lambda tracker: tracker.text(name, content))
 
-    def artifact(self, path: Path, folder: str = "") -> None:
-        """See `Tracker.artifact`."""
-        self._each(lambda tracker: tracker.artifact(path, folder))
+    def artifact(self, path: Path, folder: str = "") -> Path:
+        """See `Tracker.artifact`. Each tracker is given what the one before it has kept."""
+        kept = path
+
+        def keep(tracker: Tracker) -> None:
+            nonlocal kept
+            kept = tracker.artifact(kept, folder)
+
+        self._each(keep)
+        return kept
 
     def flush(self) -> None:
         """See `Tracker.flush`."""

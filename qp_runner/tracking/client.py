@@ -9,7 +9,6 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
 from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
@@ -26,19 +25,23 @@ CUT = " … [cut: the whole value is in config.yaml]"
 
 
 def client(uri: str) -> "MlflowClient":
-    """A client of the store at `uri`. Imports MLflow (seconds) on first use, without its chatter and telemetry."""
-    with nullcontext() if "mlflow" in sys.modules else lasting():
-        return _client(uri)
-
-
-def _client(uri: str) -> "MlflowClient":
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    """A client of the store at `uri`."""
+    warm_up()
     from mlflow import MlflowClient
 
+    return patiently(partial(MlflowClient, tracking_uri=uri))
+
+
+def warm_up() -> None:
+    """Imports MLflow (seconds, the first time), without its chatter and telemetry."""
+    if "mlflow" in sys.modules:
+        return
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    with lasting():
+        import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - which a client would import when it is made
     for name in ("mlflow", "alembic"):
         logging.getLogger(name).setLevel(logging.ERROR)
-    return patiently(partial(MlflowClient, tracking_uri=uri))
 
 
 def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Result:

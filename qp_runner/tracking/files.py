@@ -63,17 +63,18 @@ class FileTracker:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
 
-    def artifact(self, path: Path, folder: str = "") -> None:
+    def artifact(self, path: Path, folder: str = "") -> Path:
         """Copies a file or folder into `artifacts/<folder>`; what lies in the run's own folder already is kept."""
         path = path.resolve()
         if path.is_relative_to(self._folder):
-            return
+            return path
         target = self._artifacts / folder / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             shutil.copytree(path, target, dirs_exist_ok=True)
         else:
             shutil.copy2(path, target)
+        return target
 
     def flush(self) -> None:
         """Has the metrics written to the disk itself."""

@@ -54,9 +54,10 @@ class MlflowTracker:
         """Keeps a text as an artifact."""
         self._with(lambda store: store.log_text(self._run_id, content, name))
 
-    def artifact(self, path: Path, folder: str = "") -> None:
+    def artifact(self, path: Path, folder: str = "") -> Path:
         """Copies a file or folder to the run's artifacts."""
         self._with(lambda store: store.log_artifact(self._run_id, str(path), folder or None))
+        return path
 
     def flush(self) -> None:
         """Sends the buffered metrics now."""

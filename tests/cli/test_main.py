@@ -12,6 +12,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from qp_runner.__main__ import wants_store
 from qp_runner.cli.main import execute
 from qp_runner.cli.naming import schedule_label, variant
 
@@ -135,6 +136,35 @@ def test_an_interrupted_run_is_killed_and_keeps_what_it_logged(here: Path, how: 
     assert len(metrics(only_run(here))) >= 10
 
 
+@pytest.mark.skipif(os.name == "nt", reason="signals")
+def test_ctrl_c_in_a_terminal_leaves_the_whole_record_in_mlflow_too(here: Path) -> None:
+    arguments = ["-m", "seed=0,1", "trainer.epochs=100000", "trainer.progress=false"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "qp_runner", *arguments], stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (found := list(here.glob("results/sweeps/*/0/metrics.csv"))) or len(metrics(found[0].parent)) < 10:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.2)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to every process of the foreground
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in said
+    from mlflow import MlflowClient
+
+    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
+    runs = store.search_runs([each.experiment_id for each in store.search_experiments()])
+    assert [run.info.status for run in runs] == ["KILLED", "KILLED"]  # the run, and the parent
+    [child] = [run for run in runs if "mlflow.parentRunId" in run.data.tags]
+    written = metrics(found[0].parent)
+    for name, rows in written.groupby("name"):
+        assert len(store.get_metric_history(child.info.run_id, str(name))) == len(rows)
+
+
 def test_a_sweep_in_mlflow_is_one_parent_with_its_children(here: Path) -> None:
     quick = [each for each in QUICK if each != "tracking=none"]
     assert execute(["-m", "schedule=float,p_q_w", "seed=0", *quick]) == 0
@@ -224,3 +254,11 @@ def test_a_folder_of_ones_own_may_not_hide_files_behind_ours(here: Path, capsys:
 def test_the_package_is_a_command(here: Path) -> None:
     told = subprocess.run([sys.executable, "-m", "qp_runner", "--help"], capture_output=True, text=True, check=True)
     assert "qp-runner" in told.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "starts"),
+    [([], True), (["-m", "seed=0,1"], True), (["plan"], False), (["tracking=none"], False), (["--help"], False)],
+)
+def test_a_process_for_mlflow_is_started_where_a_store_is_wanted(arguments: list[str], starts: bool) -> None:
+    assert wants_store(arguments) == starts

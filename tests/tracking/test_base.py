@@ -26,8 +26,9 @@ class Notebook:
     def text(self, name: str, content: str) -> None:
         self._note("text", name, content)
 
-    def artifact(self, path: Path, folder: str = "") -> None:
+    def artifact(self, path: Path, folder: str = "") -> Path:
         self._note("artifact", path, folder)
+        return path
 
     def flush(self) -> None:
         self._note("flush")
