@@ -1,5 +1,10 @@
 """What Hydra calls for each job of a command line."""
 
+import os
+import re
+import tempfile
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 import torch
@@ -38,20 +43,46 @@ def job(composed: DictConfig) -> float:
     )
     try:
         config = validate(composed)
-        if multirun and settings.runtime.choices.get("hydra/launcher") != "basic":
-            config = with_own_gpu(config, launched)
-        return run(config, place, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
+        side_by_side = multirun and settings.runtime.choices.get("hydra/launcher") != "basic"
+        with own_gpu(config, launched) if side_by_side else nullcontext(config) as config:
+            return run(config, place, config_yaml=OmegaConf.to_yaml(composed, resolve=True))
     except Exception as error:
         if multirun:
             raise
         raise JobEndedError(error) from error
 
 
-def with_own_gpu(config: Config, launched: int) -> Config:
-    """Deals the GPUs that a job sees out to jobs that run side by side, by the order in which they are launched."""
+@contextmanager
+def own_gpu(config: Config, launched: int) -> Iterator[Config]:
+    """Deals the GPUs that a job sees out to the jobs that run side by side on this machine, whatever their sweeps.
+
+    Within, a job has the first GPU that no other one holds. Where all are held, more jobs were asked for than there are
+    GPUs: then they take turns by the order in which they are launched.
+    """
     count = torch.cuda.device_count()
     if config.trainer.device != "auto" or count < 2:
-        return config
-    return config.model_copy(
-        update={"trainer": config.trainer.model_copy(update={"device": f"cuda:{launched % count}"})}
-    )
+        yield config
+        return
+    with ExitStack() as held:
+        free = (gpu for gpu in range(count) if _hold(_lock(gpu), held))
+        device = f"cuda:{next(free, launched % count)}"
+        yield config.model_copy(update={"trainer": config.trainer.model_copy(update={"device": device})})
+
+
+def _lock(gpu: int) -> Path:
+    """The file whose lock says that a GPU is taken. Processes that see other GPUs number them otherwise."""
+    seen = [each for each in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if each]
+    name = re.sub(r"\W", "_", seen[gpu] if gpu < len(seen) else str(gpu))
+    return Path(tempfile.gettempdir()) / f"qp_runner-{getattr(os, 'getuid', int)()}-gpu-{name}.lock"
+
+
+def _hold(path: Path, held: ExitStack) -> bool:
+    """Whether the lock could be had; it is held until the stack is left, or the process dies."""
+    try:
+        import fcntl
+
+        file = held.enter_context(path.open("a"))
+        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except (ImportError, OSError):  # Windows has no such locks
+        return False
+    return True

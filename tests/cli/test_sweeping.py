@@ -11,7 +11,7 @@ from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
 from qp_runner.cli.compose import Composer, composing, config_dir, jobs
 from qp_runner.cli.identity import job_digest
-from qp_runner.cli.job import with_own_gpu
+from qp_runner.cli.job import own_gpu
 from qp_runner.cli.main import execute
 from qp_runner.cli.sweeping import outline, sweep_digest
 from qp_runner.schema import validate
@@ -237,18 +237,36 @@ def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
             assert sorted((each.step, each.value) for each in history) == written
 
 
-def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     [job], _ = jobs([], multirun=False)
+    with own_gpu(job.config, 0) as first, own_gpu(job.config, 1) as second:
+        assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
+        for launched in (2, 3):  # more jobs than GPUs
+            with own_gpu(job.config, launched) as third:
+                assert third.trainer.device == f"cuda:{launched % 2}"
+    with own_gpu(job.config, 4) as first:
+        with own_gpu(job.config, 5) as second:
+            assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
+        with own_gpu(job.config, 6) as next_one:  # not the one that its number would have
+            assert next_one.trainer.device == "cuda:1"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        with own_gpu(job.config, 7) as other:  # which counts the other way round
+            assert other.trainer.device == "cuda:0"
+
+
+def test_a_device_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    assert [with_own_gpu(job.config, launched).trainer.device for launched in (0, 3, 5)] == [
-        "cuda:0",
-        "cuda:3",
-        "cuda:1",
-    ]
     [fixed], _ = jobs(["trainer.device=cpu"], multirun=False)
-    assert with_own_gpu(fixed.config, 1).trainer.device == "cpu"
+    with own_gpu(fixed.config, 1) as config:
+        assert config.trainer.device == "cpu"
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    assert with_own_gpu(job.config, 3).trainer.device == "auto"
+    [job], _ = jobs([], multirun=False)
+    with own_gpu(job.config, 3) as config:
+        assert config.trainer.device == "auto"
 
 
 def test_a_thousand_jobs_are_planned_without_composing_a_thousand_times(monkeypatch: pytest.MonkeyPatch) -> None:
