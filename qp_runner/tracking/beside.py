@@ -26,7 +26,7 @@ Result = TypeVar("Result")
 
 
 class EndedError(RuntimeError):
-    """The process beside this one is gone."""
+    """The process beside this one is gone, or out of step."""
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,7 @@ class Beside:
         self._process = subprocess.Popen(
             [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        self._owner = os.getpid()
+        self._owner, self._answers = os.getpid(), True
         self._requests, self._asking = 0, threading.Lock()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="qp-runner-beside", daemon=True)
@@ -61,8 +61,8 @@ class Beside:
 
     @property
     def alive(self) -> bool:
-        """Whether the process is there, and is this one's: a fork of this process has to do without."""
-        return os.getpid() == self._owner and self._process.poll() is None
+        """Whether the process answers, and is this one's: a fork of this process has to do without."""
+        return self._answers and os.getpid() == self._owner and self._process.poll() is None
 
     def send(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Has a function called some time soon, and does not wait. What it raises is a warning."""
@@ -75,8 +75,9 @@ class Beside:
             while True:
                 try:
                     answered, result, error = pickle.load(cast(BinaryIO, self._process.stdout))
-                except (EOFError, OSError) as gone:
-                    raise EndedError(f"the process beside this one has ended ({self._process.wait()})") from gone
+                except (EOFError, OSError, pickle.UnpicklingError) as gone:
+                    self._answers = False
+                    raise EndedError("the process beside this one does not answer any more") from gone
                 if answered == number:  # answers to questions that Ctrl-C cut off are passed over
                     break
         if error is not None:

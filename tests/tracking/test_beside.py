@@ -123,6 +123,21 @@ def test_where_there_is_none_all_happens_here(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_text(encoding="utf-8") == "here"
 
 
+def test_who_is_out_of_step_is_not_asked_again(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def cut_in_half(_file: object) -> None:
+        raise pickle.UnpicklingError("pickle data was truncated")
+
+    def out_of_step() -> None:
+        with started() as other, monkeypatch.context() as patch:
+            patch.setattr(pickle, "load", cut_in_half)
+            with pytest.raises(EndedError):
+                other.ask(len, "")
+            assert current() is None
+            assert prepare(uri, "classification")  # here
+
+    _without_current(out_of_step)
+
+
 def test_closing_waits_for_what_was_asked_for(tmp_path: Path) -> None:
     other = Beside()
     other.send(time.sleep, 0.5)
