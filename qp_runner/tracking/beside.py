@@ -53,7 +53,7 @@ class Beside:
         self._process = subprocess.Popen(
             [sys.executable, "-c", start], stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True
         )
-        self._owner, self._answers = os.getpid(), True
+        self._owner, self._answers, self._told = os.getpid(), True, False
         self._requests, self._asking = 0, threading.Lock()
         self._outbox: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._writer = threading.Thread(target=self._write, name="qp-runner-beside", daemon=True)
@@ -90,7 +90,8 @@ class Beside:
             self._process.kill()
         self._outbox.put(None)
         self._writer.join()
-        self._process.wait()
+        if self._process.wait() and self._requests:
+            self._say_that_it_ended()
         cast(BinaryIO, self._process.stdout).close()
 
     def _put(
@@ -103,17 +104,20 @@ class Beside:
 
     def _write(self) -> None:
         """Hands requests on; a pipe takes no more than it can hold, and nobody is to wait for that."""
-        pipe, told = cast(BinaryIO, self._process.stdin), False
+        pipe = cast(BinaryIO, self._process.stdin)
         while (data := self._outbox.get()) is not None:
             try:
                 pipe.write(data)
                 pipe.flush()
             except OSError:
-                if not told:
-                    log.warning("the process beside this one has ended: MLflow lacks the rest, the run's files have it")
-                told = True
+                self._say_that_it_ended()
         with contextlib.suppress(OSError):
             pipe.close()
+
+    def _say_that_it_ended(self) -> None:
+        if not self._told:
+            log.warning("the process beside this one has ended: MLflow lacks the rest, the run's files have it")
+        self._told = True
 
 
 _current: Beside | None = None
@@ -164,14 +168,15 @@ def serve() -> None:
     """The other side: imports MLflow, then does what it is asked for until nobody can ask any more."""
     for number in (signal.SIGINT, signal.SIGTERM):  # the run is told, and says here how it ended
         signal.signal(number, signal.SIG_IGN)
-    answers = os.fdopen(os.dup(1), "wb")
+    requests, answers = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")  # other processes don't inherit these
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(2, 1)  # what libraries print is no answer
     from qp_runner.tracking.client import warm_up
 
     warm_up()
     with contextlib.suppress(EOFError):
         while True:
-            _answer(pickle.load(sys.stdin.buffer), answers)
+            _answer(pickle.load(requests), answers)
 
 
 def _answer(request: Request, answers: BinaryIO) -> None:
