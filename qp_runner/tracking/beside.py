@@ -174,9 +174,12 @@ def serve() -> None:
     from qp_runner.tracking.client import warm_up
 
     warm_up()
-    with contextlib.suppress(EOFError):
+    with contextlib.suppress(EOFError, pickle.UnpicklingError):  # the last one may be cut off where the run was killed
         while True:
             _answer(pickle.load(requests), answers)
+    from qp_runner.tracking.mlflow_beside import flush_all
+
+    flush_all()
 
 
 def _answer(request: Request, answers: BinaryIO) -> None:

@@ -62,6 +62,12 @@ class MlflowBeside:
         self._helper.send(_finish, self._name, status, error)
 
 
+def flush_all() -> None:
+    """Sends what runs that never ended have left: their process was killed."""
+    for tracker in _trackers.values():
+        tracker.flush()
+
+
 def _open(name: str, uri: str, info: RunInfo, parent_run_id: str | None) -> None:
     _trackers[name] = MlflowTracker(uri, info, parent_run_id)
 
