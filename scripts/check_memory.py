@@ -13,8 +13,8 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from qp_runner.cli.build import Parts, build, build_trainer
-from qp_runner.cli.compose import jobs
+from qp_runner.config.compose import jobs
+from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.training import Trainer, seed_everything, set_numerics
 
 

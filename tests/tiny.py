@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from qp_runner.cli.build import Parts, build, build_trainer
-from qp_runner.cli.compose import jobs
+from qp_runner.config.compose import jobs
+from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.training import Identity, Store, Trainer, Trunk, seed_everything
 from support import Records
 

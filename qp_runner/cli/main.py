@@ -12,12 +12,12 @@ from hydra._internal.utils import get_args_parser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.cli.compose import CONFIG_NAME, Job, config_dir, config_error, jobs
-from qp_runner.cli.job import JobEndedError, job
-from qp_runner.cli.sweep_plan import plan_sweep
-from qp_runner.cli.sweeping import outline
+from qp_runner.config.compose import CONFIG_NAME, Job, config_dir, config_error, jobs
 from qp_runner.errors import ConfigError
 from qp_runner.sweep import ParentRun
+from qp_runner.sweep.grid import plan_sweep
+from qp_runner.sweep.job import JobEndedError, job
+from qp_runner.sweep.plan import outline
 from qp_runner.tracking import Status, prepare
 from qp_runner.training import TrainingDivergedError
 
@@ -64,7 +64,7 @@ def _say(text: str, code: int) -> int:
 
 def _plan(arguments: list[str]) -> None:
     from qp_runner.cli.plan import show_plan, show_space  # here: training does without what draws on a terminal
-    from qp_runner.cli.sharing import show_sharing
+    from qp_runner.cli.show_sharing import show_sharing
 
     args = get_args_parser().parse_args(arguments)
     extra_dir = _extra_dir(args.config_dir)
@@ -75,7 +75,7 @@ def _plan(arguments: list[str]) -> None:
     for each in drawn.values():
         show_plan(each)
     if planned[0].config.search is not None:
-        from qp_runner.cli.search_plan import search_space
+        from qp_runner.search.plan import search_space
 
         _, section, space = search_space(planned, args.overrides, multirun=multirun, extra_dir=extra_dir)
         show_space(section, space)
@@ -114,7 +114,7 @@ def _prepare(planned: list[Job], args: Namespace, *, multirun: bool) -> list[str
     uri, experiment = first.config.store_uri(), first.config.task.name
     extra: list[str] = []
     if first.config.search is not None:
-        from qp_runner.cli.search_plan import plan_search  # here: most runs are no search
+        from qp_runner.search.plan import plan_search  # here: most runs are no search
 
         extra_dir = _extra_dir(args.config_dir)
         ParentRun.plan, extra = plan_search(planned, args.overrides, multirun=multirun, extra_dir=extra_dir)

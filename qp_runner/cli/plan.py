@@ -5,17 +5,17 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from qp_runner.cli.build import build, compile_schedule
-from qp_runner.cli.compose import Job
-from qp_runner.cli.sweeping import UNKNOWN_STEPS_PER_EPOCH
 from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
+from qp_runner.config import SearchSection
+from qp_runner.config.compose import Job
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.report.words import plural
+from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
-from qp_runner.schema import SearchSection
-from qp_runner.sweep.space import Space
+from qp_runner.search.space import Space
+from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH
 from qp_runner.training import seed_everything
 
 

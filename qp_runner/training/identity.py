@@ -16,7 +16,7 @@ import torch
 from qp_runner.schedule import Stage
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "cli/build.py", "cli/instantiate.py")
+DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
 """The parts of this package whose source decides what a training step computes."""
 
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "torchmetrics", "pycocotools")

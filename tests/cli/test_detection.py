@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.cli.build import Parts, build, build_trainer
-from qp_runner.cli.compose import jobs
 from qp_runner.compress import expected
+from qp_runner.config import Config
+from qp_runner.config.compose import jobs
 from qp_runner.errors import ConfigError
 from qp_runner.models.resnet_backbone import ResNetBackbone
+from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.schedule import Target
-from qp_runner.schema import Config
 from qp_runner.training import Trainer
 from qp_runner.training.step import EagerStep
 from support import Records

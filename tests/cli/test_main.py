@@ -14,7 +14,7 @@ import pytest
 
 from qp_runner.__main__ import wants_store
 from qp_runner.cli.main import execute
-from qp_runner.cli.naming import schedule_label, variant
+from qp_runner.run.labels import schedule_label, variant
 
 QUICK = ["tracking=none", "trainer.epochs=2", "trainer.batch_size=128", "trainer.progress=false"]
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from PIL import Image
 
-from qp_runner.cli.pictures import save_pictures
+from qp_runner.run.pictures import save_pictures
 from qp_runner.tracking import FileTracker, RunInfo
 
 

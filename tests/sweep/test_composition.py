@@ -5,7 +5,7 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from qp_runner.cli.compose import composing
+from qp_runner.config.compose import composing
 from qp_runner.sweep.composition import JobLoader
 
 COMMAND_LINES = [

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.cli.build import build, build_task, compile_schedule
-from qp_runner.cli.compose import jobs
-from qp_runner.cli.identity import identity
-from qp_runner.schema import Config
+from qp_runner.config import Config
+from qp_runner.config.compose import jobs
+from qp_runner.run.build import build, build_task, compile_schedule
+from qp_runner.run.identity import identity
 from qp_runner.tasks import Task
 from qp_runner.training import content_digest
 from qp_runner.training.identity import DECIDING, PACKAGE

@@ -1,0 +1,150 @@
+"""The configuration of a run as types."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import ConfigDict, Field, field_validator
+
+from qp_runner.config.search import SearchSection
+from qp_runner.config.section import Factory, Section
+from qp_runner.errors import ConfigError
+from qp_runner.schedule import Schedule, ScheduleError
+
+Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
+
+
+class TaskSection(Section):
+    """What is learned: see `qp_runner.tasks`."""
+
+    name: str
+    factory: Factory
+
+
+class DataSection(Section):
+    """Where samples come from. A data set may have keys of its own beside these (`split`, `subset`, ...)."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    name: str
+    root: str | None = None
+    factory: Factory
+
+
+class SitesSection(Section):
+    """Globs over parameter and module paths; `unpruned` sites are quantized but never pruned."""
+
+    weight: list[str]
+    activation: list[str]
+    unpruned: list[str] = Field(default=[])
+
+
+class ModelSection(Section):
+    """The networks of a task by the names it knows them by, and what of them is compressed."""
+
+    name: str
+    networks: dict[str, Factory] = Field(min_length=1)
+    sites: SitesSection
+
+
+class ScheduleSection(Section):
+    """The events, by name. Their own rules live in `qp_runner.schedule`."""
+
+    events: dict[str, Any] = Field(default={})
+
+
+class CalibrationSection(Section):
+    """Training samples that choose activation masks and scales when their event fires."""
+
+    samples: int = Field(default=256, ge=1)
+    batch_size: int = Field(default=64, ge=1)
+
+
+class CompressSection(Section):
+    """How masks and scales are chosen, and which footprint performance density divides by."""
+
+    scale: Literal["power_of_two", "float"] = "power_of_two"
+    granularity: Literal["element", "channel"] = "element"
+    quantiles: Annotated[list[Quantile], Field(min_length=2, max_length=2)] | None = None
+    calibration: CalibrationSection = CalibrationSection()
+    footprint: Literal["ideal", "stored", "published"] = "ideal"
+
+    @field_validator("quantiles")
+    @classmethod
+    def _rising(cls, value: list[float] | None) -> list[float] | None:
+        if value is not None and value[0] >= value[1]:
+            raise ValueError("two quantiles in [0, 1], the lower one first")
+        return value
+
+
+class LearningRateSection(Section):
+    """A torch scheduler and how often it steps. Values `total_steps` and `steps_per_epoch` are filled in."""
+
+    interval: Literal["epoch", "step"] = "epoch"
+    factory: Factory
+
+
+class TrainerSection(Section):
+    """How a run is trained."""
+
+    epochs: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    optimizer: Factory
+    lr_schedule: LearningRateSection | None = None
+    evaluate_every: int = Field(default=1, ge=1)
+    executor: Literal["auto", "eager", "compile", "graph"] = "auto"
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    channels_last: bool | Literal["auto"] = "auto"
+    device: str = Field(default="auto", pattern=r"^(auto|cpu|cuda(:\d+)?|mps)$")
+    threads: int | None = Field(default=None, ge=1)
+    deterministic: bool = True
+    progress: bool = True
+    save_model: bool = True
+
+
+class TrackingSection(Section):
+    """Where records go. Plain files are always written; `mlflow` adds the store at `uri` (null: below results)."""
+
+    kind: Literal["mlflow", "none"]
+    uri: str | None = None
+
+
+class CheckpointSection(Section):
+    """Stored states, which runs share and resume from: kept before every event and every `every` steps."""
+
+    enabled: bool = True
+    every: int | None = Field(default=1000, ge=1)
+    limit_gb: float = Field(default=10.0, gt=0)
+    fresh: bool = False
+
+    @field_validator("limit_gb", mode="before")
+    @classmethod
+    def _number(cls, value: object) -> object:
+        return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
+class Config(Section):
+    """A whole run."""
+
+    seed: int = Field(ge=0, lt=2**32)
+    results: str
+    task: TaskSection
+    data: DataSection
+    model: ModelSection
+    schedule: ScheduleSection
+    compress: CompressSection
+    trainer: TrainerSection
+    tracking: TrackingSection
+    checkpoint: CheckpointSection = CheckpointSection()
+    search: SearchSection | None = None
+
+    def store_uri(self) -> str | None:
+        """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""
+        if self.tracking.kind == "none":
+            return None
+        return self.tracking.uri or f"sqlite:///{Path(self.results).resolve() / 'mlflow.db'}"
+
+    def events(self) -> Schedule:
+        """The schedule, its rules checked (ConfigError)."""
+        try:
+            return Schedule.from_config(self.schedule.events)
+        except ScheduleError as error:
+            raise ConfigError(error.key, error.value, error.allowed) from error

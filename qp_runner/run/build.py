@@ -1,0 +1,185 @@
+"""From a checked configuration to the objects of a run."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.config import Config, Factory
+from qp_runner.config.instantiate import call, instantiate
+from qp_runner.errors import ConfigError
+from qp_runner.schedule import ScheduleError, Stage
+from qp_runner.tasks import Task
+from qp_runner.training import (
+    LearningRate,
+    MakeOptimizer,
+    ProgressView,
+    Recorder,
+    Trainer,
+    TrainerSettings,
+    Trunk,
+    choose_device,
+    chosen,
+    content_digest,
+)
+
+
+@dataclass(frozen=True)
+class Parts:
+    """All that a run consists of; `content` is the digest of its data and initial weights (empty without a store)."""
+
+    task: Task
+    compressor: Compressor
+    stages: tuple[Stage, ...]
+    device: torch.device
+    content: str = ""
+
+    @property
+    def total_steps(self) -> int:
+        """Training steps of the whole run."""
+        return self.stages[-1].last + 1
+
+
+def build(config: Config) -> Parts:
+    """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
+    device = _device(config.trainer.device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)  # graphs are captured on the current device
+    task = build_task(config)
+    content = content_digest(task) if config.checkpoint.enabled else ""
+    task.to(device)
+    _lay_out(config, task, device)
+    stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
+    compressor = build_compressor(config, task)
+    compressor.check(stages)
+    return Parts(task, compressor, stages, device, content)
+
+
+def build_task(config: Config) -> Task:
+    """The task with its data and networks, on the CPU."""
+    data = instantiate("data.factory", config.data.factory)
+    networks = {name: _network(name, factory) for name, factory in config.model.networks.items()}
+    factory = {**config.task.factory, "_partial_": True}
+    make_task = instantiate("task.factory", factory)
+    task: Task = call(
+        "task.factory",
+        make_task,
+        data=data,
+        networks=networks,
+        batch_size=config.trainer.batch_size,
+        seed=config.seed,
+    )
+    return task
+
+
+def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:
+    """The schedule's stages for this run's length (ConfigError for an event past the end)."""
+    try:
+        return config.events().compile(
+            total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
+        )
+    except ScheduleError as error:
+        raise ConfigError(error.key, error.value, error.allowed) from error
+
+
+def build_compressor(config: Config, task: Task) -> Compressor:
+    """The compressor, attached to the task's compressible networks, shapes already known."""
+    sites, section = config.model.sites, config.compress
+    compressor = Compressor(
+        task.compressible(),
+        sites=SiteSelection(tuple(sites.weight), tuple(sites.activation), tuple(sites.unpruned)),
+        settings=Settings(
+            scale=section.scale,
+            granularity=section.granularity,
+            quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
+        ),
+    )
+    compressor.trace(lambda: task.infer(task.sample()))
+    return compressor
+
+
+def build_trainer(
+    config: Config,
+    parts: Parts,
+    *,
+    recorder: Recorder,
+    progress: ProgressView | None = None,
+    trunk: Trunk | None = None,
+) -> Trainer:
+    """The trainer of a run, ready to start."""
+    return Trainer(
+        task=parts.task,
+        compressor=parts.compressor,
+        stages=parts.stages,
+        make_optimizer=build_optimizer(config),
+        settings=TrainerSettings(
+            epochs=config.trainer.epochs,
+            evaluate_every=config.trainer.evaluate_every,
+            calibration_samples=config.compress.calibration.samples,
+            calibration_batch_size=config.compress.calibration.batch_size,
+            executor=config.trainer.executor,
+            precision=config.trainer.precision,
+            device=parts.device,
+        ),
+        recorder=recorder,
+        learning_rate=build_learning_rate(
+            config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
+        ),
+        progress=progress,
+        trunk=trunk,
+    )
+
+
+def build_optimizer(config: Config) -> MakeOptimizer:
+    """`trainer.optimizer` as a function of parameter groups."""
+    make = instantiate("trainer.optimizer", {**config.trainer.optimizer, "_partial_": True})
+
+    def optimizer(groups: object) -> Optimizer:
+        built: Optimizer = call("trainer.optimizer", make, groups)
+        return built
+
+    return optimizer
+
+
+def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: int) -> LearningRate | None:
+    """`trainer.lr_schedule`, with `total_steps` and `steps_per_epoch` filled in where its values name them."""
+    section = config.trainer.lr_schedule
+    if section is None:
+        return None
+    lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
+    filled = {
+        key: lengths.get(value, value) if isinstance(value, str) else value for key, value in section.factory.items()
+    }
+    make = instantiate("trainer.lr_schedule.factory", {**filled, "_partial_": True})
+    return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
+
+
+def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
+    partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
+    return partial
+
+
+def _lay_out(config: Config, task: Task, device: torch.device) -> None:
+    """Networks in the memory layout of `trainer.channels_last`; masks follow the activations they are made for.
+
+    Raises ConfigError for an executor that can't run here.
+    """
+    try:
+        executor = chosen(config.trainer.executor, task, device)
+    except ValueError as error:
+        raise ConfigError("trainer.executor", config.trainer.executor, str(error)) from error
+    wanted = config.trainer.channels_last
+    if wanted == "auto":
+        wanted = device.type == "cuda" and executor != "eager"
+    for network in task.networks().values() if wanted else ():
+        network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def _device(name: str) -> torch.device:
+    try:
+        return choose_device(name)
+    except ValueError as error:
+        raise ConfigError("trainer.device", name, str(error)) from error

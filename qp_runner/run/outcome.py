@@ -1,0 +1,48 @@
+"""The figures of a finished run."""
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+from qp_runner.compress import measure, performance_density
+from qp_runner.config import Config
+from qp_runner.run.build import Parts
+from qp_runner.schedule import Stage, Target, first_event, recovery
+
+
+def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
+    """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets."""
+    task, compressor, stages = parts.task, parts.compressor, parts.stages
+    test = task.evaluate("test")
+    footprint = measure(compressor, kind=config.compress.footprint)
+    utility = task.metric.utility(test[task.metric.name])
+    values = {f"final/{name}": value for name, value in test.items()}
+    values |= {f"final/val_{name}": value for name, value in validation.items()}
+    for part in ("weight", "activation", "total"):
+        megabits = getattr(footprint, part)
+        values[f"final/footprint_{part}_mb"] = megabits
+        values[f"final/pd_{part}"] = performance_density(utility, megabits)
+    values["final/footprint_peak_mb"] = footprint.peak
+    values["final/footprint_ideal_total_mb"] = measure(compressor, kind="ideal").total
+    values["final/footprint_stored_total_mb"] = measure(compressor, kind="stored").total
+    for target in Target:
+        values[f"final/sparsity_{target}"] = compressor.sparsity(target)
+        values[f"final/bits_{target}"] = float(compressor.bits(target))
+    return values | _lengths(stages, task.steps_per_epoch)
+
+
+def recorded(folder: Path) -> dict[str, float]:
+    """The figures that a finished run has left in its folder, by the names they were recorded under."""
+    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["name"].startswith(("final/", "time/"))]
+    return {row["name"]: float(row["value"]) for row in rows}
+
+
+def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:
+    total, first = stages[-1].last + 1, first_event(stages)
+    return {
+        "final/recovery_steps": float(recovery(stages)),
+        "final/first_event_step": float(total if first is None else first),
+        "final/total_steps": float(total),
+        "final/steps_per_epoch": float(steps_per_epoch),
+    }

@@ -1,0 +1,149 @@
+"""What a sweep shares, worked out before its first job: the prefix tree, the waves, what was done before."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from qp_runner.config import Config
+from qp_runner.config.compose import Job
+from qp_runner.errors import ConfigError
+from qp_runner.run.build import build_task, compile_schedule
+from qp_runner.run.identity import identity, job_digest
+from qp_runner.schedule import Stage
+from qp_runner.sweep import Sweep, tree
+from qp_runner.training import Identity
+from qp_runner.training.identity import describe, digest
+from qp_runner.training.store import LOCK, is_locked
+
+UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A sweep's jobs and how they share training.
+
+    Attributes:
+        identities: by job, as far as they are known before a job starts.
+        epochs: asked for, by job.
+        plan: over the jobs `numbers`, by their places in it.
+        numbers: the jobs that are still to run.
+        note: what had to be assumed; empty where nothing had.
+    """
+
+    jobs: Sequence[Job]
+    identities: Sequence[Identity]
+    steps_per_epoch: Sequence[int]
+    plan: tree.Plan
+    numbers: tuple[int, ...]
+    note: str = ""
+
+    @property
+    def epochs_asked(self) -> int:
+        """The epochs of all jobs still to run."""
+        return sum(self.jobs[number].config.trainer.epochs for number in self.numbers)
+
+    @property
+    def epochs_computed(self) -> float:
+        """The epochs to compute."""
+        return sum(node.steps / self.steps_per_epoch[self.numbers[node.runs[0]]] for node in self.plan.trees)
+
+    @property
+    def waves(self) -> tuple[tuple[int, ...], ...]:
+        """The plan's waves, by job."""
+        return tuple(tuple(self.numbers[place] for place in wave) for wave in self.plan.waves)
+
+    @property
+    def also(self) -> dict[int, list[int]]:
+        """By job, the steps at which it has to leave its state for others."""
+        return {self.numbers[place]: sorted(steps) for place, steps in self.plan.also.items()}
+
+
+def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths: "Lengths | None" = None) -> Outline:
+    """Plans the jobs that are not done. Data that can't be loaded here is assumed to have some length, and noted."""
+    lengths = lengths or Lengths()
+    steps = [lengths.steps_per_epoch(job.config) for job in jobs]
+    stages = _Stages()
+    found = [
+        identity(job.config, stages=stages.of(job.config, each), steps_per_epoch=each)
+        for job, each in zip(jobs, steps, strict=True)
+    ]
+    numbers = tuple(number for number in range(len(jobs)) if number not in done)
+    plan = tree.plan([path(found[number]) for number in numbers])
+    return Outline(jobs, found, steps, plan, numbers, lengths.note)
+
+
+def path(own: Identity) -> tree.Path:
+    """A run as the tree sees it. How masks and scales are chosen counts from its first event on."""
+    compress = digest(own.compress)
+    fired = {stage.first: digest([describe(stage), compress]) for stage in own.stages if stage.fires}
+    return tree.Path(own.root, own.stages[-1].last + 1, fired)
+
+
+def sweep_digest(jobs: Sequence[Job]) -> str:
+    """What makes two commands the same sweep: the same runs, in the same order."""
+    return digest([job_digest(job.config) for job in jobs])
+
+
+def earlier_attempt(wanted: str, *, results: Path, folder: Path | None) -> Path | None:
+    """The folder of the latest attempt at this sweep, unless it is still at work.
+
+    Args:
+        wanted: the sweep's digest.
+        results: where sweeps lie if nothing else is said.
+        folder: the one folder to look at, where the command line names it.
+    """
+    candidates = sorted((results / "sweeps").glob("*"), reverse=True) if folder is None else [folder]
+    for each in candidates:
+        known = Sweep.load(each)
+        if known is not None and known.digest == wanted and not is_locked(each / LOCK):
+            return each
+    return None
+
+
+def finished(folder: Path, *, jobs: int) -> frozenset[int]:
+    """The jobs of a sweep's folder that have ended well and left their records."""
+    return frozenset(number for number in range(jobs) if is_finished(folder / str(number)))
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run of a folder has ended well and left its records."""
+    try:
+        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
+        return record.get("status") == "FINISHED" and (folder / "metrics.csv").stat().st_size > 0
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+class Lengths:
+    """Steps of an epoch by what they depend on: data are loaded once for all jobs that are alike in it."""
+
+    def __init__(self) -> None:
+        self.note = ""
+        self._known: dict[str, int] = {}
+
+    def steps_per_epoch(self, config: Config) -> int:
+        """Of a run; raises ConfigError for what can't be built, data that are not there excepted."""
+        key = digest([config.task.model_dump(), config.data.model_dump(), config.trainer.batch_size])
+        if key not in self._known:
+            try:
+                self._known[key] = build_task(config).steps_per_epoch
+            except ConfigError as error:
+                if not error.key.startswith("data."):
+                    raise
+                self.note = f"without the data, an epoch is taken to have {UNKNOWN_STEPS_PER_EPOCH} steps: {error}"
+                self._known[key] = UNKNOWN_STEPS_PER_EPOCH
+        return self._known[key]
+
+
+class _Stages:
+    """Compiled schedules; those that are alike are compiled once."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Stage, ...]] = {}
+
+    def of(self, config: Config, steps_per_epoch: int) -> tuple[Stage, ...]:
+        key = digest([config.schedule.events, config.trainer.epochs, steps_per_epoch])
+        if key not in self._known:
+            self._known[key] = compile_schedule(config, steps_per_epoch=steps_per_epoch)
+        return self._known[key]

@@ -1,0 +1,101 @@
+"""Every YAML file composes into a checked configuration, and every model and schedule runs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from qp_runner.config import Config
+from qp_runner.config.compose import config_dir, jobs
+from qp_runner.config.instantiate import instantiate
+from qp_runner.data import ImageData, ImageSet
+from qp_runner.errors import ConfigError
+from qp_runner.run.build import build_compressor, build_optimizer, build_task, compile_schedule
+from qp_runner.schedule import Target
+from qp_runner.tasks import ClassificationTask
+from qp_runner.training import Trainer, TrainerSettings
+from support import Records, classifiers
+
+
+def choices(group: str) -> list[str]:
+    folder = config_dir() / group
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+
+
+def config(*overrides: str) -> Config:
+    [job], _ = jobs(overrides, multirun=False)
+    return job.config
+
+
+@pytest.mark.parametrize("group", ["task", "data", "model", "schedule", "compress", "trainer", "tracking"])
+def test_every_choice_of_a_group_composes(group: str) -> None:
+    planned, _ = jobs([f"{group}={','.join(choices(group))}"], multirun=True)
+    assert [job.choices[group] for job in planned] == choices(group)
+    assert {job.config.seed for job in planned} == {0}
+
+
+@pytest.mark.parametrize("experiment", choices("experiment"))
+def test_every_experiment_composes(experiment: str) -> None:
+    planned, _ = jobs([f"experiment={experiment}"], multirun=False)
+    assert planned
+
+
+def test_the_default_sweep_is_six_orders_times_three_seeds() -> None:
+    planned, multirun = jobs(["experiment=orders/digits"], multirun=False)
+    assert multirun
+    assert len({(job.choices["schedule"], job.config.seed) for job in planned}) == 18
+    assert len({job.choices["schedule"] for job in planned}) == 6
+
+
+def test_the_command_line_wins_over_an_experiments_sweep() -> None:
+    planned, _ = jobs(["experiment=orders/digits", "seed=7", "trainer.epochs=3"], multirun=False)
+    assert [job.config.seed for job in planned] == [7] * 6
+    assert {job.config.trainer.epochs for job in planned} == {3}
+
+
+@pytest.mark.parametrize("task", choices("task"))
+@pytest.mark.parametrize("data", ["digits", "shapes"])
+def test_the_data_of_another_task_are_one_clear_line(task: str, data: str) -> None:
+    fits = {("classification", "digits"), ("detection", "shapes")}
+    few = ["data.factory.train=1", "data.factory.val=1", "data.factory.test=1"] if data == "shapes" else []
+    if (task, data) not in fits:
+        with pytest.raises(ConfigError, match=rf"{task} takes \w+Data: data=") as caught:
+            build_task(config(f"task={task}", f"data={data}", *few))
+        assert caught.value.key == "data"
+
+
+def random_images(count: int, shape: tuple[int, int, int], generator: torch.Generator) -> ImageSet:
+    images = torch.randint(256, (count, *shape), generator=generator).to(torch.uint8)
+    return ImageSet(images, torch.arange(count) % 10)
+
+
+@pytest.mark.parametrize("model", classifiers())
+def test_every_classifier_runs_a_whole_schedule(model: str) -> None:
+    wanted = config(f"model={model}", "schedule=p_q_wf", "trainer.epochs=4", "trainer.batch_size=4")
+    generator = torch.Generator().manual_seed(0)
+    train, val = (random_images(count, (3, 32, 32), generator) for count in (8, 2))
+    names = tuple(map(str, range(10)))
+    data = ImageData(
+        train=train, val=val, test=val, classes=names, mean=torch.full((3,), 0.5), std=torch.full((3,), 0.25)
+    )
+    network = {"network": instantiate("model", {**wanted.model.networks["network"], "_partial_": True})}
+    task = ClassificationTask(data=data, networks=network, batch_size=4, seed=0)
+    compressor = build_compressor(wanted, task)
+    trainer = Trainer(
+        task=task,
+        compressor=compressor,
+        stages=compile_schedule(wanted, steps_per_epoch=task.steps_per_epoch),
+        make_optimizer=build_optimizer(wanted),
+        settings=TrainerSettings(epochs=4, calibration_samples=4),
+        recorder=Records(),
+    )
+    trainer.run()
+    for target in Target:
+        assert compressor.bits(target) == 8
+        assert compressor.sparsity(target) == pytest.approx(0.5, abs=0.01)
+        assert [site for site in compressor.sites(target) if not site.prunable]
+
+
+def test_the_configuration_lies_where_the_package_finds_it() -> None:
+    assert (config_dir() / "config.yaml").is_file()
+    assert isinstance(config_dir(), Path)

@@ -1,0 +1,300 @@
+"""A search as a person runs it: what it finds and leaves, that its trials share training, that it goes on."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from qp_runner.cli.main import execute
+from qp_runner.config.compose import composing, config_dir, jobs
+from support import forked, metrics, same
+
+pytest.importorskip("optuna")
+
+QUICK = ["trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false", "trainer.threads=1"]
+SMALL = ["schedule=p_q_w", "search=tpe", "search.startup=3", *QUICK]
+RANGES = {
+    "schedule.events.prune_weight.start": "{low: 0.1, high: 0.5, step: 0.2, unit: dur}",
+    "schedule.events.prune_weight.end": "{low: 0.3, high: 0.7, step: 0.2, unit: dur}",
+    "schedule.events.quantize_weight.to": "{choices: [3, 4, 8]}",
+}
+SPACE = f"+search.space={{{', '.join(f'{key}: {text}' for key, text in RANGES.items())}}}"
+PLAIN = [*SMALL, SPACE, "tracking=none"]
+
+
+def only_sweep(root: Path) -> Path:
+    [folder] = (root / "sweeps").iterdir()
+    return folder
+
+
+def read(folder: Path) -> pd.DataFrame:
+    return pd.read_csv(folder / "search.csv", dtype=str, keep_default_na=False)
+
+
+def table(root: Path) -> pd.DataFrame:
+    return read(only_sweep(root))
+
+
+def comparable(found: pd.DataFrame) -> pd.DataFrame:
+    """Without what differs from place to place and from attempt to attempt."""
+    return found.drop(columns=["steps_computed", "trial"])
+
+
+def slow_front(found: pd.DataFrame) -> list[bool]:
+    """Straight from the definition, higher metric and smaller footprint better."""
+    points = [
+        (float(row.val_accuracy), -float(row.footprint_total_mb)) if row.state == "finished" else None
+        for row in found.itertuples()
+    ]
+
+    def beaten(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
+        return other is not None and other != one and other[0] >= one[0] and other[1] >= one[1]
+
+    return [one is not None and not any(beaten(one, other) for other in points) for one in points]
+
+
+def test_a_search_leaves_its_front_as_table_picture_and_in_the_parent_run(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute([*SMALL, SPACE, "search.trials=5"]) == 0
+    told = capsys.readouterr()
+    found = table(here / "results")
+    finished = found[found["state"] == "finished"]
+    assert finished["job"].nunique() == 5
+    assert list(found["on_front"] == "True") == slow_front(found)
+    assert "Pareto front" in told.out
+    assert "search: 5 of 5 runs" in told.err
+    assert (only_sweep(here / "results") / "search.png").read_bytes()[:4] == b"\x89PNG"
+    from mlflow import MlflowClient
+
+    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
+    experiment = store.get_experiment_by_name("classification")
+    assert experiment is not None
+    runs = store.search_runs([experiment.experiment_id])
+    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert len(runs) == 5 + 1 + 1  # trials, float run, parent
+    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert parent.data.metrics["search/runs"] == 5
+    assert parent.data.metrics["search/front"] == (found.drop_duplicates("job")["on_front"] == "True").sum()
+    assert 0 < parent.data.metrics["search/hypervolume"] <= 1
+    assert {each.path for each in store.list_artifacts(parent.info.run_id)} == {"search.csv", "search.png"}
+
+
+def test_trials_share_training_and_are_what_they_are_alone(here: Path) -> None:
+    assert execute([*PLAIN, "search.trials=4"]) == 0
+    found = table(here / "results")
+    runs = found[found["state"] == "finished"].drop_duplicates("job")
+    asked, computed = runs["steps"].astype(int), runs["steps_computed"].astype(int)
+    assert computed.sum() < 0.9 * asked.sum()
+    assert (computed < asked).all()  # the float run has left what all have in common
+    keys = [name for name in found.columns if name.startswith("schedule.")]
+    chosen = runs.iloc[-1]
+    changes = [f"{key}={chosen[key]}" for key in keys]
+    alone = ["schedule=p_q_w", *QUICK, "tracking=none", "checkpoint.enabled=false", "results=alone", *changes]
+    assert execute(alone) == 0
+    [folder] = (here / "alone" / "runs").iterdir()
+    same(folder, only_sweep(here / "results") / chosen["folder"])
+
+
+def test_what_does_not_fit_together_is_infeasible_and_said_so(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*PLAIN, "search.trials=8", "search.reference=false"]) == 0
+    told = capsys.readouterr()
+    found = table(here / "results")
+    wrong = found[found["state"] == "infeasible"]
+    starts, ends = (
+        found[f"schedule.events.prune_weight.{name}"].str.removesuffix("dur").astype(float) for name in ("start", "end")
+    )
+    assert len(wrong) > 0
+    assert ((found["state"] == "infeasible") == (ends <= starts)).all()
+    assert wrong["reason"].str.contains("after start").all()
+    assert set(wrong["job"]) == {""}
+    assert found[found["job"] != ""]["job"].nunique() == 8
+    assert f"{len(wrong)} infeasible" in told.out
+    assert "after start" in told.out
+
+
+def test_a_search_without_a_feasible_value_is_one_line(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    late = "+search.space={schedule.events.prune_weight.end: {low: 0.1, high: 0.4, step: 0.1, unit: dur}}"
+    command = ["schedule=p_w", "search=tpe", *QUICK, "tracking=none", "search.reference=false", late]
+    assert execute(command) == 2
+    assert re.search(r"qp-runner: search\.space=\(\d+ suggestions\): none is feasible", capsys.readouterr().err)
+
+
+def test_failed_runs_are_told_and_the_others_go_on(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rates = "+search.space={trainer.optimizer.lr: {choices: [0.1, 1e38]}}"
+    assert execute(["schedule=p_w", "search=tpe", *QUICK, "tracking=none", rates]) == 0
+    found = table(here / "results")
+    by_rate = found.groupby("trainer.optimizer.lr")["state"].unique()
+    assert {len(states) for states in by_rate} == {1}
+    assert set(found["state"]) == {"finished", "failed"}
+    assert found[found["state"] == "failed"]["reason"].str.contains("TrainingDivergedError").all()
+    assert "failed, trial" in capsys.readouterr().out
+    assert (
+        execute(["schedule=p_w", "search=tpe", *QUICK, "tracking=none", rates.replace("0.1, ", ""), "results=x"]) == 1
+    )
+
+
+def test_equal_suggestions_are_trained_once_and_small_spaces_end(here: Path) -> None:
+    few = "+search.space={schedule.events.quantize_weight.to: {choices: [4, 8]}}"
+    command = ["schedule=q_w", "search=nsga2", *QUICK, "tracking=none", "search.trials=50", few]
+    assert execute(command) == 0
+    found = table(here / "results")
+    assert found["job"].nunique() == 2
+    assert len(list(only_sweep(here / "results").glob("*/run.json"))) == 3
+    for _, repeated in found.groupby("job"):
+        assert len(set(repeated["val_accuracy"])) == 1
+
+
+def test_the_same_command_trains_nothing_again_and_more_trials_continue(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert execute([*PLAIN, "search.trials=2"]) == 0
+    folder = only_sweep(here / "results")
+    before, first = table(here / "results"), (folder / "1" / "run.json").stat().st_mtime_ns
+    capsys.readouterr()
+    assert execute([*PLAIN, "search.trials=2", "search.batch=2"]) == 0
+    assert f"goes on with {folder}" in capsys.readouterr().err
+    pd.testing.assert_frame_equal(table(here / "results"), before)
+    assert execute([*PLAIN, "search.trials=4"]) == 0
+    after = table(here / "results")
+    assert len(set(after["job"]) - {""}) == 4
+    pd.testing.assert_frame_equal(after[: len(before)].drop(columns="on_front"), before.drop(columns="on_front"))
+    assert (folder / "1" / "run.json").stat().st_mtime_ns == first
+    assert execute([*PLAIN, "search.trials=2", "checkpoint.fresh=true"]) == 0
+    fresh = sorted((here / "results" / "sweeps").iterdir())
+    assert len(fresh) == 2
+    pd.testing.assert_frame_equal(comparable(read(fresh[1])), comparable(before))  # same seed, same suggestions
+
+
+DYING = """
+from optuna.storages import RDBStorage
+
+left = [10**9]
+def counted(plain):
+    def call(*arguments, **options):
+        left[0] -= 1
+        if left[0] < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return plain(*arguments, **options)
+    return call
+EagerStep.__call__ = counted(EagerStep.__call__)
+for name in ("_set_trial_param", "set_trial_user_attr", "set_trial_state_values", "_create_new_trial"):
+    setattr(RDBStorage, name, counted(getattr(RDBStorage, name)))
+
+dice = random.Random(7)
+while True:
+    left[0] = dice.randint(35, 70)
+    code = ended(start(command))
+    print(code)
+    if code != -signal.SIGKILL:
+        sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
+def test_a_search_killed_at_random_moments_is_the_one_it_would_have_been(here: Path) -> None:
+    command = [*PLAIN, "search.trials=4", "search.batch=2", "checkpoint.every=2", "trainer.save_model=false"]
+    assert execute([*command, "results=whole"]) == 0
+    done = forked(DYING, command)
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.split()) >= 3
+    whole, killed = table(here / "whole"), table(here / "results")
+    pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
+    for job in whole[whole["job"] != ""]["job"].unique():
+        one, other = (only_sweep(here / name) / str(job) for name in ("whole", "results"))
+        pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
+
+
+def test_workers_change_nothing(here: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    command = [*PLAIN, "search.trials=2", "trainer.save_model=false", "search.reference=false"]
+    assert execute([*command, "results=alone"]) == 0
+    assert execute([*command, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 0
+    pd.testing.assert_frame_equal(comparable(table(here / "results")), comparable(table(here / "alone")))
+
+
+def test_the_command_line_wins_over_the_space_and_groups_can_be_searched(here: Path) -> None:
+    space = "+search.space={schedule: {choices: [p_w, q_w]}, seed: {low: 0, high: 3}}"
+    command = ["search=tpe", *QUICK, "tracking=none", "seed=5", "search.trials=2", space, "search.reference=false"]
+    assert execute(command) == 0
+    found = table(here / "results")
+    assert "seed" not in found.columns
+    assert sorted(found["order"].unique()) == ["P0.5(w)", "Q8(w)"]
+
+
+@pytest.mark.parametrize("sampler", sorted(path.stem for path in (config_dir() / "search").glob("*.yaml")))
+def test_every_sampler_composes(sampler: str) -> None:
+    [job], multirun = jobs([f"search={sampler}", "+search.space={seed: {low: 0, high: 9}}"], multirun=False)
+    assert multirun
+    assert job.config.search is not None
+    assert job.config.search.sampler == sampler
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (config_dir() / "experiment/search").glob("*")))
+def test_every_space_can_be_searched(experiment: str) -> None:
+    from qp_runner.search.plan import check_space
+    from qp_runner.search.space import Space
+
+    [job], multirun = jobs([f"experiment=search/{experiment}"], multirun=False)
+    assert multirun
+    assert job.config.search is not None
+    with composing(None):
+        check_space(job, Space(job.config.search.ranges))
+
+
+def test_plan_shows_the_space(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", *PLAIN]) == 0
+    assert "tpe makes 50 runs of 27 combinations" in capsys.readouterr().out
+
+
+def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    assert execute([*arguments, *QUICK, "tracking=none"]) == 2
+    [line] = capsys.readouterr().err.strip().splitlines()
+    return line
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        ([], "search.space={}: a range for at least one override key"),
+        (["+search.space={seed: {low: 5}}"], "search.space.seed={'low': 5}: either choices or both low and high"),
+        (["+search.space={seed: {low: 0, hihg: 3}}"], "search.space.seed.hihg=3: unknown key; did you mean high?"),
+        (["+search.space={sede: {low: 0, high: 3}}"], "search.space.sede=0: no such key"),
+        (["+search.space={schedule: {choices: [p_w, zz]}}"], "search.space.schedule=zz: no such choice; available"),
+        (["+search.space={schedule.events.prune_weight.to: {low: 0.5, high: 1.2}}"], "=1.2: a sparsity from 0 to"),
+        (["+search.space={schedule.events.quantize_weight.to: {choices: [8, 1]}}"], "=1: whole bits from 2 to 16"),
+        (["+search.space={schedule.events.prune_wight.to: {low: 0.5, high: 0.6}}"], "to=0.5: no such key"),
+        (["+search.space={seed: {low: 0, high: 3}}", "seed=1,2"], "one value a key, not 2 jobs"),
+        (["+search.space={seed: {low: 0, high: 3}}", "seed=1"], "search.space=(empty): a key that the command line"),
+        (["+search.space={seed: {low: 0, high: 3}}", "hydra/sweeper=basic"], "hydra/sweeper=basic: a search needs"),
+        (["+search.space={seed: {low: 0, high: 3}}", "hydra.mode=RUN"], "hydra.mode=RUN: MULTIRUN"),
+        (["search.trials=0"], "search.trials=0: should be greater than or equal to 1"),
+    ],
+)
+def test_bad_input_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert line in said(["search=tpe", *arguments], capsys)
+
+
+def test_without_optuna_one_line_says_how_to_get_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import builtins
+
+    plain = builtins.__import__
+
+    def without(name: str, *arguments: Any, **options: Any) -> Any:
+        if name == "optuna":
+            raise ImportError(name)
+        return plain(name, *arguments, **options)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    assert "pip install 'qp_runner[search]'" in said([*PLAIN[:2], SPACE], capsys)
+
+
+def test_the_study_is_a_file_that_must_be_usable(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (here / "results").mkdir()
+    (here / "results" / "search.db").write_text("no database at all, but text that is long enough to be read as one")
+    assert "search.db" in said([*PLAIN[:2], SPACE], capsys)
