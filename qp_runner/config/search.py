@@ -1,4 +1,4 @@
-"""`search`: which values a search may choose from, and how it chooses."""
+"""The section `search`: which values a search may choose from, and how it chooses."""
 
 from decimal import Decimal
 from typing import Annotated, Literal, Self
@@ -14,11 +14,11 @@ Number = int | float
 class RangeSection(Section):
     """The values that a key may take: `low` to `high`, both included, or one of `choices`.
 
-    Whole numbers where `low`, `high` and `step` are whole (and no share of training or epoch is asked for); otherwise
-    real numbers, in steps of `step` if there is one. `log` spreads them evenly over their logarithm.
-
     Attributes:
-        unit: makes times of the numbers: `0.65` is `0.65dur`.
+        step: from one value to the next. Without it, whole `low` and `high` give whole numbers, unless `unit` is `dur`
+            or `ep`; all else gives real numbers.
+        log: spreads the values evenly over their logarithm.
+        unit: makes times of the numbers: 0.65 becomes `0.65dur`.
     """
 
     low: Number | None = None
@@ -77,11 +77,11 @@ class SearchSection(Section):
     Attributes:
         trials: runs to make in all; a larger number continues a search.
         batch: runs that are chosen at once; null: as many as the launcher has workers, at least 4.
-        seed: of the sampler; the runs' own is `seed`.
-        startup: trials that TPE draws at random before it learns from them.
-        population: trials of a generation of NSGA-II.
-        reference: whether the float run is made too, to compare with.
-        space: ranges by override key; null takes a key out again.
+        seed: of the sampler; that of the runs is the top-level `seed`.
+        startup: trials that TPE draws at random before it learns.
+        population: trials per generation of NSGA-II.
+        reference: whether to make the float run too, for comparison.
+        space: ranges by override key; null removes one.
     """
 
     sampler: Literal["tpe", "nsga2"]

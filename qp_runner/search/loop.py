@@ -1,147 +1,169 @@
-"""A search at work: suggestions become runs, batch by batch; what came of the runs is told to the study."""
+"""A search: suggestions become runs, batch by batch, and the study learns what came of them."""
 
 import json
 import math
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Composer, Job, one_line_errors
+from qp_runner.config.compose import Job
 from qp_runner.errors import ConfigError
 from qp_runner.report.words import Metric
 from qp_runner.run.build import compile_schedule
 from qp_runner.run.identity import job_digest
+from qp_runner.run.labels import sweep_title
 from qp_runner.run.outcome import recorded
 from qp_runner.schedule import Time
 from qp_runner.search.space import Space
-from qp_runner.search.study import Study
-from qp_runner.search.trials import Trial
-from qp_runner.sweep import Batch, Sweep
+from qp_runner.search.study import FILE, Study
+from qp_runner.search.trials import Trial, firsts
+from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.parent import ParentRun
 from qp_runner.sweep.plan import Lengths, is_finished, outline
 
 LEAST_BATCH = 4
-IDLE = 100  # suggestions in a row that bring no new run: then there is no more to find
+IDLE = 100  # suggestions in a row without a new run, after which a search ends
 REFERENCE = 0  # the float run's number
 
 
 class Search:
-    """One search in one process; all that has to outlive it is in the study and in the folders of the runs."""
+    """One search at work. What has to survive the process is in the study and in the folders of the runs."""
 
-    def __init__(self, *, base: Job, section: SearchSection, space: Space, study: Study, metric: Metric) -> None:
-        self.base, self.section, self.space, self.study, self.metric = base, section, space, study, metric
+    def __init__(
+        self,
+        parent: ParentRun,
+        *,
+        base: Job,
+        section: SearchSection,
+        space: Space,
+        metric: Metric,
+        compose: Callable[[Sequence[str]], Job],
+    ) -> None:
+        """Opens the study in the sweep's folder.
+
+        Args:
+            parent: the open sweep.
+            base: the run that is varied.
+            section: how it is varied.
+            space: the ranges in force.
+            metric: of the task.
+            compose: a run from its overrides; raises ConfigError.
+        """
+        self._parent, self._folder = parent, parent.folder
+        self._base, self._section, self._space, self._metric, self._compose = base, section, space, metric, compose
+        directions = {"metric": "maximize" if metric.higher_is_better else "minimize", "footprint": "minimize"}
+        self._study = Study(parent.folder / FILE, section, space, directions=directions)
         self._lengths = Lengths()
         self._jobs: dict[int, Job] = {}
-        self._folder = Path()
 
-    def batches(self, folder: Path, sweep: Sweep, workers: int) -> Iterator[Batch]:
-        """What the sweeper launches; each batch is told to the study before the next one is asked for."""
-        from qp_runner.search.results import keep, say_progress  # here: draws
+    def batches(self, workers: int) -> Iterator[Batch]:
+        """What to launch; the study knows what came of a batch before the next one is chosen."""
+        from qp_runner.search.results import keep, report_progress  # here: draws
 
-        self._folder, composer = folder.resolve(), Composer()
-        self.study.note(folder=str(self._folder))
-        self._jobs |= self._reference(composer)
-        size = self.section.batch or max(LEAST_BATCH, workers)
+        study, folder, metric = self._study, self._folder, self._metric
+        if study.trials:
+            ended = len(study.trials) - len(self._running())
+            print(f"goes on with {folder}: {ended} trials ended before", file=sys.stderr)
+        size = self._section.batch or max(LEAST_BATCH, workers)
+        reference = self._reference()
         while True:
-            trials = self._asked(composer, size)
-            batch = self._batch(trials)
+            trials = self._next_trials(size)
+            batch = self._batch([*reference, *(trial.job for trial in trials if trial.job is not None)])
             if not trials and not batch.waves:
                 break
             yield batch
-            self._tell(trials)
-            say_progress(self.study.trials(), folder=self._folder, metric=self.metric, wanted=self.section.trials)
-        keep(self.study.trials(), folder=self._folder, sweep=sweep, metric=self.metric, reference=self._float_figures())
+            for trial in trials:
+                self._record_outcome(trial)
+            report_progress(study.trials, folder=folder, metric=metric, wanted=self._section.trials)
+            reference = []
+        figures = self._figures(folder / str(REFERENCE)) if self._section.reference else {}
+        keep(study.trials, parent=self._parent, metric=metric, reference=figures, title=sweep_title(self._base.choices))
 
-    def _asked(self, composer: Composer, size: int) -> list[Trial]:
-        """The trials of the batch under way, those that an earlier process left running included; asks for the rest."""
+    def _reference(self) -> list[int]:
+        """The float run, which also stores the states that the other runs start from."""
+        if not self._section.reference:
+            return []
+        self._jobs[REFERENCE] = self._compose([*self._base.overrides, "~schedule.events"])
+        return [REFERENCE]
+
+    def _next_trials(self, size: int) -> list[Trial]:
+        """The trials of the batch under way, those that a killed process left running included."""
+        study = self._study
         for trial in self._running():
-            self._place(composer, trial)
-        trials, begun = self.study.trials(), int(self.study.notes.get("asked", 0))
-        if len(trials) > begun or not self._running():
-            before = len({trial.job for trial in trials[:begun] if trial.job is not None})
-            self._ask(composer, until=min(before + size, self.section.trials))
+            self._make_run(trial)
+        runs, asked = len(firsts(study.trials)), len(study.trials)
+        if study.goal <= runs < self._section.trials and not self._running():
+            study.set_goal(min(runs + size, self._section.trials))
+        while len(firsts(study.trials)) < min(study.goal, self._section.trials) and not self._is_exhausted():
+            self._make_run(study.ask())
+        if len(study.trials) > asked and self._idle() >= IDLE:
+            print(f"search: {IDLE} suggestions in a row brought no new run", file=sys.stderr)
         return self._running()
 
-    def _ask(self, composer: Composer, *, until: int) -> None:
-        """Asks until there are so many runs, or until nothing new comes."""
-        idle = 0
-        while (runs := len(self.study.digests())) < until and idle < IDLE and not self._is_exhausted():
-            self._place(composer, self.study.ask())
-            idle = 0 if len(self.study.digests()) > runs else idle + 1
-        trials = self.study.trials()
-        if idle == IDLE:
-            self.study.note(exhausted_at=len(trials))
-            print(f"search: {IDLE} suggestions in a row brought no new run", file=sys.stderr)
-        self.study.note(asked=len(trials))
-
     def _is_exhausted(self) -> bool:
-        """Whether every combination was suggested, or the sampler was seen to suggest nothing new."""
-        trials = self.study.trials()
-        told = {tuple(trial.changes.values()) for trial in trials}
-        return len(told) >= self.space.size or len(trials) == self.study.notes.get("exhausted_at")
+        """Whether every combination was suggested, or nothing new comes."""
+        combinations = {tuple(trial.changes.values()) for trial in self._study.trials}
+        return len(combinations) >= self._space.size or self._idle() >= IDLE
 
-    def _place(self, composer: Composer, trial: Trial) -> None:
-        """Makes a suggestion a run, or an infeasible trial."""
+    def _idle(self) -> int:
+        """How many of the latest suggestions brought no new run."""
+        runs = firsts(self._study.trials)
+        return len(self._study.trials) - (runs[-1].number + 1 if runs else 0)
+
+    def _make_run(self, trial: Trial) -> None:
+        """Finds the run that a suggestion is, or rejects it as infeasible."""
         try:
-            job = self._compose(composer, [f"{key}={value}" for key, value in trial.changes.items()])
+            job = self._compose([*self._base.overrides, *(f"{key}={value}" for key, value in trial.changes.items())])
             compile_schedule(job.config, steps_per_epoch=self._lengths.steps_per_epoch(job.config))
         except ConfigError as error:
-            self.study.tell_infeasible(trial, str(error))
+            self._study.reject(trial, str(error))
             return
-        own, known = job_digest(job.config), self.study.digests()
-        number = known.get(own, len(known) + self.section.reference)
+        digest, known = job_digest(job.config), {each.digest: each.job for each in firsts(self._study.trials)}
+        number = known.get(digest)
+        if number is None:
+            number = len(known) + self._section.reference
         self._jobs[number] = job
-        self.study.describe(trial, job=number, digest=own, order=job.config.events().name)
+        if trial.job is None:
+            self._study.assign(trial, job=number, digest=digest, order=job.config.events().name)
 
-    def _compose(self, composer: Composer, changes: Sequence[str]) -> Job:
-        overrides = [*self.base.overrides, *changes]
-        with one_line_errors(overrides):
-            return composer.job(overrides)
-
-    def _reference(self, composer: Composer) -> dict[int, Job]:
-        """The float run, which also leaves the state from which every other one parts."""
-        return {REFERENCE: self._compose(composer, ["~schedule.events"])} if self.section.reference else {}
-
-    def _batch(self, trials: Sequence[Trial]) -> Batch:
-        """The runs that trials are in need of and that have not ended yet, planned as any sweep's."""
-        told = {trial.job for trial in self.study.trials() if trial.state in ("finished", "failed")}
-        wanted = {REFERENCE} if self.section.reference else set()
-        wanted |= {trial.job for trial in trials if trial.job is not None} - told
-        numbers = [number for number in sorted(wanted) if not is_finished(self._folder / str(number))]
-        jobs = {number: self._jobs[number].overrides for number in numbers}
-        if not self.base.config.checkpoint.enabled:
-            return Batch(jobs, [numbers] if numbers else [])
-        made = outline([self._jobs[number] for number in numbers], lengths=self._lengths)
-        also = {number: self._moments(self._jobs[number]) for number in numbers}
-        for place, steps in made.also.items():
-            also[numbers[place]] |= set(steps)
-        waves = [[numbers[place] for place in wave] for wave in made.waves]
-        return Batch(jobs, waves, {number: sorted(steps) for number, steps in also.items()})
+    def _batch(self, numbers: Iterable[int]) -> Batch:
+        """The runs of these numbers that have not ended yet, planned as those of any sweep."""
+        ended = {trial.job for trial in self._study.trials if trial.state != "running"}
+        numbers = [each for each in sorted({*numbers} - ended) if not is_finished(self._folder / str(each))]
+        jobs = [self._jobs[number] for number in numbers]
+        overrides = {number: self._jobs[number].overrides for number in numbers}
+        if not self._base.config.checkpoint.enabled:
+            return Batch(overrides, [numbers] if numbers else [])
+        planned = outline(jobs, lengths=self._lengths)
+        steps = {number: self._moments(self._jobs[number]) for number in numbers}
+        for place, needed in planned.checkpoint_steps.items():
+            steps[numbers[place]] |= set(needed)
+        waves = [[numbers[place] for place in wave] for wave in planned.waves]
+        return Batch(overrides, waves, {number: sorted(each) for number, each in steps.items()})
 
     def _moments(self, job: Job) -> set[int]:
-        """The steps at which runs of this search may part: the moments that its ranges of times name."""
+        """The steps at which runs of this search may part: the times that its ranges name."""
         per_epoch = self._lengths.steps_per_epoch(job.config)
         total = job.config.trainer.epochs * per_epoch
-        steps = {Time.parse(each).to_step(total_steps=total, steps_per_epoch=per_epoch) for each in self.space.times()}
+        steps = {Time.parse(each).to_step(total_steps=total, steps_per_epoch=per_epoch) for each in self._space.times()}
         return {step for step in steps if 0 < step <= total}
 
-    def _tell(self, trials: Sequence[Trial]) -> None:
-        """Tells what came of the runs; a run that ended before is not looked at again."""
-        for trial in trials:
-            told = [each for each in self.study.trials() if each.job == trial.job and each.state != "running"]
-            folder = Path(told[0].folder) if told else self._folder / str(trial.job)
-            figures = told[0].figures if told else self._figures(folder)
-            if figures and all(math.isfinite(figures[name]) for name in self.section.objectives):
-                self.study.tell(trial, figures, folder=folder)
-            else:
-                reason = told[0].reason if told else _reason(folder)
-                self.study.tell_failed(trial, reason, folder=folder)
+    def _record_outcome(self, trial: Trial) -> None:
+        """Records how a trial's run has ended; a run that ended for an earlier trial is not looked at again."""
+        same = [each for each in self._study.trials if each.job == trial.job and each.state != "running"]
+        folder = self._folder / str(trial.job)
+        figures = same[0].figures if same else self._figures(folder)
+        if figures and all(math.isfinite(figures[name]) for name in self._section.objectives):
+            self._study.finish(trial, figures)
+        else:
+            self._study.fail(trial, same[0].reason if same else _reason(folder))
 
     def _figures(self, folder: Path) -> dict[str, float]:
-        """A finished run's figures as trials have them; empty for a run that did not finish."""
+        """A finished run's figures, as `Trial` has them; empty for a run that did not finish."""
         if not is_finished(folder):
             return {}
-        known, name = recorded(folder), self.metric.name
+        known, name = recorded(folder), self._metric.name
         return {
             "metric": known.get(f"final/val_{name}", math.nan),
             "test": known.get(f"final/{name}", math.nan),
@@ -150,11 +172,8 @@ class Search:
             "computed": known["time/computed_steps"],
         }
 
-    def _float_figures(self) -> dict[str, float]:
-        return self._figures(self._folder / str(REFERENCE)) if self.section.reference else {}
-
     def _running(self) -> list[Trial]:
-        return [trial for trial in self.study.trials() if trial.state == "running"]
+        return [trial for trial in self._study.trials if trial.state == "running"]
 
 
 def _reason(folder: Path) -> str:
@@ -165,4 +184,4 @@ def _reason(folder: Path) -> str:
         return "it left no record"
     if record.get("status") == "FINISHED":
         return "its metric is not finite"
-    return str(record.get("error") or "it ended without a word (killed, or out of memory)")
+    return str(record.get("error") or "it ended without an error (killed, or out of memory)")

@@ -1,4 +1,4 @@
-"""The trials of a search in the plane of metric and footprint, the front among them."""
+"""The trials of a search, metric against footprint, with the front in colour."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ from qp_runner.search.trials import Trial, best, firsts
 SIZE = (760, 460)
 BEST, OTHER = COLOURS[0], "#b6bcc4"
 Reference = Mapping[str, float] | None
-"""The float run's figures, as a trial's."""
+"""The float run's figures, named as in `Trial`."""
 
 
 def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, reference: Reference, title: str) -> None:

@@ -1,4 +1,4 @@
-"""What a search leaves: all trials as CSV, the front as a picture, both beside the figures in the parent run."""
+"""What a search leaves: all trials as CSV and the front as a picture, both in the parent run too, with key figures."""
 
 import math
 import sys
@@ -13,47 +13,44 @@ from qp_runner.report.words import Metric, number
 from qp_runner.search.plot import save_trial_plot
 from qp_runner.search.table import show_search
 from qp_runner.search.trials import Trial, best, firsts, hypervolume, trial_table
-from qp_runner.sweep import Sweep
-from qp_runner.tracking import log_parent
+from qp_runner.sweep.parent import ParentRun
 
 TABLE, PICTURE = "search.csv", "search.png"
 
 
 class SearchFailedError(RuntimeError):
-    """Not one run of a search has finished."""
+    """No run of a search has finished."""
 
 
-def say_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wanted: int) -> None:
+def report_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wanted: int) -> None:
     """After each batch: writes search.csv, and one line on standard error."""
-    write_csv(trial_table(trials, metric, root=folder), folder / TABLE)
+    write_csv(trial_table(trials, metric), folder / TABLE)
     console = Console(stderr=True)
-    runs = firsts(trials)
-    ends = best(trials, metric)
-    told = [f"{metric.value(each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
+    runs, ends = firsts(trials), best(trials, metric)
+    front = [f"{metric.value(each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
     infeasible = sum(trial.state == "infeasible" for trial in trials)
-    span = f"; front of {len(told)}: " + (" to ".join(dict.fromkeys((told[0], told[-1])))) if told else ""
+    span = f"; front of {len(front)}: " + " to ".join(dict.fromkeys((front[0], front[-1]))) if front else ""
     console.print(
         f"[bold]search[/]: {len(runs)} of {wanted} runs, {infeasible} infeasible{span}", highlight=False, soft_wrap=True
     )
 
 
 def keep(
-    trials: Sequence[Trial], *, folder: Path, sweep: Sweep, metric: Metric, reference: Mapping[str, float]
+    trials: Sequence[Trial], *, parent: ParentRun, title: str, metric: Metric, reference: Mapping[str, float]
 ) -> None:
-    """Writes search.csv and search.png, logs them to the parent run and prints the front.
+    """Writes search.csv and search.png, records them and key figures in the parent run, and prints the front.
 
     Raises ConfigError where no trial was feasible, SearchFailedError where no run has finished.
     """
-    table, picture = folder / TABLE, folder / PICTURE
-    write_csv(trial_table(trials, metric, root=folder), table)
+    table, picture = parent.folder / TABLE, parent.folder / PICTURE
+    write_csv(trial_table(trials, metric), table)
     runs = firsts(trials)
     if not any(trial.state == "finished" for trial in trials):
         _nothing_found(trials)
-    title = f"{sweep.title}: {len(runs)} runs"
-    save_trial_plot(picture, trials, metric=metric, reference=reference or None, title=title)
-    if sweep.uri is not None and sweep.parent_run_id is not None:
-        values = _figures(trials, metric)
-        log_parent(sweep.uri, sweep.parent_run_id, values, step=len(runs), files=[table, picture])
+    save_trial_plot(picture, trials, metric=metric, reference=reference or None, title=f"{title}: {len(runs)} runs")
+    parent.files.metrics(_figures(trials, metric), step=len(runs))
+    for path in (table, picture):
+        parent.files.artifact(path)
     console = Console()
     show_search(console, trials, metric=metric, reference=reference or None)
     console.print(f"\n{table}\n{picture}", style="dim", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""What a search may choose from: ranges by override key, as optuna's distributions and as a command line's values."""
+"""What a search may choose from: ranges, as optuna's distributions, and their values as overrides."""
 
 import math
 import re
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 PLAIN = re.compile(r"[A-Za-z_][\w/.-]*")
-WORDS = {"true", "false", "null", "inf", "nan"}  # which a command line takes for something else than text
+WORDS = {"true", "false", "null", "inf", "nan"}  # which Hydra does not read as text
 
 
 @dataclass(frozen=True)
@@ -24,22 +24,22 @@ class Space:
     ranges: Mapping[str, RangeSection]
 
     def distributions(self) -> dict[str, "BaseDistribution"]:
-        """As optuna takes them, in the order in which they are written."""
+        """For optuna, in the order in which they were written."""
         return {key: distribution(each) for key, each in self.ranges.items()}
 
     def texts(self, params: Mapping[str, Any]) -> dict[str, str]:
-        """The values of a suggestion as a command line takes them, exact: `{"….start": "0.65dur"}`."""
+        """The exact values of a suggestion, as on a command line: `{"….start": "0.65dur"}`."""
         return {key: text(each, params[key]) for key, each in self.ranges.items()}
 
     def ends(self) -> dict[str, list[str]]:
-        """By key, the values that have to be allowed if all are: both ends, or every choice."""
+        """By key, the values that show whether all are allowed: both ends, or every choice."""
         return {
             key: [text(each, value) for value in (each.choices if each.choices is not None else (each.low, each.high))]
             for key, each in self.ranges.items()
         }
 
     def times(self) -> list[str]:
-        """Every moment that a range of times in steps can name; ranges without steps are left out."""
+        """All values of the ranges of times; ranges without steps, which have no end of values, are left out."""
         return [
             text(each, value)
             for each in self.ranges.values()
@@ -49,12 +49,12 @@ class Space:
 
     @property
     def size(self) -> float:
-        """How many combinations there are; infinity where a range is without steps."""
+        """How many combinations there are; infinitely many where a range has no steps."""
         return math.prod(_count(each) for each in self.ranges.values())
 
 
 def distribution(given: RangeSection) -> "BaseDistribution":
-    """A range as optuna takes it."""
+    """A range for optuna."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if given.choices is not None:
@@ -68,7 +68,7 @@ def distribution(given: RangeSection) -> "BaseDistribution":
 
 
 def text(given: RangeSection, value: Scalar) -> str:
-    """A value of a range as a command line takes it; on a range of steps it is the exact decimal."""
+    """A value of a range as on a command line; of a range with steps, the exact decimal."""
     if given.choices is not None:
         return literal(value)
     assert isinstance(value, int | float)
@@ -81,14 +81,14 @@ def text(given: RangeSection, value: Scalar) -> str:
 
 
 def literal(value: Scalar) -> str:
-    """A single value in the grammar of a command line."""
+    """A single value in Hydra's grammar."""
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if not isinstance(value, str):
         return repr(value)
     if PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
-    # Between quotes a backslash is one, but before a quote it escapes: there it is doubled.
+    # Within quotes a backslash stands for itself, except before a quote, which it escapes: there it is doubled.
     quoted = re.sub(r"(\\*)'", r"\1\1\\'", value)
     quoted = re.sub(r"(\\+)$", r"\1\1", quoted)
     return f"'{quoted}'"

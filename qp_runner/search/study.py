@@ -1,166 +1,197 @@
-"""A search's study: its trials, in an SQLite file, and the sampler that suggests the next one."""
+"""A search's study: its trials, kept in a file, and the sampler that suggests the next one."""
 
 import hashlib
-import logging
+import json
+import os
 from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qp_runner.config import SearchSection
 from qp_runner.errors import ConfigError
 from qp_runner.search.space import Space
-from qp_runner.search.trials import State, Trial
+from qp_runner.search.trials import Trial
 
 if TYPE_CHECKING:
     import optuna
-    from optuna.storages import RDBStorage
-    from optuna.trial import FrozenTrial
 
-STATES: dict[str, State] = {"COMPLETE": "finished", "FAIL": "failed", "PRUNED": "infeasible"}
+FILE = "trials.jsonl"
+OPTUNA_STATES = {"finished": "COMPLETE", "failed": "FAIL", "infeasible": "PRUNED", "running": "RUNNING"}
 
 
 class Study:
-    """Trials of one search; everything that is told is on the disk when the call returns.
+    """The trials of one search.
 
-    The sampler is made anew for each trial, seeded by the search's seed and the trial's place: what is suggested is a
-    function of these and of the trials so far, so that a study taken up after a crash is the one it would have been.
+    Everything is in one file, a JSON object per line, and on the disk when a call returns. A last line without its end
+    counts as never written. The first line holds the search; the others hold what is new about a trial, or the goal:
+
+        {"search": {...}, "directions": {"metric": "maximize", "footprint": "minimize"}}
+        {"goal": 4}
+        {"trial": 0, "params": {...}, "attrs": {...}, "study_attrs": {...}}
+        {"trial": 0, "job": 1, "digest": "...", "order": "P0.5(w) → Q8(w)"}
+        {"trial": 0, "state": "finished", "figures": {"metric": 98.5, ...}}
+
+    `params` are optuna's values, `attrs` and `study_attrs` what the sampler keeps about the trial and the study. Each
+    suggestion comes from an optuna study and a sampler that are made anew, of these lines and of a seed that depends on
+    the search's seed and the trial's number: a search that was killed goes on as if it had not been.
+
+    Attributes:
+        trials: all of them, by number.
+        goal: how many runs there are to be when the batch under way has been chosen.
     """
 
-    def __init__(self, study: "optuna.Study", section: SearchSection, space: Space) -> None:
-        self._study, self._section, self._space = study, section, space
+    def __init__(self, path: Path, section: SearchSection, space: Space, *, directions: Mapping[str, str]) -> None:
+        """Opens or begins the study in a file.
 
-    @property
-    def name(self) -> str:
-        """The study's name in its file."""
-        return str(self._study.study_name)
+        Args:
+            path: of the file, in a folder that exists.
+            section: sampler, its settings, and objectives.
+            space: the ranges in force.
+            directions: `maximize` or `minimize`, by objective.
 
-    @property
-    def notes(self) -> Mapping[str, Any]:
-        """What was noted of the search itself."""
-        return dict(self._study.user_attrs)
+        Raises:
+            ConfigError: where optuna is missing, or the file is no study of this space.
+        """
+        require_optuna()
+        self.trials: list[Trial] = []
+        self.goal = 0
+        self._path, self._section, self._space, self._directions = path, section, space, directions
+        self._asked: list[dict[str, Any]] = []  # the line that each trial began with
+        self._study_attrs: dict[str, Any] = {}
+        lines, self._end = read_lines(path)
+        try:
+            for line in lines[1:]:
+                self._apply(line)
+        except (LookupError, TypeError, ValueError) as error:
+            raise _unreadable(path, error) from error
+        if not lines:
+            ranges = {key: each.model_dump(exclude_unset=True) for key, each in space.ranges.items()}
+            self._write({"search": section.model_dump() | {"space": ranges}, "directions": dict(directions)})
 
-    def note(self, **values: object) -> None:
-        """Keeps plain values of the search itself."""
-        for key, value in values.items():
-            self._study.set_user_attr(key, value)
+    @classmethod
+    def load(cls, path: Path) -> "Study":
+        """The study of a file, as its first line describes it. Changes nothing; raises ConfigError."""
+        lines, _ = read_lines(path)
+        try:
+            section, directions = SearchSection.model_validate(lines[0]["search"]), lines[0]["directions"]
+        except (LookupError, ValueError) as error:
+            raise _unreadable(path, error) from error
+        return cls(path, section, Space(section.ranges), directions=directions)
 
-    def trials(self) -> list[Trial]:
-        """All trials by number; those whose asking was cut off are left out."""
-        return [self._plain(each) for each in self._frozen()]
+    def set_goal(self, runs: int) -> None:
+        """Begins a batch, which ends at this number of runs."""
+        self._add({"goal": runs})
 
     def ask(self) -> Trial:
         """A new suggestion."""
-        self._drop_cut_off()
-        self._study.sampler = _sampler(self._section, place=len(self._frozen()))
-        self._study.ask(self._space.distributions())
-        return self._plain(self._frozen()[-1])
+        from optuna.storages import InMemoryStorage
 
-    def describe(self, trial: Trial, *, job: int, digest: str, order: str) -> None:
-        """Notes which run a suggestion is."""
-        self._set(trial, job=job, digest=digest, order=order)
+        number, storage = len(self.trials), InMemoryStorage()
+        study = self.to_optuna(storage=storage, sampler=_sampler(self._section, number))
+        own = storage.get_study_id_from_name(study.study_name)
+        for key, value in self._study_attrs.items():
+            storage.set_study_system_attr(own, key, value)
+        study.ask(self._space.distributions())
+        asked, attrs = study.get_trials(deepcopy=False)[-1], storage.get_study_system_attrs(own)
+        new = {key: value for key, value in attrs.items() if key not in self._study_attrs}
+        self._add({"trial": number, "params": asked.params, "attrs": asked.system_attrs, "study_attrs": new})
+        return self.trials[-1]
 
-    def digests(self) -> dict[str, int]:
-        """Every run so far: its number by what makes it that run."""
-        noted = [each.user_attrs for each in self._frozen()]
-        return {str(attrs["digest"]): int(attrs["job"]) for attrs in noted if "order" in attrs}
+    def assign(self, trial: Trial, *, job: int, digest: str, order: str) -> None:
+        """Records which run a suggestion is."""
+        self._add({"trial": trial.number, "job": job, "digest": digest, "order": order})
 
-    def tell(self, trial: Trial, figures: Mapping[str, float], *, folder: Path) -> None:
-        """A trial's run has finished."""
-        self._set(trial, figures=dict(figures), folder=str(folder))
-        self._study.tell(trial.number, [figures[name] for name in self._section.objectives])
+    def finish(self, trial: Trial, figures: Mapping[str, float]) -> None:
+        """A trial's run has finished; every objective has a finite figure."""
+        self._add({"trial": trial.number, "state": "finished", "figures": dict(figures)})
 
-    def tell_failed(self, trial: Trial, reason: str, *, folder: Path) -> None:
+    def fail(self, trial: Trial, reason: str) -> None:
         """A trial's run has failed: the sampler learns nothing from it."""
-        from optuna.trial import TrialState
+        self._add({"trial": trial.number, "state": "failed", "reason": reason})
 
-        self._set(trial, reason=reason, folder=str(folder))
-        self._study.tell(trial.number, state=TrialState.FAIL)
+    def reject(self, trial: Trial, reason: str) -> None:
+        """No run can have these values: TPE ranks the trial below all others, NSGA-II breeds nothing from it."""
+        self._add({"trial": trial.number, "state": "infeasible", "reason": reason})
 
-    def tell_infeasible(self, trial: Trial, reason: str) -> None:
-        """No run has these values: TPE ranks the trial below all others, NSGA-II breeds nothing from it."""
-        from optuna.trial import TrialState
-
-        self._set(trial, reason=reason)
-        self._study.tell(trial.number, state=TrialState.PRUNED)
-
-    def _set(self, trial: Trial, **values: object) -> None:
-        storage = self._study._storage  # a `optuna.trial.Trial` of an earlier process would suggest anew
-        identifier = storage.get_trial_id_from_study_id_trial_number(self._study._study_id, trial.number)
-        for key, value in values.items():
-            storage.set_trial_user_attr(identifier, key, value)
-
-    def _frozen(self) -> list["FrozenTrial"]:
-        found = self._study.get_trials(deepcopy=False)
-        return [each for each in found if len(each.params) == len(self._space.ranges)]
-
-    def _drop_cut_off(self) -> None:
-        """Ends trials whose process was killed between two values of a suggestion."""
-        from optuna.trial import TrialState
-
-        for each in self._study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            if len(each.params) < len(self._space.ranges):
-                self._study.tell(each.number, state=TrialState.FAIL)
-
-    def _plain(self, frozen: "FrozenTrial") -> Trial:
-        noted = frozen.user_attrs
-        return Trial(
-            number=frozen.number,
-            state=STATES.get(frozen.state.name, "running"),
-            changes=self._space.texts(frozen.params),
-            order=str(noted.get("order", "")),
-            job=noted.get("job"),
-            folder=str(noted.get("folder", "")),
-            reason=str(noted.get("reason", "")),
-            figures=noted.get("figures", {}),
-        )
-
-
-class Studies:
-    """The studies of one search in the file at `path`: one, and another for every attempt that starts afresh."""
-
-    def __init__(self, path: Path, digest: str) -> None:
-        """Raises ConfigError where optuna is missing or the file is no database that it can use."""
-        self.path, self._prefix = path.resolve(), f"search {digest[:16]}"
-        self._storage = _storage(self.path)
-
-    def names(self) -> list[str]:
-        """The latest attempt comes last."""
-        found = [str(each.study_name) for each in self._storage.get_all_studies()]
-        own = [each for each in found if each.partition(" · ")[0] == self._prefix]
-        return sorted(own, key=lambda name: int(name.rpartition(" ")[2]))
-
-    def open(
-        self, section: SearchSection, space: Space, *, directions: Mapping[str, str], fresh: bool = False
-    ) -> Study:
-        """The latest attempt, or a new one if there is none or `fresh` asks for it."""
+    def to_optuna(self, **options: Any) -> "optuna.Study":
+        """A new optuna study of these trials; `options` are those of `optuna.create_study`."""
         from optuna import create_study
+        from optuna.trial import TrialState, create_trial
 
-        known = self.names()
-        name = known[-1] if known and not fresh else f"{self._prefix} · attempt {len(known) + 1}"
-        chosen: Any = [directions[each] for each in section.objectives]
-        study = create_study(storage=self._storage, study_name=name, directions=chosen, load_if_exists=True)
-        return Study(study, section, space)
+        objectives, distributions = self._section.objectives, self._space.distributions()
+        directions: Any = [self._directions[name] for name in objectives]
+        study = create_study(directions=directions, **options)
+        for trial, asked in zip(self.trials, self._asked, strict=True):
+            frozen = create_trial(
+                state=TrialState[OPTUNA_STATES[trial.state]],
+                values=[trial.figures[name] for name in objectives] if trial.state == "finished" else None,
+                params=asked["params"],
+                distributions=distributions,
+                user_attrs={key: value for key, value in asdict(trial).items() if value not in (None, "", {})},
+                system_attrs=asked["attrs"],
+            )
+            study.add_trial(frozen)
+        return study
+
+    def _add(self, line: dict[str, Any]) -> None:
+        self._write(line)
+        self._apply(line)
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._end = append_line(self._path, line, at=self._end)
+
+    def _apply(self, line: dict[str, Any]) -> None:
+        if "goal" in line:
+            self.goal = int(line["goal"])
+            return
+        number, news = line["trial"], {key: value for key, value in line.items() if key != "trial"}
+        if number == len(self.trials):
+            self._asked.append(line)
+            self._study_attrs |= line["study_attrs"]
+            self.trials.append(Trial(number, "running", self._space.texts(line["params"])))
+        else:
+            self.trials[number] = replace(self.trials[number], **news)
 
 
-def _storage(path: Path) -> "RDBStorage":
+def read_lines(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The whole lines of a file, and where they end, in bytes. Raises ConfigError for a line that is not JSON."""
+    content = path.read_bytes() if path.exists() else b""
+    end = content.rfind(b"\n") + 1
+    try:
+        return [json.loads(line) for line in content[:end].splitlines()], end
+    except ValueError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, reason: object) -> ConfigError:
+    return ConfigError("hydra.sweep.dir", path.parent, f"a folder whose {path.name} can be read ({reason})")
+
+
+def append_line(path: Path, line: Mapping[str, Any], *, at: int) -> int:
+    """Writes a line to the disk, at a place behind which nothing counts; returns where it ends."""
+    with path.open("r+b" if path.exists() else "wb") as file:
+        file.truncate(at)
+        file.seek(at)
+        file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
+        file.flush()
+        os.fsync(file.fileno())
+        return file.tell()
+
+
+def require_optuna() -> None:
+    """Raises ConfigError where optuna is not installed."""
     try:
         import optuna
     except ImportError as error:
         raise ConfigError("search", "optuna", "is not installed: pip install 'qp_runner[search]'") from error
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        return optuna.storages.RDBStorage(f"sqlite:///{path}")
-    except Exception as error:
-        logging.getLogger(__name__).debug("the study's file", exc_info=error)
-        reason = " ".join(str(error).split())[:300]
-        raise ConfigError("results", path, f"a folder whose search.db optuna can use ({reason})") from error
 
 
-def _sampler(section: SearchSection, *, place: int) -> "optuna.samplers.BaseSampler":
+def _sampler(section: SearchSection, number: int) -> "optuna.samplers.BaseSampler":
     from optuna.samplers import NSGAIISampler, TPESampler
 
-    seed = int.from_bytes(hashlib.sha256(f"{section.seed}/{place}".encode()).digest()[:4])
+    seed = int.from_bytes(hashlib.sha256(f"{section.seed}/{number}".encode()).digest()[:4])
     if section.sampler == "tpe":
         return TPESampler(seed=seed, n_startup_trials=section.startup)
     return NSGAIISampler(seed=seed, population_size=section.population)

@@ -11,20 +11,20 @@ from qp_runner.report.words import Metric, column, listed, number, percent, plur
 from qp_runner.search.trials import Trial, best, firsts, hypervolume
 
 SHOWN_REASONS = 3
-WIDE, PER_VALUE = 64, 12  # columns of a terminal from which the values are shown, and what one of them takes
+WIDE, PER_VALUE = 64, 12  # columns: the narrowest terminal on which values are shown, and what each of them adds
 
 
 def show_search(
     console: Console, trials: Sequence[Trial], *, metric: Metric, reference: Mapping[str, float] | None
 ) -> None:
-    """Prints the front as a table, how many trials there were, and why some of them were none."""
+    """Prints the front as a table, how many trials there were, and why some were infeasible or failed."""
     front = best(trials, metric)
     if front:
         console.print()
         console.print(front_table(front, metric=metric, width=console.width))
         for trial in front if not _has_room(front, console.width) else ():
-            told = ", ".join(f"{_short(key)} {value}" for key, value in trial.changes.items())
-            console.print(f"  trial {trial.number}: {told}", highlight=False, style="dim")
+            values = ", ".join(f"{_short(key)} {value}" for key, value in trial.changes.items())
+            console.print(f"  trial {trial.number}: {values}", highlight=False, style="dim")
     if reference:
         figures = f"{metric.value(reference['metric'])} at {number(reference['footprint'])} Mb"
         console.print(f"float: {figures} (test {metric.value(reference['test'])})", highlight=False)
@@ -36,7 +36,7 @@ def show_search(
 
 
 def front_table(front: Sequence[Trial], *, metric: Metric, width: int) -> Table:
-    """The trials of the front. Test figures are shown; they have chosen nothing."""
+    """The trials of the front. Test figures are shown, but chose nothing."""
     table = Table(
         title="Pareto front", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True
     )
@@ -54,14 +54,14 @@ def front_table(front: Sequence[Trial], *, metric: Metric, width: int) -> Table:
 
 
 def summary(trials: Sequence[Trial], reference: Mapping[str, float] | None) -> list[Text]:
-    """How many trials there were and of which kind, how much training all runs shared, why some are infeasible."""
+    """How many trials there were of each kind, how many steps sharing saved, and the reasons of the unsuccessful."""
     counts = {state: sum(trial.state == state for trial in trials) for state in ("failed", "infeasible")}
     runs = firsts(trials)
     kinds = [f"{count} {state}" for state, count in counts.items() if count]
     repeated = sum(trial.job is not None for trial in trials) - len(runs)
     kinds += [f"{repeated} repeated, not trained again"] if repeated else []
-    told = f"{plural(len(runs), 'run')} in {plural(len(trials), 'trial')}" + (f" ({', '.join(kinds)})" if kinds else "")
-    lines = [Text(told)]
+    total = f"{plural(len(runs), 'run')} in {plural(len(trials), 'trial')}"
+    lines = [Text(total + (f" ({', '.join(kinds)})" if kinds else ""))]
     finished = [trial.figures for trial in runs if trial.state == "finished"] + ([reference] if reference else [])
     asked, computed = (sum(figures.get(name, 0.0) for figures in finished) for name in ("steps", "computed"))
     if computed:
@@ -87,7 +87,7 @@ def reasons(trials: Sequence[Trial]) -> list[Text]:
 
 
 def _has_room(front: Sequence[Trial], width: int) -> bool:
-    """Whether a terminal takes a column for each value."""
+    """Whether a terminal has room for a column per value."""
     return width >= WIDE + PER_VALUE * len(front[0].changes)
 
 

@@ -1,10 +1,8 @@
-"""The trials of a search as plain data, the front among them, and how much of the plane it covers."""
+"""The trials of a search as plain data, the Pareto front among them, and its hypervolume."""
 
 import math
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Literal
 
 import pandas as pd
@@ -20,11 +18,11 @@ class Trial:
     """A suggestion and what came of it.
 
     Attributes:
-        changes: by override key, as the command line takes them.
-        order: the schedule's readable name; empty where it could not be composed.
-        job: the run's number in its search; equal suggestions share a run. None: nothing was trained.
-        folder: of the run's records.
-        reason: why it is infeasible or has failed.
+        changes: values by override key, as the command line takes them.
+        order: the schedule's readable name; empty where none could be composed.
+        job: the run's number, which names its folder; equal suggestions share a run. None: there is no run.
+        digest: what makes another suggestion the same run.
+        reason: why the trial is infeasible or has failed.
         figures: of the finished run: `metric` (validation data), `test`, `footprint` (Mb), `steps`, `computed`.
     """
 
@@ -33,7 +31,7 @@ class Trial:
     changes: Mapping[str, str]
     order: str = ""
     job: int | None = None
-    folder: str = ""
+    digest: str = ""
     reason: str = ""
     figures: Mapping[str, float] = field(default_factory=dict)
 
@@ -43,7 +41,7 @@ class Trial:
 
 
 def firsts(trials: Sequence[Trial]) -> list[Trial]:
-    """One trial for each run: those that suggest a run once more are left out."""
+    """The first trial of each run, without those that repeat it."""
     seen: dict[int, Trial] = {}
     for trial in trials:
         if trial.job is not None:
@@ -52,20 +50,20 @@ def firsts(trials: Sequence[Trial]) -> list[Trial]:
 
 
 def on_front(trials: Sequence[Trial], metric: Metric) -> list[bool]:
-    """For each trial, whether no other has a better validation metric at no larger footprint, or the other way."""
+    """For each trial, whether it is on the front: no other is as good in both figures and better in one."""
     finished = [trial.state == "finished" for trial in trials]
     return front([_point(trial, metric) if ok else _NOWHERE for trial, ok in zip(trials, finished, strict=True)])
 
 
 def best(trials: Sequence[Trial], metric: Metric) -> list[Trial]:
-    """The front: one trial for each of its runs, the smallest footprint first."""
+    """The front, one trial per run, by growing footprint."""
     runs = firsts(trials)
     kept = [trial for trial, ok in zip(runs, on_front(runs, metric), strict=True) if ok]
     return sorted(kept, key=lambda trial: trial.figure("footprint"))
 
 
 def hypervolume(trials: Sequence[Trial], metric: Metric) -> float:
-    """The share that the front dominates of the box between the worst and the best figures found; NaN for no box."""
+    """What share the front dominates of the box between the worst and the best figures; NaN where the box is empty."""
     points = [_point(trial, metric) for trial in trials if trial.state == "finished"]
     if not points:
         return math.nan
@@ -79,8 +77,8 @@ def hypervolume(trials: Sequence[Trial], metric: Metric) -> float:
     return area / (width * height)
 
 
-def trial_table(trials: Sequence[Trial], metric: Metric, *, root: Path) -> pd.DataFrame:
-    """One row a trial; empty cells where there is no figure. Folders are given from `root` on."""
+def trial_table(trials: Sequence[Trial], metric: Metric) -> pd.DataFrame:
+    """One row a trial, empty where there is no figure. Folders are relative to the search's."""
     rows = [
         {
             "trial": trial.number,
@@ -94,7 +92,7 @@ def trial_table(trials: Sequence[Trial], metric: Metric, *, root: Path) -> pd.Da
             "job": trial.job,
             "steps": trial.figure("steps"),
             "steps_computed": trial.figure("computed"),
-            "folder": os.path.relpath(trial.folder, root) if trial.folder else "",
+            "folder": "" if trial.job is None else str(trial.job),
             "reason": trial.reason,
         }
         for trial, kept in zip(trials, on_front(trials, metric), strict=True)

@@ -63,7 +63,7 @@ MIXED = [
 
 
 def test_trials_without_figures_are_in_the_table_and_not_on_the_front() -> None:
-    table = trial_table(MIXED, ACCURACY, root=Path())
+    table = trial_table(MIXED, ACCURACY)
     assert list(table["on_front"]) == [True, True, False, False, False, True]
     assert list(table["reason"]) == ["", "", "", "end after start", "diverged", ""]
     assert [trial.number for trial in firsts(MIXED)] == [0, 1, 2, 4]
