@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "qp_runner"
-LAYERS = (  # from the ground up: what stands further down in this list may import what stands above it, never the reverse
+LAYERS = (  # each may import what stands before it in this list, never the reverse
     {"errors", "lasting", "locking", "schedule", "__version__"},
     {"compress", "data", "models"},
     {"tasks", "config"},

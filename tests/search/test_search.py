@@ -8,9 +8,8 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from qp_runner.cli.main import execute
 from qp_runner.config.compose import composing, config_dir, jobs
-from support import forked, metrics, same
+from support import execute, forked, metrics, same
 
 pytest.importorskip("optuna")
 
