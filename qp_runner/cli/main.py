@@ -12,7 +12,6 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.cli.plan import show
 from qp_runner.config.compose import CONFIG_NAME, check_extra_dir
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError
@@ -28,6 +27,8 @@ def main() -> int:
     arguments = sys.argv[1:]
     try:
         if arguments[:1] == ["plan"]:
+            from qp_runner.cli.plan import show  # not above: to run, nothing has to be drawn on a terminal
+
             args = _parser().parse_args(arguments[1:])
             show(args.overrides, multirun=args.multirun, extra_dir=args.config_dir)
         else:
