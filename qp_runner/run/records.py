@@ -50,7 +50,7 @@ def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInf
 
 def save_schedule(parts: Parts, schedule: Schedule, files: RunFiles) -> None:
     """Writes the schedule's picture, and its stages as JSON."""
-    files.bytes("schedule.png", schedule_png(parts.stages, parts.task.steps_per_epoch, schedule.name))
+    files.file("schedule.png").write_bytes(schedule_png(parts.stages, parts.task.steps_per_epoch, schedule.name))
     files.text("stages.json", json.dumps([stage.record() for stage in parts.stages], indent=1))
 
 
