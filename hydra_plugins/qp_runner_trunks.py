@@ -6,19 +6,24 @@ from hydra.plugins.sweeper import Sweeper
 
 
 class TrunkSweeper(Sweeper):
-    """`hydra/sweeper=trunks`; see `qp_runner.sweep.sweeper.WaveSweeper`.
+    """`hydra/sweeper=trunks`: see `qp_runner.sweep.sweeper.WaveSweeper`.
 
-    Every Hydra program of an environment imports this file when it starts: what is heavy is imported when needed.
+    Every Hydra program of an environment imports this file when it starts, so what is heavy is imported when needed.
     """
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, params: dict[str, str] | None = None) -> None:
+        self._params = params
+
+    def setup(self, *, config: Any, **arguments: Any) -> None:
+        """Hydra's hook: chooses between a grid and a search."""
         from qp_runner.sweep.sweeper import WaveSweeper
 
-        self._sweeper = WaveSweeper(**arguments)
-
-    def setup(self, **arguments: Any) -> None:
-        """Hydra's hook."""
-        self._sweeper.setup(**arguments)
+        if config.get("search") is None:
+            from qp_runner.sweep.grid import plan_grid as make_plan
+        else:
+            from qp_runner.search.plan import plan_search as make_plan
+        self._sweeper = WaveSweeper(make_plan, self._params)
+        self._sweeper.setup(config=config, **arguments)
 
     def sweep(self, arguments: list[str]) -> Any:
         """Runs the sweep."""

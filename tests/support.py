@@ -3,17 +3,19 @@
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from inspect import signature
 from pathlib import Path
 from pydoc import locate
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import torch
 import yaml
 
+from qp_runner.cli.main import main
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
 from qp_runner.models import SmallCNN
@@ -113,6 +115,12 @@ def train(events: dict[str, Any] | None, **options: Any) -> Run:
     return Run(trainer, task, records)
 
 
+def execute(arguments: Sequence[str]) -> int:
+    """Runs a command line in this process; returns its exit code."""
+    with patch.object(sys, "argv", ["qp-runner", *arguments]):
+        return main()
+
+
 def metrics(folder: Path) -> pd.DataFrame:
     """What a run recorded, times and what it computed itself left out."""
     table = pd.read_csv(folder / "metrics.csv")
@@ -132,7 +140,7 @@ def same(one: Path, other: Path) -> None:
 FORKED = """
 import json, os, random, signal, sys
 import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
-from qp_runner.cli.main import execute
+from qp_runner.cli.main import main
 from qp_runner.training.step import EagerStep
 
 def start(command, dies_at=None):
@@ -147,7 +155,8 @@ def start(command, dies_at=None):
                 os.kill(os.getpid(), signal.SIGKILL)
             return plain(self, batch)
         EagerStep.__call__ = count
-    os._exit(execute(command))
+    sys.argv = ["qp-runner", *command]
+    os._exit(main())
 
 def ended(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])

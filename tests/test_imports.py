@@ -2,12 +2,13 @@
 
 import ast
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).resolve().parents[1] / "qp_runner"
-LAYERS = (  # from the ground up: what stands further down in this list may import what stands above it, never the reverse
+LAYERS = (  # each may import what stands before it in this list, never the reverse
     {"errors", "lasting", "locking", "schedule", "__version__"},
     {"compress", "data", "models"},
     {"tasks", "config"},
@@ -16,7 +17,8 @@ LAYERS = (  # from the ground up: what stands further down in this list may impo
     {"run"},
     {"sweep"},
     {"search"},
-    {"cli", "__main__", "__init__"},
+    {"cli"},
+    {"__main__", "__init__"},
 )
 APART = {  # part -> what it must not import although it stands lower
     "data": {"schedule"},
@@ -67,6 +69,20 @@ def test_hydra_and_mlflow_stay_where_they_belong(path: Path) -> None:
     top = {name.split(".")[0] for name in imported(path)}
     for library, parts in ONLY.items():
         assert library not in top or part(path) in parts
+
+
+def test_nothing_rests_on_hydras_internals() -> None:
+    root = PACKAGE.parent
+    folders = ("qp_runner", "hydra_plugins", "scripts", "tests")
+    files = [path for folder in folders for path in (root / folder).rglob("*.py")]
+    internal = "hydra." + "_internal"
+    assert not [path for path in files if any(name.startswith(internal) for name in imported(path))]
+
+
+def test_no_files_import_each_other_in_a_circle() -> None:
+    modules = {path.relative_to(PACKAGE.parent).with_suffix("").as_posix().replace("/", "."): path for path in FILES}
+    graph = {name: imported(path) & modules.keys() - {name} for name, path in modules.items()}
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names the circle
 
 
 @pytest.mark.parametrize("path", sorted((PACKAGE / "schedule").glob("*.py")), ids=lambda path: path.name)

@@ -1,1 +1,1 @@
-"""The command line, from overrides to runs. Its entry point is `qp_runner.__main__`, which imports it with care."""
+"""The command line: arguments in, text out."""

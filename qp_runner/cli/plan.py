@@ -1,22 +1,39 @@
 """`qp-runner plan`: what a schedule would do, drawn, with the footprint to expect. Nothing is trained."""
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
+from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Job
+from qp_runner.config.compose import Job, jobs
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.report.words import plural
 from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
 from qp_runner.search.space import Space
-from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH
+from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
+
+
+def show(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> None:
+    """Prints each schedule of a command line, and what its sweep shares or what its search may choose from."""
+    planned, multirun = jobs(overrides, multirun=multirun, extra_dir=extra_dir)
+    drawn: dict[str, Job] = {}
+    for each in planned:  # a schedule is drawn once, for the first job that has it
+        drawn.setdefault(repr((each.choices.get("schedule"), each.config.schedule, each.config.trainer.epochs)), each)
+    for each in drawn.values():
+        show_plan(each)
+    if planned[0].config.search is not None:
+        show_space(*search_space(planned, multirun=multirun))
+    elif multirun:
+        show_sharing(outline(planned))
 
 
 def show_plan(job: Job, console: Console | None = None) -> None:

@@ -1,35 +1,28 @@
-"""What the runs of a sweep share, printed: the prefix tree, what it saves, and why runs do not share."""
+"""What the runs of a sweep share, printed for `plan`: the prefix tree, what it saves, and why runs do not share."""
 
 from rich.console import Console
 from rich.tree import Tree as View
 
-from qp_runner.config.instantiate import flatten
 from qp_runner.sweep import tree
-from qp_runner.sweep.plan import Outline
+from qp_runner.sweep.plan import Outline, sharing
 from qp_runner.training.identity import Identity
 
-SHOWN_ROOTS, SHOWN_LINES, SHOWN_VALUES = 12, 60, 6
+SHOWN_ROOTS, SHOWN_LINES = 12, 60
 
 
-def show_sharing(made: Outline, *, details: bool = False, to_stderr: bool = False) -> None:
-    """Prints runs, epochs asked for, epochs to compute and saving; with `details` also the prefix tree and why roots
-    differ. Nothing for a sweep without jobs to run.
-    """
-    console = Console(stderr=to_stderr)
-    if not made.numbers:
-        return
-    asked, computed = made.epochs_asked, made.epochs_computed
-    console.print(
-        f"{len(made.numbers)} runs ask for {asked:g} epochs; {computed:.4g} are computed "
-        f"({asked / computed:.2f} × less), in waves of {', '.join(str(len(wave)) for wave in made.waves)}",
-        highlight=False,
-        soft_wrap=True,
-    )
-    if made.note:
-        console.print(f"[yellow]{made.note}[/]", soft_wrap=True)
-    if details:
+def show_sharing(made: Outline) -> None:
+    """Prints runs, epochs asked for, epochs to compute, the prefix tree and why roots differ."""
+    console = Console()
+    lines = sharing(made)
+    _print(console, lines[:1])
+    if lines:
         _show_trees(made, console)
-    _show_reasons(made, console)
+    _print(console, lines[1:])
+
+
+def _print(console: Console, lines: list[str]) -> None:
+    for line in lines:
+        console.print(line, highlight=False, soft_wrap=True, markup=False)
 
 
 def _show_trees(made: Outline, console: Console) -> None:
@@ -81,15 +74,3 @@ def _fires(own: Identity, step: int) -> str:
         if stage.first == step and stage.fires:
             return ", ".join(sorted(f"{op} {target}" for op, target in stage.fires))
     return ""
-
-
-def _show_reasons(made: Outline, console: Console) -> None:
-    """Between trunks nothing is shared: the keys in which they differ, with their values."""
-    if len(made.plan.trees) < 2:
-        return
-    firsts = [made.identities[made.numbers[node.runs[0]]] for node in made.plan.trees]
-    console.print(f"{len(firsts)} trunks share nothing, because they differ in:", highlight=False)
-    for key, values in tree.differing([flatten(own.context) for own in firsts]).items():
-        told = ", ".join(value for value, _ in values[:SHOWN_VALUES])
-        more = f" and {len(values) - SHOWN_VALUES} more values" if len(values) > SHOWN_VALUES else ""
-        console.print(f"  {key}: {told}{more}", highlight=False, soft_wrap=True, markup=False)

@@ -1,4 +1,4 @@
-"""The configuration as types."""
+"""The configuration: what a command line asks for, composed by Hydra, checked, as types."""
 
 from qp_runner.config.schema import Config
 from qp_runner.config.search import RangeSection, SearchSection

@@ -1,20 +1,14 @@
-"""A schedule's picture as a file."""
+"""A schedule's picture as the bytes of a file."""
 
 import io
 from functools import lru_cache
-from pathlib import Path
 
 from qp_runner.schedule import Stage
 
 
-def save_schedule(path: Path, stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> None:
-    """Writes the picture of `schedule_figure` as PNG."""
-    path.write_bytes(_png(stages, steps_per_epoch, title))
-
-
 @lru_cache(maxsize=64)
-def _png(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
-    """Drawing takes a tenth of a second, and a sweep's seeds share it."""
+def schedule_png(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
+    """The picture of `schedule_figure` as PNG. Drawing takes a tenth of a second, and a sweep's seeds share it."""
     from qp_runner.report.schedule_figure import schedule_figure  # here, for whoever draws imports matplotlib
 
     buffer = io.BytesIO()

@@ -1,6 +1,6 @@
-"""What records call a run, beside its configuration."""
+"""What people call runs and sweeps."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 
 def schedule_label(choice: str, overrides: Sequence[str]) -> str:
@@ -32,3 +32,9 @@ def variant(overrides: Sequence[str]) -> str:
         "search",
     )
     return ",".join(sorted(each for each in overrides if not each.lstrip("+~").startswith(named)))
+
+
+def sweep_title(choices: Mapping[str, str]) -> str:
+    """What people call a sweep: its experiment."""
+    title = choices.get("experiment", "None")
+    return title if title != "None" else "sweep"

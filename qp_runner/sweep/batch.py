@@ -1,28 +1,67 @@
-"""What a sweep launches before anything else is decided: a grid is one batch, a search many."""
+"""What a sweeper is asked for, and what it launches: a grid is one batch of jobs, a search is many."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from qp_runner.sweep.parent import Sweep
+from qp_runner.config.compose import Job
+from qp_runner.sweep.parent import ParentRun
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for.
+
+    Attributes:
+        overrides: of the command, those that an experiment sweeps over first.
+        combinations: of the swept values: the overrides of each job of a grid.
+        first: the first of them, composed.
+        compose: composes and checks a job (ConfigError).
+        folder: `hydra.sweep.dir`, where the command names it.
+        numbered: whether the folder of a job is its number, which is so unless the command names another.
+    """
+
+    overrides: Sequence[str]
+    combinations: Sequence[Sequence[str]]
+    first: Job
+    compose: Callable[[Sequence[str]], Job]
+    folder: Path | None = None
+    numbered: bool = True
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Jobs that are known.
+    """Jobs to launch before anything else is decided.
 
     Attributes:
         jobs: overrides by the job's number.
         waves: the jobs to launch, by number; those of a wave run side by side.
-        also: by number, the steps at which a job leaves its state for others.
+        checkpoint_steps: by number, the steps at which a job stores its state for others.
     """
 
     jobs: Mapping[int, Sequence[str]]
     waves: Sequence[Sequence[int]]
-    also: Mapping[int, Sequence[int]] = field(default_factory=dict)
+    checkpoint_steps: Mapping[int, Sequence[int]] = field(default_factory=dict)
 
 
-Batches = Callable[[Path, "Sweep", int], Iterator[Batch]]
-"""Given the sweep's folder, the sweep and the launcher's workers: its batches, each asked for when the last has run."""
+Batches = Callable[[ParentRun, int], Iterator[Batch]]
+"""Given the open sweep and the launcher's number of workers: the batches, each asked for when the last one has run."""
+
+
+@dataclass(frozen=True)
+class SweepPlan:
+    """How a request is met.
+
+    Attributes:
+        jobs: how many there are in all.
+        digest: what makes another command the same sweep; empty for a sweep that can't go on.
+        before: the folder of the earlier attempt that this one goes on with.
+        forgiving: whether the sweep as such succeeds although jobs failed.
+    """
+
+    title: str
+    jobs: int
+    batches: Batches
+    digest: str = ""
+    before: Path | None = None
+    forgiving: bool = False

@@ -7,15 +7,18 @@ from pathlib import Path
 
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
+from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
+from qp_runner.locking import RUNNING, is_locked
 from qp_runner.run.build import build_task, compile_schedule
 from qp_runner.run.identity import identity, job_digest
 from qp_runner.schedule import Stage
-from qp_runner.sweep import Sweep, tree
+from qp_runner.sweep import tree
+from qp_runner.sweep.parent import Sweep
 from qp_runner.training import Identity
 from qp_runner.training.identity import describe, digest
-from qp_runner.training.store import LOCK, is_locked
 
+SHOWN_VALUES = 6
 UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
 
 
@@ -54,9 +57,9 @@ class Outline:
         return tuple(tuple(self.numbers[place] for place in wave) for wave in self.plan.waves)
 
     @property
-    def also(self) -> dict[int, list[int]]:
+    def checkpoint_steps(self) -> dict[int, list[int]]:
         """By job, the steps at which it has to leave its state for others."""
-        return {self.numbers[place]: sorted(steps) for place, steps in self.plan.also.items()}
+        return {self.numbers[place]: sorted(steps) for place, steps in self.plan.checkpoint_steps.items()}
 
 
 def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths: "Lengths | None" = None) -> Outline:
@@ -96,7 +99,7 @@ def earlier_attempt(wanted: str, *, results: Path, folder: Path | None) -> Path 
     candidates = sorted((results / "sweeps").glob("*"), reverse=True) if folder is None else [folder]
     for each in candidates:
         known = Sweep.load(each)
-        if known is not None and known.digest == wanted and not is_locked(each / LOCK):
+        if known is not None and known.digest == wanted and not is_locked(each / RUNNING):
             return each
     return None
 
@@ -113,6 +116,32 @@ def is_finished(folder: Path) -> bool:
         return record.get("status") == "FINISHED" and (folder / "metrics.csv").stat().st_size > 0
     except (OSError, ValueError, AttributeError):
         return False
+
+
+def sharing(made: Outline) -> list[str]:
+    """What is shared, in lines for a person: epochs asked for and to compute, the waves, and what keeps runs apart.
+
+    Empty where no job is left to run.
+    """
+    if not made.numbers:
+        return []
+    asked, computed = made.epochs_asked, made.epochs_computed
+    saving, waves = f"{asked / computed:.2f} × less", ", ".join(str(len(wave)) for wave in made.waves)
+    total = f"{len(made.numbers)} runs ask for {asked:g} epochs; {computed:.4g} are computed ({saving})"
+    return [f"{total}, in waves of {waves}", *([made.note] if made.note else []), *_differences(made)]
+
+
+def _differences(made: Outline) -> list[str]:
+    """Trunks share nothing with each other: the keys in which they differ, with their values."""
+    if len(made.plan.trees) < 2:
+        return []
+    firsts = [made.identities[made.numbers[node.runs[0]]] for node in made.plan.trees]
+    lines = [f"{len(firsts)} trunks share nothing, because they differ in:"]
+    for key, values in tree.differing([flatten(own.context) for own in firsts]).items():
+        shown = ", ".join(value for value, _ in values[:SHOWN_VALUES])
+        more = f" and {len(values) - SHOWN_VALUES} more values" if len(values) > SHOWN_VALUES else ""
+        lines.append(f"  {key}: {shown}{more}")
+    return lines
 
 
 class Lengths:

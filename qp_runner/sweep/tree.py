@@ -42,12 +42,12 @@ class Plan:
     Attributes:
         trees: one for each root, in the order of the runs.
         waves: runs by number; every run of a wave finds what it shares stored by the waves before.
-        also: by run: steps at which it has to leave its state, because others part from it there.
+        checkpoint_steps: by run: the steps at which it stores its state, because others part from it there.
     """
 
     trees: tuple[Node, ...]
     waves: tuple[tuple[int, ...], ...]
-    also: Mapping[int, frozenset[int]]
+    checkpoint_steps: Mapping[int, frozenset[int]]
 
     @property
     def steps(self) -> int:
@@ -65,11 +65,11 @@ def plan(paths: Sequence[Path]) -> Plan:
         for runs in roots.values()
     )
     waves: dict[int, list[int]] = defaultdict(list)
-    also: dict[int, set[int]] = defaultdict(set)
+    kept: dict[int, set[int]] = defaultdict(set)
     for tree in trees:
-        _assign(tree, wave=0, waves=waves, also=also, launches=True)
+        _assign(tree, wave=0, waves=waves, kept=kept, launches=True)
     ordered = tuple(tuple(sorted(waves[number])) for number in sorted(waves))
-    return Plan(trees, ordered, {run: frozenset(steps) for run, steps in also.items()})
+    return Plan(trees, ordered, {run: frozenset(steps) for run, steps in kept.items()})
 
 
 def _grow(paths: Sequence[Path], runs: Sequence[int], *, start: int, step: int) -> Node:
@@ -98,7 +98,7 @@ def _differ(paths: Sequence[Path], runs: Sequence[int], at: int) -> bool:
 
 
 def _assign(
-    node: Node, *, wave: int, waves: dict[int, list[int]], also: dict[int, set[int]], launches: bool
+    node: Node, *, wave: int, waves: dict[int, list[int]], kept: dict[int, set[int]], launches: bool
 ) -> tuple[int, int]:
     """Gives the node's runs their waves; returns its leader, which passes through the whole node, and its wave.
 
@@ -107,15 +107,21 @@ def _assign(
     if not node.children:
         leader, *others = node.runs
         if others:  # the very same training
-            also[leader].add(node.end)
+            kept[leader].add(node.end)
             waves[wave + 1] += others
     else:
         first, *rest = sorted(node.children, key=lambda child: -len(child.runs))
-        leader, _ = _assign(first, wave=wave, waves=waves, also=also, launches=False)
+        leader, _ = _assign(first, wave=wave, waves=waves, kept=kept, launches=False)
         if node.end > 0:
-            also[leader].add(node.end)
+            kept[leader].add(node.end)
         for child in rest:
-            _assign(child, wave=wave if node.end == 0 else wave + 1, waves=waves, also=also, launches=True)
+            _assign(
+                child,
+                wave=wave if node.end == 0 else wave + 1,
+                waves=waves,
+                kept=kept,
+                launches=True,
+            )
     if launches:
         waves[wave].append(leader)
     return leader, wave

@@ -12,9 +12,8 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from qp_runner.__main__ import wants_store
-from qp_runner.cli.main import execute
 from qp_runner.run.labels import schedule_label, variant
+from support import execute
 
 QUICK = ["tracking=none", "trainer.epochs=2", "trainer.batch_size=128", "trainer.progress=false"]
 
@@ -254,11 +253,3 @@ def test_a_folder_of_ones_own_may_not_hide_files_behind_ours(here: Path, capsys:
 def test_the_package_is_a_command(here: Path) -> None:
     told = subprocess.run([sys.executable, "-m", "qp_runner", "--help"], capture_output=True, text=True, check=True)
     assert "qp-runner" in told.stdout
-
-
-@pytest.mark.parametrize(
-    ("arguments", "starts"),
-    [([], True), (["-m", "seed=0,1"], True), (["plan"], False), (["tracking=none"], False), (["--help"], False)],
-)
-def test_a_process_for_mlflow_is_started_where_a_store_is_wanted(arguments: list[str], starts: bool) -> None:
-    assert wants_store(arguments) == starts

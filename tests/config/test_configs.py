@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from qp_runner.config import Config
-from qp_runner.config.compose import config_dir, jobs
+from qp_runner.config.compose import jobs
+from qp_runner.config.hydra_errors import config_dir
 from qp_runner.config.instantiate import instantiate
 from qp_runner.data import ImageData, ImageSet
 from qp_runner.errors import ConfigError

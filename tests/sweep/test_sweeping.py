@@ -6,16 +6,12 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-import torch
-from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
-from qp_runner.cli.main import execute
-from qp_runner.config import validate
-from qp_runner.config.compose import Composer, composing, config_dir, jobs
+from qp_runner.config.compose import composing, jobs
+from qp_runner.config.hydra_errors import config_dir
 from qp_runner.run.identity import job_digest
-from qp_runner.sweep.job import own_gpu
 from qp_runner.sweep.plan import outline, sweep_digest
-from support import forked, metrics, same
+from support import execute, forked, metrics, same
 
 QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
 
@@ -75,35 +71,6 @@ def test_a_sweeps_runs_share_across_settings_that_count_later(here: Path) -> Non
     assert execute(["-m", settings, "schedule=p_q_wf", "results=alone", "checkpoint.enabled=false", *QUICK]) == 0
     for number in ("0", "1"):
         same(only_sweep(here / "shared") / number, only_sweep(here / "alone") / number)
-
-
-SAMPLES = [
-    ["schedule=q_p_wf", "seed=3", "trainer.optimizer.lr=0.5"],
-    ["schedule=q_p_wf", "seed=4", "trainer.optimizer.lr=0.25"],
-    ["experiment=orders/digits", "schedule=float", "trainer.epochs=3"],
-    ["data=cifar10", "model=resnet20", "data.root=x", "+trainer.optimizer.nesterov=true"],
-    ["~schedule.events.prune_weight", "compress=saturated"],
-    ["compress.quantiles=[0.1,0.9]", "trainer.lr_schedule=null", "hydra.sweep.dir=x"],
-    ["+schedule.events.x={op: prune, target: weight, to: 0.9, start: 0.99dur}", "trainer.threads=2"],
-    ["seed=5", "trainer.lr_schedule.factory.T_max=7"],
-    ["seed=5"],
-]
-
-
-def test_jobs_are_composed_as_hydra_composes_them() -> None:
-    from hydra import compose
-    from omegaconf import open_dict
-
-    with composing(None):
-        composer = Composer()
-        for overrides in SAMPLES + SAMPLES[::-1]:
-            whole = compose("config", overrides=overrides, return_hydra_config=True)
-            choices = {str(key): str(value) for key, value in whole.hydra.runtime.choices.items()}
-            with open_dict(whole):
-                del whole["hydra"]
-            job = composer.job(overrides)
-            assert job.config == validate(whole)
-            assert job.choices == choices
 
 
 def test_two_commands_are_the_same_run_if_they_train_and_measure_the_same() -> None:
@@ -237,50 +204,19 @@ def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
             assert sorted((each.step, each.value) for each in history) == written
 
 
-def test_gpus_are_dealt_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    [job], _ = jobs([], multirun=False)
-    with own_gpu(job.config, 0) as first, own_gpu(job.config, 1) as second:
-        assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
-        for launched in (2, 3):  # more jobs than GPUs
-            with own_gpu(job.config, launched) as third:
-                assert third.trainer.device == f"cuda:{launched % 2}"
-    with own_gpu(job.config, 4) as first:
-        with own_gpu(job.config, 5) as second:
-            assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
-        with own_gpu(job.config, 6) as next_one:  # not the one that its number would have
-            assert next_one.trainer.device == "cuda:1"
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
-        with own_gpu(job.config, 7) as other:  # which counts the other way round
-            assert other.trainer.device == "cuda:0"
-
-
-def test_a_device_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
-    [fixed], _ = jobs(["trainer.device=cpu"], multirun=False)
-    with own_gpu(fixed.config, 1) as config:
-        assert config.trainer.device == "cpu"
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
-    [job], _ = jobs([], multirun=False)
-    with own_gpu(job.config, 3) as config:
-        assert config.trainer.device == "auto"
-
-
 def test_a_thousand_jobs_are_planned_without_composing_a_thousand_times(monkeypatch: pytest.MonkeyPatch) -> None:
     composed = []
-    plain = ConfigLoaderImpl.load_configuration
+    with composing(None) as loader:
+        plain = type(loader).load_configuration
 
     def count(*arguments: object, **options: object) -> object:
         composed.append(options)
         return plain(*arguments, **options)
 
-    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", count)
+    monkeypatch.setattr(type(loader), "load_configuration", count)
     rates = ",".join(str(rate / 1000) for rate in range(1, 126))
     planned, _ = jobs(["schedule=p_q_wf,q_p_wf", "seed=0,1,2,3", f"trainer.optimizer.lr={rates}"], multirun=True)
     assert len(planned) == len({job_digest(job.config) for job in planned}) == 1000
-    assert len(composed) <= 4
+    assert len(composed) <= 3
     made = outline(planned)
     assert [len(wave) for wave in made.waves] == [500, 500]

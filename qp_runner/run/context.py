@@ -1,0 +1,51 @@
+"""Where a run belongs: its folder, what people call it, its place in a sweep."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class SweepContext:
+    """A job's place in its sweep.
+
+    Attributes:
+        name: of the sweep.
+        folder: of the sweep.
+        number: of the job, from 0.
+        jobs: of the sweep.
+        since: seconds since 1970; states stored before are not used.
+        checkpoint_steps: steps at which other jobs need this one's state.
+    """
+
+    name: str
+    folder: Path
+    number: int
+    jobs: int
+    since: float = 0.0
+    checkpoint_steps: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """Where a run belongs.
+
+    Attributes:
+        folder: takes the run's records.
+        label: the schedule's choice and what the command line changed in it.
+        variant: what else the command line changed; runs are alike only where this is equal.
+        sweep: None for a run made alone.
+    """
+
+    folder: Path
+    label: str
+    variant: str = ""
+    sweep: SweepContext | None = None
+
+    def title(self, seed: int) -> str:
+        """What a person reads: `[2/18] p_q_wf · seed 0`."""
+        number = f"[{self.sweep.number + 1}/{self.sweep.jobs}] " if self.sweep else ""
+        return f"{number}{self.name(seed)}"
+
+    def name(self, seed: int) -> str:
+        """The run's name in records: `p_q_wf · seed 0`."""
+        return f"{self.label} · seed {seed}"

@@ -1,0 +1,74 @@
+"""What a run writes into its folder beside its metrics."""
+
+import csv
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from qp_runner.config import Config
+from qp_runner.config.instantiate import flatten
+from qp_runner.report.schedule_picture import schedule_png
+from qp_runner.run.build import Parts
+from qp_runner.run.context import RunContext
+from qp_runner.schedule import Schedule
+from qp_runner.tracking import RunFiles, RunInfo, store_key
+
+
+def open_records(config: Config, context: RunContext, parts: Parts | None) -> RunFiles:
+    """Starts the records of a run; `parts` is None for one that could not be built."""
+    store = store_key(config.store_uri(), Path(config.results))
+    return RunFiles(context.folder, run_info(config, context, parts), store=store)
+
+
+def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInfo:
+    """A run's name, tags and parameters; `parts` is None for one that could not be built."""
+    schedule, sweep = config.events(), context.sweep
+    tags = {
+        "task": config.task.name,
+        "model": config.model.name,
+        "data": config.data.name,
+        "schedule": context.label,
+        "order": schedule.name,
+        "signature": schedule.signature,
+        "variant": context.variant,
+        "seed": str(config.seed),
+        "sweep": sweep.name if sweep else "",
+        **({"job": str(sweep.number)} if sweep else {}),
+    }
+    if parts is not None:
+        per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
+        tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
+        tags |= {"metric": metric.name, "metric_unit": metric.unit}
+        tags["metric_direction"] = "up" if metric.higher_is_better else "down"
+    params = flatten(config.model_dump(exclude={"search"}))
+    return RunInfo(context.name(config.seed), config.task.name, tags, params)
+
+
+def save_schedule(parts: Parts, schedule: Schedule, files: RunFiles) -> None:
+    """Writes the schedule's picture, and its stages as JSON."""
+    files.file("schedule.png").write_bytes(schedule_png(parts.stages, parts.task.steps_per_epoch, schedule.name))
+    files.text("stages.json", json.dumps([stage.record() for stage in parts.stages], indent=1))
+
+
+def save_sites(parts: Parts, files: RunFiles) -> None:
+    """Writes a table of the sites with their footprint."""
+    files.text("sites.csv", _table([asdict(site) for site in parts.compressor.summary()]))
+
+
+def save_model(parts: Parts, folder: Path) -> None:
+    """Writes model.pt: weights, masks and scales."""
+    networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
+    torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, folder / "model.pt")
+
+
+def _table(rows: Sequence[Mapping[str, object]]) -> str:
+    """Rows of equal keys as CSV."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

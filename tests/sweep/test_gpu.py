@@ -1,0 +1,39 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from qp_runner.config.compose import jobs
+from qp_runner.sweep.gpu import reserve_gpu
+
+
+def test_each_job_gets_a_free_gpu_as_long_as_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    [job], _ = jobs([], multirun=False)
+    with reserve_gpu(job.config, 0) as first, reserve_gpu(job.config, 1) as second:
+        assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
+        for launched in (2, 3):  # more jobs than GPUs
+            with reserve_gpu(job.config, launched) as third:
+                assert third.trainer.device == f"cuda:{launched % 2}"
+    with reserve_gpu(job.config, 4) as first:
+        with reserve_gpu(job.config, 5) as second:
+            assert (first.trainer.device, second.trainer.device) == ("cuda:0", "cuda:1")
+        with reserve_gpu(job.config, 6) as next_one:  # not the one that its number would have
+            assert next_one.trainer.device == "cuda:1"
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,0")
+        with reserve_gpu(job.config, 7) as other:  # which counts the other way round
+            assert other.trainer.device == "cuda:0"
+
+
+def test_a_device_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    [fixed], _ = jobs(["trainer.device=cpu"], multirun=False)
+    with reserve_gpu(fixed.config, 1) as config:
+        assert config.trainer.device == "cpu"
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    [job], _ = jobs([], multirun=False)
+    with reserve_gpu(job.config, 3) as config:
+        assert config.trainer.device == "auto"
