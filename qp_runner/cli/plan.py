@@ -11,13 +11,15 @@ from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Job, jobs
+from qp_runner.config.compose import Composer, Job, compose_command, composing, jobs
+from qp_runner.config.job_loader import JobLoader
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.report.words import plural
 from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
 from qp_runner.search.space import Space
+from qp_runner.sweep.batch import Request
 from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
 
@@ -31,7 +33,12 @@ def show(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
     for each in drawn.values():
         show_plan(each)
     if planned[0].config.search is not None:
-        show_space(*search_space(planned, multirun=multirun))
+        from qp_runner.search.plan import search_space  # here: pandas takes a quarter of a second
+
+        with composing(extra_dir) as loader:
+            compose = Composer(JobLoader(loader), compose_command(overrides, loader)).job
+            request = Request(overrides, [each.overrides for each in planned], planned[0], compose)
+            show_space(*search_space(request))
     elif multirun:
         show_sharing(outline(planned))
 

@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from qp_runner.config import validate
+from qp_runner.errors import ConfigError
 from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.labels import schedule_label, variant
 from qp_runner.run.run import run
@@ -20,6 +21,8 @@ def job(composed: DictConfig) -> float:
     settings = HydraConfig.get()
     config_yaml = OmegaConf.to_yaml(composed, resolve=True)
     config, context = validate(composed), run_context()
+    if config.search is not None and context.sweep is None:
+        raise ConfigError("search", config.search.sampler, "needs hydra.mode=MULTIRUN and hydra/sweeper=trunks")
     if context.sweep is not None:
         side_by_side = settings.runtime.choices.get("hydra/launcher") != "basic"
         with reserve_gpu(config, int(settings.job.num)) if side_by_side else nullcontext(config) as config:
