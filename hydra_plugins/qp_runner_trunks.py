@@ -12,7 +12,7 @@ class TrunkSweeper(Sweeper):
     """
 
     def __init__(self, params: dict[str, str] | None = None) -> None:
-        self._params = params
+        """`params` is what an experiment sweeps over; the sweeper reads it from the configuration."""
 
     def setup(self, *, config: Any, **arguments: Any) -> None:
         """Hydra's hook: chooses between a grid and a search."""
@@ -22,7 +22,7 @@ class TrunkSweeper(Sweeper):
             from qp_runner.sweep.grid import plan_grid as make_plan
         else:
             from qp_runner.search.plan import plan_search as make_plan
-        self._sweeper = WaveSweeper(make_plan, self._params)
+        self._sweeper = WaveSweeper(make_plan)
         self._sweeper.setup(config=config, **arguments)
 
     def sweep(self, arguments: list[str]) -> Any:

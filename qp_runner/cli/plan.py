@@ -11,7 +11,7 @@ from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, expected
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Composer, Job, compose_command, composing, jobs
+from qp_runner.config.compose import Composer, Job, compose_command, composing, is_multirun
 from qp_runner.config.job_loader import JobLoader
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
@@ -26,21 +26,29 @@ from qp_runner.training import seed_everything
 
 def show(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> None:
     """Prints each schedule of a command line, and what its sweep shares or what its search may choose from."""
-    planned, multirun = jobs(overrides, multirun=multirun, extra_dir=extra_dir)
+    with composing(extra_dir) as loader:
+        command = compose_command(overrides, loader)
+        if not is_multirun(command, asked=multirun):
+            own = [str(each) for each in command.hydra.overrides.task]
+            show_plan(Composer(JobLoader(loader), command).job(own))
+            return
+        request = Request.read(JobLoader(loader), command)
+        if request.first.config.search is None:
+            _show_grid([request.compose(each) for each in request.combinations])
+            return
+        from qp_runner.search.plan import search_space  # here: pandas takes a quarter of a second
+
+        show_plan(request.first)
+        show_space(*search_space(request))
+
+
+def _show_grid(planned: Sequence[Job]) -> None:
     drawn: dict[str, Job] = {}
     for each in planned:  # a schedule is drawn once, for the first job that has it
         drawn.setdefault(repr((each.choices.get("schedule"), each.config.schedule, each.config.trainer.epochs)), each)
     for each in drawn.values():
         show_plan(each)
-    if planned[0].config.search is not None:
-        from qp_runner.search.plan import search_space  # here: pandas takes a quarter of a second
-
-        with composing(extra_dir) as loader:
-            compose = Composer(JobLoader(loader), compose_command(overrides, loader)).job
-            request = Request(overrides, [each.overrides for each in planned], planned[0], compose)
-            show_space(*search_space(request))
-    elif multirun:
-        show_sharing(outline(planned))
+    show_sharing(outline(planned))
 
 
 def show_plan(job: Job, console: Console | None = None) -> None:

@@ -85,10 +85,15 @@ def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = N
         command = compose_command(overrides, loader)
         composer = Composer(JobLoader(loader), command)
         own = [str(each) for each in command.hydra.overrides.task]
-        mode = command.hydra.mode
-        if not multirun and (mode is None or mode.name != "MULTIRUN"):
+        if not is_multirun(command, asked=multirun):
             return [composer.job(own)], False
         return [composer.job(each) for each in expand([*sweep_params(command), *own], loader)], True
+
+
+def is_multirun(command: DictConfig, *, asked: bool) -> bool:
+    """Whether a command is a sweep: asked for by `-m`, or by what it composes to."""
+    mode = command.hydra.mode
+    return asked or (mode is not None and mode.name == "MULTIRUN")
 
 
 def compose_command(overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:

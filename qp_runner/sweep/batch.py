@@ -3,9 +3,16 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from qp_runner.config.compose import Job
+from omegaconf import DictConfig, OmegaConf
+
+from qp_runner.config.compose import Composer, Job, expand, sweep_params
+from qp_runner.config.job_loader import JobLoader
 from qp_runner.sweep.parent import ParentRun
+
+NUMBERED = "${hydra:job.num}"
+"""What `hydra.sweep.subdir` is unless somebody changes it."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +34,22 @@ class Request:
     compose: Callable[[Sequence[str]], Job]
     folder: Path | None = None
     numbered: bool = True
+
+    @classmethod
+    def read(cls, loader: JobLoader, command: DictConfig) -> "Request":
+        """What a command asks for, from its own composition. Raises ConfigError."""
+        overrides = [*sweep_params(command), *map(str, command.hydra.overrides.task)]
+        combinations, composer = expand(overrides, loader), Composer(loader, command)
+        sweep: Any = OmegaConf.to_container(command.hydra.sweep)
+        named = any(str(each).startswith("hydra.sweep.dir=") for each in command.hydra.overrides.hydra)
+        return cls(
+            overrides=overrides,
+            combinations=combinations,
+            first=composer.job(combinations[0]),
+            compose=composer.job,
+            folder=Path(str(command.hydra.sweep.dir)) if named else None,
+            numbered=sweep["subdir"] == NUMBERED,
+        )
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,10 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from qp_runner.config.compose import Composer, expand
 from qp_runner.config.job_loader import JobLoader
 from qp_runner.sweep.batch import Batch, Request, SweepPlan
 from qp_runner.sweep.parent import new_folder, parent_run
 from qp_runner.tracking import following
-
-NUMBERED = "${hydra:job.num}"
-"""What `hydra.sweep.subdir` is unless somebody changes it."""
 
 MakePlan = Callable[[Request], SweepPlan]
 
@@ -33,12 +29,11 @@ class WaveSweeper(Sweeper):
 
     Args:
         make_plan: decides what to launch.
-        params: what an experiment sweeps over: values by key, as on a command line.
     """
 
-    def __init__(self, make_plan: MakePlan, params: dict[str, str] | None = None) -> None:
+    def __init__(self, make_plan: MakePlan) -> None:
         super().__init__()
-        self._make_plan, self._params = make_plan, params or {}
+        self._make_plan = make_plan
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Hydra's hook: takes the launcher that is configured."""
@@ -48,9 +43,9 @@ class WaveSweeper(Sweeper):
             hydra_context=context, task_function=task_function, config=config
         )
 
-    def sweep(self, arguments: list[str]) -> list[Any]:
+    def sweep(self, arguments: list[str]) -> list[Any]:  # noqa: ARG002 - Hydra's signature; the configuration has them
         """Launches every job that is not done yet; returns what they returned, in the order of launching."""
-        request = self._request(arguments)
+        request = Request.read(self.loader, self.config)
         first = request.first.config
         with following(first.store_uri(), experiment=first.task.name, results=Path(first.results)) as follower:
             plan = self._make_plan(request)
@@ -68,20 +63,6 @@ class WaveSweeper(Sweeper):
                 for each in returned if not plan.forgiving else ():
                     _ = each.return_value  # raises where the job failed
         return returned
-
-    def _request(self, arguments: list[str]) -> Request:
-        overrides = [*(f"{key}={value}" for key, value in self._params.items()), *arguments]
-        combinations, composer = expand(overrides, self.loader), Composer(self.loader, self.config)
-        subdir = OmegaConf.to_container(self.config.hydra.sweep)["subdir"]  # type: ignore[call-overload, index]
-        named = any(str(each).startswith("hydra.sweep.dir=") for each in self.config.hydra.overrides.hydra)
-        return Request(
-            overrides=overrides,
-            combinations=combinations,
-            first=composer.job(combinations[0]),
-            compose=composer.job,
-            folder=Path(str(self.config.hydra.sweep.dir)) if named else None,
-            numbered=subdir == NUMBERED,
-        )
 
     def _open_folder(self, request: Request, plan: SweepPlan) -> Path:
         """The sweep's folder: that of an earlier attempt, the one that the command names, or a new one."""
