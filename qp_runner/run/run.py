@@ -18,13 +18,13 @@ from qp_runner.config import Config
 from qp_runner.config.instantiate import flatten
 from qp_runner.report.schedule_picture import save_schedule
 from qp_runner.run.build import Parts, build, build_trainer
-from qp_runner.run.identity import identity, trunk
+from qp_runner.run.identity import identity, run_checkpoints
 from qp_runner.run.outcome import outcome
 from qp_runner.run.pictures import save_pictures
-from qp_runner.schedule import Schedule, Stage
+from qp_runner.schedule import Schedule
 from qp_runner.sweep import Sweep
 from qp_runner.tracking import FileTracker, RunInfo, Tracker, Trackers, later, mlflow_tracker
-from qp_runner.training import Bar, Silent, Trainer, Trunk, seed_everything, set_numerics
+from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,8 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     title = _title(config, place)
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
-        trainer = build_trainer(config, parts, recorder=tracker, progress=progress, trunk=_trunk(config, place, parts))
+        checkpoints = _checkpoints(config, place, parts)
+        trainer = build_trainer(config, parts, recorder=tracker, progress=progress, checkpoints=checkpoints)
         validation = trainer.run()
     final = outcome(config, parts, validation=validation)
     tracker.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
@@ -92,12 +93,13 @@ def _train(config: Config, place: Place, parts: Parts, tracker: Tracker) -> floa
     return value
 
 
-def _trunk(config: Config, place: Place, parts: Parts) -> Trunk | None:
+def _checkpoints(config: Config, place: Place, parts: Parts) -> RunCheckpoints | None:
     own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     if place.sweep is None:
-        return trunk(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
-    also = frozenset(place.sweep.also.get(str(place.number), ()))
-    return trunk(config, own, since=place.sweep.since, also=also, sweep=place.sweep_folder)
+        return run_checkpoints(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
+    steps = frozenset(place.sweep.also.get(str(place.number), ()))
+    since = place.sweep.since
+    return run_checkpoints(config, own, since=since, checkpoint_steps=steps, sweep=place.sweep_folder)
 
 
 def _resumed(trainer: Trainer, parts: Parts) -> str:
@@ -150,18 +152,7 @@ def _record_schedule(parts: Parts, schedule: Schedule, folder: Path, tracker: Tr
     picture = folder / "artifacts" / "schedule.png"
     later(save_schedule, picture, parts.stages, parts.task.steps_per_epoch, schedule.name)
     tracker.artifact(picture)
-    tracker.text("stages.json", json.dumps([stage_record(stage) for stage in parts.stages], indent=1))
-
-
-def stage_record(stage: Stage) -> dict[str, object]:
-    """A stage as plain data."""
-    return {
-        "first": stage.first,
-        "last": stage.last,
-        "weight": asdict(stage.weight),
-        "activation": asdict(stage.activation),
-        "fires": sorted(f"{op} {target}" for op, target in stage.fires),
-    }
+    tracker.text("stages.json", json.dumps([stage.record() for stage in parts.stages], indent=1))
 
 
 def _save(config: Config, parts: Parts, folder: Path, tracker: Tracker) -> None:

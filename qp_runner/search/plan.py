@@ -12,6 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Composer, Job, composing, config_error
 from qp_runner.errors import ConfigError
+from qp_runner.locking import RUNNING, is_locked
 from qp_runner.report.words import Metric
 from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
@@ -21,7 +22,6 @@ from qp_runner.search.study import Studies, Study
 from qp_runner.sweep import Sweep, SweepPlan
 from qp_runner.sweep.grid import set_value, sweep_title
 from qp_runner.training.identity import digest
-from qp_runner.training.store import LOCK, is_locked
 
 EVENT = re.compile(r"schedule\.events\.([^.]+)\.([^.]+)")
 NOT_THE_SAME = {"trials", "batch", "space"}
@@ -142,7 +142,7 @@ def _study(base: Job, section: SearchSection, space: Space, metric: Metric) -> S
     directions = {"metric": "maximize" if metric.higher_is_better else "minimize", "footprint": "minimize"}
     study = studies.open(section, space, directions=directions, fresh=config.checkpoint.fresh)
     folder = study.notes.get("folder")
-    if folder is not None and is_locked(Path(folder) / LOCK):
+    if folder is not None and is_locked(Path(folder) / RUNNING):
         return studies.open(section, space, directions=directions, fresh=True)
     return study
 

@@ -10,9 +10,9 @@ from typing import IO, Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from qp_runner.locking import RUNNING
 from qp_runner.sweep.batch import Batches
 from qp_runner.tracking import Status, finish_parent, prepare, reopen_parent, start_parent
-from qp_runner.training.store import LOCK
 
 FILE = "sweep.json"
 
@@ -101,7 +101,7 @@ class ParentRun(Callback):
             since=plan.since,
         )
         ParentRun.sweep.save(folder)
-        ParentRun._lock = _hold(folder / LOCK)
+        ParentRun._lock = _hold(folder / RUNNING)
 
     @classmethod
     def announce(cls, folder: Path, also: Mapping[int, Sequence[int]]) -> None:

@@ -8,13 +8,13 @@ from pathlib import Path
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
 from qp_runner.errors import ConfigError
+from qp_runner.locking import RUNNING, is_locked
 from qp_runner.run.build import build_task, compile_schedule
 from qp_runner.run.identity import identity, job_digest
 from qp_runner.schedule import Stage
 from qp_runner.sweep import Sweep, tree
 from qp_runner.training import Identity
-from qp_runner.training.identity import describe, digest
-from qp_runner.training.store import LOCK, is_locked
+from qp_runner.training.identity import digest, without_end
 
 UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
 
@@ -76,7 +76,7 @@ def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths:
 def path(own: Identity) -> tree.Path:
     """A run as the tree sees it. How masks and scales are chosen counts from its first event on."""
     compress = digest(own.compress)
-    fired = {stage.first: digest([describe(stage), compress]) for stage in own.stages if stage.fires}
+    fired = {stage.first: digest([without_end(stage), compress]) for stage in own.stages if stage.fires}
     return tree.Path(own.root, own.stages[-1].last + 1, fired)
 
 
@@ -96,7 +96,7 @@ def earlier_attempt(wanted: str, *, results: Path, folder: Path | None) -> Path 
     candidates = sorted((results / "sweeps").glob("*"), reverse=True) if folder is None else [folder]
     for each in candidates:
         known = Sweep.load(each)
-        if known is not None and known.digest == wanted and not is_locked(each / LOCK):
+        if known is not None and known.digest == wanted and not is_locked(each / RUNNING):
             return each
     return None
 
