@@ -59,6 +59,10 @@ class Records(list[tuple[int, dict[str, float]]]):
     def series(self, name: str) -> list[tuple[int, float]]:
         return [(step, values[name]) for step, values in self if name in values]
 
+    def untimed(self) -> list[tuple[int, dict[str, float]]]:
+        """Everything but times."""
+        return [(step, {k: v for k, v in values.items() if not k.startswith("time/")}) for step, values in self]
+
 
 class Run:
     """A finished run and what it left."""

@@ -1,15 +1,18 @@
 """The package's imports run one way, so that each part can be read, tested and reused without the ones above it."""
 
 import ast
+import re
 import sys
 from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
+from qp_runner.run.identity import DECIDING
+
 PACKAGE = Path(__file__).resolve().parents[1] / "qp_runner"
 LAYERS = (  # each may import what stands before it in this list, never the reverse
-    {"errors", "lasting", "locking", "schedule", "__version__"},
+    {"errors", "lasting", "locking", "versions", "schedule", "__version__"},
     {"compress", "data", "models"},
     {"tasks", "config"},
     {"training", "tracking"},
@@ -57,11 +60,32 @@ def imported(path: Path) -> set[str]:
     return names
 
 
+def is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_imports_run_one_way(path: Path) -> None:
     own = {name.split(".")[1] for name in imported(path) if name.startswith("qp_runner.")} - {part(path)}
     lower = set[str]().union(*LAYERS[: height(part(path))])
     assert own <= lower - APART.get(part(path), set())
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_strings_that_name_files_name_lower_ones_that_exist(path: Path) -> None:
+    texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node)]
+    named = [PACKAGE / text for text in texts if re.fullmatch(r"\w+(/\w+)*\.py", text)]
+    lower = set[str]().union(*LAYERS[: height(part(path))])
+    for each in named:
+        assert each.is_file()
+        assert part(each) in lower | {part(path)}
+
+
+def test_the_code_that_decides_a_runs_state_is_all_that_training_rests_on_and_what_builds_it() -> None:
+    below = set[str]().union(*LAYERS[: height("training") + 1]) - {"config", "tracking"}
+    rooms = {name for name in below if (PACKAGE / name).is_dir()}
+    assert set(DECIDING) == rooms | {"run/build.py", "config/instantiate.py"}
+    assert all((PACKAGE / name).exists() for name in DECIDING)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))

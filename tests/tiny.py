@@ -4,7 +4,7 @@ from pathlib import Path
 
 from qp_runner.config.compose import jobs
 from qp_runner.run.build import Parts, build, build_trainer
-from qp_runner.training import Identity, Store, Trainer, Trunk, seed_everything
+from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, Trainer, seed_everything
 from support import Records
 
 TINY: dict[str, list[str]] = {
@@ -66,7 +66,8 @@ def tiny(task: str, *overrides: str) -> tuple[Trainer, Parts, Records]:
     return build_trainer(job.config, parts, recorder=records), parts, records
 
 
-def tiny_trunk(task: str, trainer: Trainer, parts: Parts, folder: Path) -> Trunk:
-    """A trunk for a small run, in a store below a folder; it also leaves its state after a third of training."""
-    identity = Identity({"task": task, "seed": 0}, parts.stages, {})
-    return Trunk(Store(folder, 10**10), identity, every=3, also=frozenset({trainer.total_steps // 3}))
+def tiny_checkpoints(task: str, trainer: Trainer, folder: Path) -> RunCheckpoints:
+    """Checkpoints of a small run below a folder, one of them after a third of training."""
+    identity = Identity({"task": task, "seed": 0}, trainer.stages, {})
+    steps = frozenset({trainer.total_steps // 3})
+    return RunCheckpoints(CheckpointStore(folder, 10**10), identity, every=3, checkpoint_steps=steps)

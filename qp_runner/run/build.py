@@ -18,12 +18,12 @@ from qp_runner.training import (
     MakeOptimizer,
     ProgressView,
     Recorder,
+    RunCheckpoints,
     Trainer,
     TrainerSettings,
-    Trunk,
     choose_device,
-    chosen,
     content_digest,
+    resolve_executor,
 )
 
 
@@ -107,7 +107,7 @@ def build_trainer(
     *,
     recorder: Recorder,
     progress: ProgressView | None = None,
-    trunk: Trunk | None = None,
+    checkpoints: RunCheckpoints | None = None,
 ) -> Trainer:
     """The trainer of a run, ready to start."""
     return Trainer(
@@ -129,7 +129,7 @@ def build_trainer(
             config, total_steps=parts.total_steps, steps_per_epoch=parts.task.steps_per_epoch
         ),
         progress=progress,
-        trunk=trunk,
+        checkpoints=checkpoints,
     )
 
 
@@ -168,7 +168,7 @@ def _lay_out(config: Config, task: Task, device: torch.device) -> None:
     Raises ConfigError for an executor that can't run here.
     """
     try:
-        executor = chosen(config.trainer.executor, task, device)
+        executor = resolve_executor(config.trainer.executor, task, device)
     except ValueError as error:
         raise ConfigError("trainer.executor", config.trainer.executor, str(error)) from error
     wanted = config.trainer.channels_last

@@ -1,4 +1,4 @@
-"""From a checked configuration to what decides a run's state, and to what makes two commands the same run."""
+"""What decides a run's state, and what makes two commands the same run, from a checked configuration."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,82 +9,74 @@ import torch
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage
-from qp_runner.training import Identity, Store, Trunk, chosen, numerics, source_digest, target_digest, targets
-from qp_runner.training.identity import digest
+from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
+from qp_runner.training.identity import digest, foreign_code, source_digest
 
 GIGA = 10**9
-STATELESS_TRAINER = {"progress", "save_model", "device", "executor"}
-"""Of the trainer's section: what can't change a run's state, and what counts as it is resolved instead."""
+DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
+"""The parts of this package whose source decides what a training step computes."""
+
+NOT_IN_IDENTITY = {"progress", "save_model", "device", "executor"}
+"""Keys of `trainer` that can't change a run's state, or that `numerics` has with their resolved value."""
 
 
 def identity(
     config: Config, *, stages: tuple[Stage, ...], steps_per_epoch: int, parts: Parts | None = None
 ) -> Identity:
-    """What decides the state of this run at each of its steps.
+    """What decides the state of a run at each of its steps.
 
     Args:
         config: of the run.
         stages: the compiled schedule.
         steps_per_epoch: of the task.
-        parts: the run, built; None for planning, where processor, data and weights are not known yet and left out.
+        parts: the built run; None in planning, before processor, data and weights are known.
     """
     plain = config.model_dump()
-    trainer = {key: value for key, value in plain["trainer"].items() if key not in STATELESS_TRAINER}
+    trainer = _without(plain["trainer"], NOT_IN_IDENTITY) | {"steps_per_epoch": steps_per_epoch}
     context: dict[str, Any] = {name: _without(plain[name], {"name"}) for name in ("task", "data", "model")}
     context |= {"seed": config.seed, "trainer": trainer}
-    context["trainer"]["steps_per_epoch"] = steps_per_epoch
-    context["code"] = {"qp_runner": source_digest()}
-    context["code"] |= {target: target_digest(target) for target in sorted(targets(context)) if _foreign(target)}
+    context["code"] = {"qp_runner": source_digest(DECIDING)} | foreign_code(context)
     if parts is None:
         context["numerics"] = {"device": config.trainer.device, "executor": config.trainer.executor}
     else:
-        executor = chosen(config.trainer.executor, parts.task, parts.device)
+        executor = resolve_executor(config.trainer.executor, parts.task, parts.device)
         context["numerics"] = numerics(parts.device) | {"executor": executor}
         context["content"] = parts.content
-        trainer["threads"] = None  # the number in force is in numerics
+        trainer["threads"] = None  # numerics has the number in use
     return Identity(context, stages, _without(plain["compress"], {"footprint"}))
 
 
 def job_digest(config: Config) -> str:
-    """What makes two commands the same run: the whole configuration but where results go and how they are shown."""
+    """What makes two commands the same run: all of the configuration except where results go and how they are shown."""
     plain = config.model_dump(exclude={"results", "tracking", "checkpoint", "search"})
     plain["trainer"] = _without(plain["trainer"], {"progress"})
-    code = {target: target_digest(target) for target in sorted(targets(plain)) if _foreign(target)}
-    return digest({"config": plain, "code": [source_digest(), code], "torch": torch.__version__})
+    return digest({"config": plain, "code": [source_digest(DECIDING), foreign_code(plain)], "torch": torch.__version__})
 
 
-def trunk(
+def run_checkpoints(
     config: Config,
     own: Identity,
     *,
     since: float,
-    also: frozenset[int] = frozenset(),
+    checkpoint_steps: frozenset[int] = frozenset(),
     sweep: Path | None = None,
-) -> Trunk | None:
-    """The run's side of the store below `results`, or None where checkpoints are off.
+) -> RunCheckpoints | None:
+    """The run's checkpoints, in the folder `checkpoints` below `results`; None if they are turned off.
 
     Args:
         config: of the run.
-        own: what decides the run's state.
-        since: what was stored before this time (seconds since 1970) is not used.
-        also: steps at which other jobs need this one's state.
-        sweep: the folder of the sweep that the run is a job of.
+        own: its identity.
+        since: seconds since 1970; older checkpoints are ignored.
+        checkpoint_steps: steps at which other jobs need this one's state.
+        sweep: the folder of the run's sweep.
     """
     section = config.checkpoint
     if not section.enabled:
         return None
-    store = Store(checkpoints(config), int(section.limit_gb * GIGA), since=since, sweep=sweep)
-    return Trunk(store, own, every=section.every, also=also)
-
-
-def checkpoints(config: Config) -> Path:
-    """The folder of the store."""
-    return Path(config.results).resolve() / "checkpoints"
+    folder = Path(config.results).resolve() / "checkpoints"
+    store = CheckpointStore(folder, int(section.limit_gb * GIGA), since=since, sweep=sweep)
+    return RunCheckpoints(store, own, every=section.every, checkpoint_steps=checkpoint_steps)
 
 
 def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:
     return {key: value for key, value in section.items() if key not in keys}
-
-
-def _foreign(target: str) -> bool:
-    return target.partition(".")[0] not in {"qp_runner", "torch"}

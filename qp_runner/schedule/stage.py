@@ -1,7 +1,8 @@
 """What a schedule becomes for a training of known length: stretches of steps in which compression stands still."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from typing import Any
 
 from qp_runner.schedule.event import FLOAT_BITS, Op, Target
 
@@ -37,6 +38,16 @@ class Stage:
     def state(self, target: Target) -> TargetState:
         """The state of one target throughout the stage."""
         return self.weight if target == Target.WEIGHT else self.activation
+
+    def record(self) -> dict[str, Any]:
+        """The stage as plain data."""
+        return {
+            "first": self.first,
+            "last": self.last,
+            "weight": asdict(self.weight),
+            "activation": asdict(self.activation),
+            "fires": sorted(f"{op} {target}" for op, target in self.fires),
+        }
 
 
 def total_steps(stages: Sequence[Stage]) -> int:

@@ -16,7 +16,7 @@ from qp_runner.schedule import Stage
 from qp_runner.sweep import tree
 from qp_runner.sweep.parent import Sweep
 from qp_runner.training import Identity
-from qp_runner.training.identity import describe, digest
+from qp_runner.training.identity import digest, without_end
 
 SHOWN_VALUES = 6
 UNKNOWN_STEPS_PER_EPOCH = 1000  # stands in where the data, and so the length of an epoch, is not at hand
@@ -79,7 +79,7 @@ def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths:
 def path(own: Identity) -> tree.Path:
     """A run as the tree sees it. How masks and scales are chosen counts from its first event on."""
     compress = digest(own.compress)
-    fired = {stage.first: digest([describe(stage), compress]) for stage in own.stages if stage.fires}
+    fired = {stage.first: digest([without_end(stage), compress]) for stage in own.stages if stage.fires}
     return tree.Path(own.root, own.stages[-1].last + 1, fired)
 
 

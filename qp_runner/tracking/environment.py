@@ -7,10 +7,10 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from qp_runner import __version__
+from qp_runner.versions import package_version
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -19,7 +19,7 @@ def environment() -> dict[str, str]:
     """Tags for every run: `version.*`, `cpus`, `command` and, from a checkout, `git_commit`."""
     tags = {
         "version.qp_runner": __version__,
-        "version.torch": _version("torch"),
+        "version.torch": package_version("torch"),
         "version.python": platform.python_version(),
         "cpus": str(os.cpu_count() or 1),
         "command": _command(),
@@ -53,13 +53,6 @@ def _git(*arguments: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
-
-
-def _version(package: str) -> str:
-    try:
-        return version(package)  # reads metadata: importing torch here would cost seconds
-    except PackageNotFoundError:
-        return "none"
 
 
 def _command() -> str:

@@ -1,38 +1,34 @@
+"""The training loop, how a step is executed, and a run's state: captured, identified and stored."""
+
+from qp_runner.training.checkpoints import CheckpointStore, RunCheckpoints
 from qp_runner.training.content import content_digest
-from qp_runner.training.executors import chosen
-from qp_runner.training.identity import Identity, numerics, source_digest, target_digest, targets
+from qp_runner.training.executors import resolve_executor
+from qp_runner.training.identity import Identity, numerics
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
-from qp_runner.training.recorder import Recorder
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
-from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
-from qp_runner.training.store import Store
-from qp_runner.training.trainer import Trainer
-from qp_runner.training.trunk import Trunk
+from qp_runner.training.trainer import Recorder, Trainer, TrainerSettings, TrainingDivergedError
 
 __all__ = [
     "Bar",
+    "CheckpointStore",
     "Identity",
     "LearningRate",
     "MakeOptimizer",
     "MakeSchedule",
     "ProgressView",
     "Recorder",
+    "RunCheckpoints",
     "Silent",
-    "Store",
     "Trainer",
     "TrainerSettings",
     "TrainingDivergedError",
-    "Trunk",
     "build_optimizers",
     "choose_device",
-    "chosen",
     "constant_then_linear",
     "content_digest",
     "numerics",
+    "resolve_executor",
     "seed_everything",
     "set_numerics",
-    "source_digest",
-    "target_digest",
-    "targets",
 ]

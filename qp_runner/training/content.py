@@ -1,4 +1,4 @@
-"""A digest of what a run starts from that no configuration names: its data and initial weights."""
+"""A digest of what a run starts from but its configuration does not contain: its data and initial weights."""
 
 import hashlib
 from collections.abc import Mapping
@@ -15,8 +15,8 @@ from qp_runner.tasks import Task
 def content_digest(task: Task) -> str:
     """A hexadecimal digest of a task's data and of its networks' weights and buffers.
 
-    Runs of one configuration may differ in these: a folder of images or a file of weights may have changed since. Call
-    it before training, on the CPU (from elsewhere, everything is copied there).
+    These may differ between runs of the same configuration, since image folders and weight files can change. Call it
+    before training, while the task is on the CPU: otherwise everything is copied there.
     """
     found = hashlib.sha256()
     _take(found, getattr(task, "data", None))
@@ -25,8 +25,9 @@ def content_digest(task: Task) -> str:
 
 
 def _take(found: Any, value: object) -> None:
-    """Adds a value: tensors with their elements, files by name, size and time, containers and data classes with what
-    they hold. Of any other object, such as a generator or a transform, its type alone.
+    """Adds a value: all elements of a tensor; name, size and time of a file; what a container or data class holds.
+
+    Any other object, such as a generator or a transform, counts with its type alone.
     """
     found.update(type(value).__name__.encode() + b"\0")
     if isinstance(value, Tensor):

@@ -1,6 +1,6 @@
-"""Three ways to run a training step: eager, compiled, and captured as one CUDA graph.
+"""Three ways to execute a training step: eager, compiled, and captured as one CUDA graph.
 
-Events change masks, scales, ranges and flags in place, so what is compiled or captured once serves every stage.
+Events change masks, scales, ranges and flags in place, so one compiled or captured step serves all stages.
 """
 
 import logging
@@ -16,17 +16,17 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from qp_runner.compress import Compressor
 from qp_runner.tasks import Task
-from qp_runner.training.state import restore, snapshot
 from qp_runner.training.step import EagerStep, Precision, Step
+from qp_runner.training.undo import Undo
 
 log = logging.getLogger(__name__)
 
-Kind = Literal["auto", "eager", "compile", "graph"]
-WARM_UP = 3  # steps before a capture, as CUDA graphs need; they are undone
+Executor = Literal["auto", "eager", "compile", "graph"]
+WARM_UP = 3  # steps that PyTorch asks for before a capture; they are undone
 
 
 def make_step(
-    kind: Kind,
+    executor: Executor,
     task: Task,
     optimizers: Mapping[str, Optimizer],
     *,
@@ -34,37 +34,38 @@ def make_step(
     precision: Precision,
     device: torch.device,
 ) -> Step:
-    """The step of an executor. `graph` needs CUDA (ValueError); see `chosen` for `auto`."""
-    asked, kind = kind, chosen(kind, task, device)
-    if kind == "eager" and asked in ("compile", "graph"):
-        log.warning("trainer.executor=%s: this task's shapes change from step to step, so it runs eagerly", asked)
-    if kind == "eager":
+    """The step that an executor runs (see `resolve_executor`). Raises ValueError for `graph` without CUDA."""
+    asked, executor = executor, resolve_executor(executor, task, device)
+    if executor == "eager":
+        if asked in ("compile", "graph"):
+            log.warning("trainer.executor=%s: this task's shapes change from step to step, so it runs eagerly", asked)
         return EagerStep(task, optimizers, precision=precision, device=device)
-    if kind == "graph":
+    if executor == "graph":
         for optimizer in optimizers.values():
             make_capturable(optimizer, device)
     bank = compressor.bank() if compressor is not None else None
     compiled = CompiledStep(
         EagerStep(task, optimizers, precision=precision, device=device, bank=bank), compressor=compressor
     )
-    return compiled if kind == "compile" else GraphStep(compiled)
+    return compiled if executor == "compile" else GraphStep(compiled)
 
 
-def chosen(kind: Kind, task: Task, device: torch.device) -> Kind:
-    """The executor that runs: `auto` is `graph` on CUDA, `eager` elsewhere and for tasks whose shapes change; these run
-    eagerly whatever was asked for. Raises ValueError for `graph` without CUDA.
+def resolve_executor(executor: Executor, task: Task, device: torch.device) -> Executor:
+    """The executor that will run: `auto` becomes `graph` on CUDA and `eager` elsewhere.
+
+    A task whose shapes change always runs eagerly. Raises ValueError for `graph` without CUDA.
     """
-    if kind == "graph" and device.type != "cuda":
+    if executor == "graph" and device.type != "cuda":
         raise ValueError("graph captures CUDA graphs and needs a CUDA device; allowed here: auto, eager, compile")
     if not task.fixed_shapes:
         return "eager"
-    if kind == "auto":
+    if executor == "auto":
         return "graph" if device.type == "cuda" else "eager"
-    return kind
+    return executor
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
-    """Has an optimizer keep its learning rate on the device, where a captured step sees it change."""
+    """Moves an optimizer's learning rate to the device, where a captured step sees it change."""
     for group in optimizer.param_groups:
         if "fused" in group:
             group["fused"], group["foreach"] = True, False
@@ -75,23 +76,23 @@ def make_capturable(optimizer: Optimizer, device: torch.device) -> None:
 
 
 class CompiledStep:
-    """The eager step with every network's forward (and so its backward) compiled by torch.compile.
+    """The eager step with every network's forward and backward pass compiled by torch.compile.
 
-    Networks are compiled for training steps alone: evaluation and calibration, with their own shapes and modes, run
-    eagerly, on the sites' own fast path, and cause no recompilation.
+    Only training steps are compiled. Evaluation and calibration have other shapes and modes; they run eagerly, so they
+    never cause a recompilation.
     """
 
     def __init__(self, eager: EagerStep, *, compressor: Compressor | None) -> None:
         self.eager, self.compressor = eager, compressor
-        # Jobs of a sweep share a process: without a reset the ninth network would silently run uncompiled. What was
-        # compiled for the same network comes back from the caches on disk, our own autograd functions included.
+        # Jobs of a sweep share a process: without a reset, torch would silently stop compiling at the ninth network.
+        # Networks compiled before come from its caches on disk, which have to include our autograd functions.
         torch._dynamo.reset()
         torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
         self._compiled = {id(n): torch.compile(n._call_impl, dynamic=False) for n in eager.task.networks().values()}
         self.setup_seconds = 0.0
 
     def __call__(self, batch: Any) -> Tensor:
-        """Does the step; the first one compiles."""
+        """Runs the step; the first one compiles."""
         started = time.perf_counter()
         with self.compiled():
             loss = self.eager(batch)
@@ -102,7 +103,7 @@ class CompiledStep:
 
     @contextmanager
     def compiled(self) -> Iterator[None]:
-        """Within, networks call their compiled forward, and sites read their state from buffers alone."""
+        """A context in which networks call their compiled forward and sites read their state from buffers only."""
         networks = self.eager.task.networks().values()
         if self.compressor is not None:
             self.compressor.static = True
@@ -120,9 +121,8 @@ class CompiledStep:
 class GraphStep:
     """The compiled step captured as one CUDA graph: forward, backward and optimizers, replayed with one launch.
 
-    The first call captures. Warm-up steps that a capture needs are undone, so the run is the one of the other
-    executors. A batch of other shapes than the captured ones runs compiled; a step that can't be captured runs
-    compiled from then on, and says so once.
+    The first call captures the graph; the warm-up steps this takes are undone, so the run equals that of the other
+    executors. A batch with other shapes runs compiled. So does every batch, after one warning, if capturing fails.
     """
 
     def __init__(self, compiled: CompiledStep) -> None:
@@ -135,11 +135,11 @@ class GraphStep:
 
     @property
     def captured(self) -> bool:
-        """Whether steps are replays of a graph."""
+        """Whether steps replay a graph."""
         return self._graph is not None
 
     def __call__(self, batch: Any) -> Tensor:
-        """Does the step."""
+        """Runs the step."""
         if self._graph is None and not self._failed:
             self._capture(batch)
         if self._graph is None or self._loss is None or _shapes(batch) != _shapes(self._inputs):
@@ -152,8 +152,7 @@ class GraphStep:
     def _capture(self, batch: Any) -> None:
         started = time.perf_counter()
         eager = self.compiled.eager
-        before = snapshot(eager.task.networks(), eager.optimizers)
-        task_state = tree_map(_copy, eager.task.state_dict())
+        before = Undo(eager.task, eager.optimizers)
         self._inputs = tree_map(lambda value: value.clone(), batch)
         try:
             with self.compiled.compiled():
@@ -165,14 +164,13 @@ class GraphStep:
         except Exception as error:
             self._failed = True
             log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", error)
-        restore(before, eager.task.networks(), eager.optimizers)
-        eager.task.load_state_dict(task_state)
+        before.restore()
         torch.cuda.synchronize()
         self.setup_seconds = time.perf_counter() - started
         log.info("compiled and captured in %.1f s", self.setup_seconds)
 
     def _warm_up(self) -> None:
-        """Steps on a side stream: they compile, choose kernels and allocate what the optimizers keep."""
+        """Steps on a side stream, which compile, choose kernels and allocate the optimizers' state."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -185,7 +183,3 @@ class GraphStep:
 
 def _shapes(batch: Any) -> list[torch.Size]:
     return [value.shape for value in tree_flatten(batch)[0]]
-
-
-def _copy(value: Any) -> Any:
-    return value.clone() if isinstance(value, Tensor) else value

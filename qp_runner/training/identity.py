@@ -1,36 +1,33 @@
-"""What decides a run's state at a step, as plain data and as a digest: runs of equal digest share the computation."""
+"""What decides a run's state at a step, as plain data and as a digest: runs with the same digest share training."""
 
 import hashlib
 import importlib.util
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, cached_property
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from qp_runner.schedule import Stage
+from qp_runner.versions import package_version
 
 PACKAGE = Path(__file__).resolve().parents[1]
-DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
-"""The parts of this package whose source decides what a training step computes."""
-
 LIBRARIES = ("torch", "torchvision", "numpy", "pillow", "torchmetrics", "pycocotools")
-"""What steps, images read in them and the measurements of a run's history are computed with."""
+"""What computes training steps, reads their images, and measures what a run's history contains."""
 
 
 @dataclass(frozen=True)
 class Identity:
-    """A run, as far as its state is concerned.
+    """What decides a run's state.
 
     Attributes:
-        context: plain data that counts from the first step on: configuration, seed, lengths, numerics, versions.
+        context: plain data that matters from the first step on: configuration, seed, lengths, numerics, versions.
         stages: the compiled schedule.
-        compress: plain data that counts once an event has fired: how masks and scales are chosen.
+        compress: plain data that matters once an event has fired: how masks and scales are chosen.
     """
 
     context: Mapping[str, Any]
@@ -39,17 +36,17 @@ class Identity:
 
     @cached_property
     def root(self) -> str:
-        """The digest of the context alone: runs that differ in it share nothing."""
+        """The digest of the context: runs with different ones share nothing."""
         return digest(self.context)
 
     @property
     def events(self) -> list[int]:
-        """The steps before which something fires, ascending."""
+        """The steps before which something fires, in ascending order."""
         return [stage.first for stage in self.stages if stage.fires]
 
     def prefix(self, step: int) -> dict[str, Any]:
-        """All that decides the state after `step` steps, before an event that fires there. What follows is left out."""
-        begun = [describe(stage) for stage in self.stages if stage.first < step]
+        """Everything that decides the state after `step` steps, before an event that fires there."""
+        begun = [without_end(stage) for stage in self.stages if stage.first < step]
         fired = any(stage["fires"] for stage in begun)
         compress = dict(self.compress) if fired else None
         return {"step": step, "stages": begun, "compress": compress, "context": dict(self.context)}
@@ -59,14 +56,9 @@ class Identity:
         return digest(self.prefix(step) | {"context": self.root})
 
 
-def describe(stage: Stage) -> dict[str, Any]:
-    """A stage as plain data, without its end: that is decided by what follows."""
-    return {
-        "first": stage.first,
-        "weight": [stage.weight.sparsity, stage.weight.bits],
-        "activation": [stage.activation.sparsity, stage.activation.bits],
-        "fires": sorted(f"{op} {target}" for op, target in stage.fires),
-    }
+def without_end(stage: Stage) -> dict[str, Any]:
+    """A stage's record without its last step, which depends on what follows."""
+    return {key: value for key, value in stage.record().items() if key != "last"}
 
 
 def digest(value: object) -> str:
@@ -76,8 +68,8 @@ def digest(value: object) -> str:
 
 
 def numerics(device: torch.device) -> dict[str, Any]:
-    """What else decides bits: the processor, the threads among which sums are split, the libraries."""
-    known: dict[str, Any] = {name: _version(name) for name in LIBRARIES}
+    """What else decides floating-point results: processor, number of threads (they split sums), library versions."""
+    known: dict[str, Any] = {name: package_version(name) for name in LIBRARIES}
     known |= {"device": device.type, "machine": platform.machine(), "threads": torch.get_num_threads()}
     known["processor"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
@@ -87,24 +79,30 @@ def numerics(device: torch.device) -> dict[str, Any]:
 
 
 @cache
-def source_digest() -> str:
-    """The digest of this package's source, as far as it decides what a step computes."""
-    parts = [PACKAGE / part for part in DECIDING]
-    files = [path for part in parts for path in (sorted(part.rglob("*.py")) if part.is_dir() else [part])]
-    return _files_digest(tuple(files), PACKAGE)
+def source_digest(parts: tuple[str, ...]) -> str:
+    """The digest of this package's source in some of its files and folders, by their paths in it."""
+    files: list[Path] = []
+    for part in parts:
+        path = PACKAGE / part
+        files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return _files_digest(files, PACKAGE)
+
+
+def foreign_code(tree: object) -> dict[str, str]:
+    """Every `_target_` in nested plain data outside this package and torch, with an identity of the code behind it."""
+    known = {PACKAGE.name, "torch"}  # counted by `source_digest` and `numerics`
+    return {
+        target: _code_identity(target.partition(".")[0])
+        for target in sorted(_targets(tree))
+        if target.partition(".")[0] not in known
+    }
 
 
 @cache
-def target_digest(target: str) -> str:
-    """The identity of the code behind a `_target_` such as `my_package.MyNet`.
-
-    This package's is in `source_digest`; a library's is its version; of anything else, all source of its top package.
-    """
-    top = target.partition(".")[0]
-    if top == PACKAGE.name:
-        return "qp_runner"
+def _code_identity(top: str) -> str:
+    """A library's version; for any other top-level package or module, the digest of all of its source."""
     if top in LIBRARIES:
-        return f"{top} {_version(top)}"
+        return f"{top} {package_version(top)}"
     try:
         spec = importlib.util.find_spec(top)
     except (ImportError, ValueError):
@@ -113,31 +111,22 @@ def target_digest(target: str) -> str:
         return "unknown"
     folders = [Path(each) for each in spec.submodule_search_locations or ()]
     if folders:
-        return _files_digest(tuple(sorted(folders[0].rglob("*.py"))), folders[0])
-    return _files_digest((Path(spec.origin),), Path(spec.origin).parent) if spec.has_location and spec.origin else top
+        return _files_digest(sorted(folders[0].rglob("*.py")), folders[0])
+    return _files_digest([Path(spec.origin)], Path(spec.origin).parent) if spec.has_location and spec.origin else top
 
 
-def targets(tree: object) -> set[str]:
-    """Every `_target_` in nested plain data."""
+def _targets(tree: object) -> set[str]:
     if isinstance(tree, Mapping):
         own = {str(tree["_target_"])} if "_target_" in tree else set()
-        return own.union(*(targets(value) for value in tree.values()))
+        return own.union(*(_targets(value) for value in tree.values()))
     if isinstance(tree, list | tuple):
-        return set[str]().union(*(targets(value) for value in tree))
+        return set[str]().union(*(_targets(value) for value in tree))
     return set()
 
 
-def _files_digest(paths: tuple[Path, ...], root: Path) -> str:
+def _files_digest(paths: Sequence[Path], root: Path) -> str:
     found = hashlib.sha256()
     for path in paths:
         found.update(path.relative_to(root).as_posix().encode() + b"\0")
         found.update(path.read_bytes() + b"\0")
     return found.hexdigest()
-
-
-@cache
-def _version(package: str) -> str:
-    try:
-        return version(package)
-    except PackageNotFoundError:
-        return "none"

@@ -20,23 +20,32 @@ class LearningRate:
 
 
 class LearningRates:
-    """The learning-rate schedules of a run's optimizers, all of one kind; without one the rates stay as they are."""
+    """The learning-rate schedules of a run's optimizers, all made alike; without `kind` the rates are constant."""
 
     def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None) -> None:
         self._first = next(iter(optimizers.values()))
         self._interval = kind.interval if kind else None
-        self.schedules = [kind.make(optimizer) for optimizer in optimizers.values()] if kind else []
+        self._schedules = [kind.make(optimizer) for optimizer in optimizers.values()] if kind else []
 
     @property
     def current(self) -> float:
-        """Of the first optimizer's first parameter group."""
+        """The rate of the first optimizer's first parameter group."""
         return float(self._first.param_groups[0]["lr"])
 
     def after(self, interval: Literal["epoch", "step"]) -> None:
-        """An epoch or a step has ended."""
+        """Advances the schedules if they step at the end of this interval."""
         if interval == self._interval:
-            for schedule in self.schedules:
+            for schedule in self._schedules:
                 schedule.step()
+
+    def state_dict(self) -> list[dict[str, Any]]:
+        """The schedules' states as plain data."""
+        return [schedule.state_dict() for schedule in self._schedules]
+
+    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+        """Restores what `state_dict` gave."""
+        for schedule, state in zip(self._schedules, states, strict=True):
+            schedule.load_state_dict(state)
 
 
 def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptimizer) -> dict[str, Optimizer]:
@@ -52,8 +61,9 @@ def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptim
 
 @dataclass(frozen=True)
 class ConstantThenLinear:
-    """1 for the first `constant` of `total` steps, then down a straight line that would reach 0 one step after the
-    last: the learning rate of Pix2Pix and CycleGAN.
+    """A factor of 1 for `constant` of `total` steps, then linear decay that would reach 0 one step after the last.
+
+    The learning-rate schedule of Pix2Pix and CycleGAN.
     """
 
     constant: int
@@ -66,12 +76,12 @@ class ConstantThenLinear:
 
 
 def constant_then_linear(optimizer: Optimizer, *, constant: float, total: int) -> LRScheduler:
-    """The configured learning rate for the first part of training, then linear decay to (nearly) zero.
+    """Keeps the configured learning rate for the first part of training, then decays it linearly to almost zero.
 
     Args:
-        optimizer: whose learning rate it is.
-        constant: that part, as a share of training.
-        total: steps of the schedule: `total_steps` where it steps once a step.
+        optimizer: the optimizer whose rate it is.
+        constant: the share of training before the decay.
+        total: how often the schedule steps in all: `total_steps` if it does so after every step.
 
     Raises:
         ValueError: a share outside [0, 1], a total below 1.

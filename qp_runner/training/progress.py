@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: epoch, loss, metric, stage and time left; nothing in a file or pipe."""
+"""The progress bar of a run: epoch, loss, metric, stage and time left; shown on a terminal only."""
 
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
@@ -8,10 +8,10 @@ if TYPE_CHECKING:
 
 
 class ProgressView(Protocol):
-    """What the trainer tells of itself; every method may be called at every step and must cost next to nothing."""
+    """Where the trainer reports progress. Called at every step, so every method must be fast."""
 
     def advance(self, steps: int = 1) -> None:
-        """So many training steps are done."""
+        """Adds to the number of training steps done."""
 
     def describe(self, **values: str) -> None:
         """Replaces the named texts (epoch, loss, metric, stage)."""
@@ -28,10 +28,10 @@ class Silent:
 
 
 class Bar:
-    """A rich progress bar on standard error, shown on a terminal only. Use as a context manager."""
+    """A rich progress bar on standard error. Use as a context manager."""
 
     def __init__(self, *, title: str, total_steps: int, console: "Console | None" = None) -> None:
-        from rich.console import Console  # here: a run that shows nothing does without
+        from rich.console import Console  # imported here, because a run without a bar does not need it
         from rich.progress import (
             BarColumn,
             MofNCompleteColumn,
@@ -66,7 +66,7 @@ class Bar:
         self._progress.stop()
 
     def advance(self, steps: int = 1) -> None:
-        """So many training steps are done."""
+        """Adds to the number of training steps done."""
         self._progress.advance(self._task, steps)
 
     def describe(self, **values: str) -> None:

@@ -1,4 +1,4 @@
-"""One training step: a batch, and every update that the task asks for. The eager way is the reference."""
+"""One training step: one batch and all of the task's updates for it. `EagerStep` is the reference."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -22,22 +22,23 @@ DTYPES: dict[Precision, torch.dtype] = {
 class Step(Protocol):
     """Trains on one batch; returns the sum of its losses, on the device. Must not wait for the device.
 
-    `setup_seconds`: what compiling and capturing took; 0 before the first step, and where nothing is compiled.
+    Attributes:
+        setup_seconds: the time spent on compiling and capturing so far; 0 for an eager step.
     """
 
     setup_seconds: float
 
     def __call__(self, batch: Any) -> Tensor:
-        """Does the step."""
+        """Runs the step."""
 
 
 class EagerStep:
-    """Operation by operation: the reference for what a step is.
+    """Runs a step operation by operation.
 
     Args:
         optimizers: by the names that the task's updates use.
         precision: `bfloat16` runs the forward passes under autocast; masks, scales and codes stay float32.
-        bank: computes all weight sites at once, up to the first update; None leaves it to every site.
+        bank: computes all weight sites at once for the first update; with None each site computes its own.
     """
 
     def __init__(
@@ -54,14 +55,14 @@ class EagerStep:
         self.setup_seconds = 0.0
 
     def __call__(self, batch: Any) -> Tensor:
-        """Does the step; each optimizer's gradients are cleared before its own backward pass."""
+        """Runs the step; each optimizer's gradients are cleared before its own backward pass."""
         total = torch.zeros((), device=self.device)
         updates: Iterator[tuple[str, Tensor]] = self.task.updates(batch)
         serving = self.bank.serving(DTYPES[self.precision]) if self.bank else contextlib.nullcontext()
         while True:
             with autocast(self.precision, self.device), serving:
                 update = next(updates, None)
-            serving = contextlib.nullcontext()  # later updates may see weights that have been stepped
+            serving = contextlib.nullcontext()  # by later updates, optimizers have changed the weights
             if update is None:
                 return total
             name, loss = update
@@ -73,7 +74,7 @@ class EagerStep:
 
 
 def autocast(precision: Precision, device: torch.device) -> contextlib.AbstractContextManager[object]:
-    """The context that forward passes of this precision run in."""
+    """The context for forward passes in this precision."""
     if precision != "bfloat16":
         return contextlib.nullcontext()
     return torch.autocast(device.type, dtype=torch.bfloat16)

@@ -1,26 +1,53 @@
-"""The one training loop: any task, any schedule. A schedule's events are applied between steps and nowhere else."""
+"""The one training loop, for any task and any schedule. Events are applied between steps and nowhere else."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
 from qp_runner.compress import CalibrationError, Compressor
-from qp_runner.schedule import Stage
+from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
-from qp_runner.training.epoch import Epoch
-from qp_runner.training.executors import make_step
-from qp_runner.training.measured import compression_state, describe_stage
+from qp_runner.training.checkpoints import RunCheckpoints
+from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
-from qp_runner.training.recorder import History, Recorder
-from qp_runner.training.resume import capture, recorded, restore, set_random_state
-from qp_runner.training.settings import TrainerSettings, TrainingDivergedError
-from qp_runner.training.step import autocast
-from qp_runner.training.trunk import Trunk
+from qp_runner.training.run_state import RunState
+from qp_runner.training.step import Precision, autocast
 
-CHECK_EVERY = 100  # steps between looks at the loss; each look waits for the device
+CHECK_EVERY = 100  # steps between checks of the loss; each check waits for the device
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss, weights or activations are no longer finite."""
+
+
+class Recorder(Protocol):
+    """Where the trainer records numbers by name, each at the number of training steps done."""
+
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+        """Records values; may buffer them, must not block training for long."""
+
+
+@dataclass(frozen=True)
+class TrainerSettings:
+    """How a run is trained.
+
+    Attributes:
+        evaluate_every: epochs between measurements on validation data; the last epoch is always measured.
+        calibration_samples: training samples that masks and scales are chosen from at an event.
+    """
+
+    epochs: int
+    evaluate_every: int = 1
+    calibration_samples: int = 256
+    calibration_batch_size: int = 64
+    precision: Precision = "float32"
+    executor: Executor = "auto"
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
 
 class Trainer:
@@ -30,11 +57,13 @@ class Trainer:
         task: networks, data, losses and metric; already on `settings.device`.
         compressor: attached to the task's compressible networks, or None for a plain float run.
         stages: `Schedule.compile(...)` for `settings.epochs` of the task's steps.
-        make_optimizer: parameter groups to optimizer, once per name the task uses.
-        trunk: where the run starts from stored state and leaves its own; None: from the first step, storing nothing.
+        make_optimizer: makes an optimizer from parameter groups; called once for each name the task uses.
+        checkpoints: where to load the run's state from and save it to; None to do neither.
 
     Attributes:
-        resumed_from: the steps that were taken from the store instead of being computed.
+        step: trains on one batch (see `Step`).
+        state: what the coming steps depend on.
+        resumed_from: the number of steps that were loaded instead of computed.
     """
 
     def __init__(
@@ -48,104 +77,107 @@ class Trainer:
         recorder: Recorder,
         learning_rate: LearningRate | None = None,
         progress: ProgressView | None = None,
-        trunk: Trunk | None = None,
+        checkpoints: RunCheckpoints | None = None,
     ) -> None:
-        self.task, self.compressor, self.settings, self.trunk = task, compressor, settings, trunk
-        self.recorder = History(recorder)
+        self.task, self.compressor, self.settings, self.recorder = task, compressor, settings, recorder
         self.progress: ProgressView = progress or Silent()
-        self.optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+        self.checkpoints = checkpoints
+        optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
         self.step = make_step(
             settings.executor,
             task,
-            self.optimizers,
+            optimizers,
             compressor=compressor,
             precision=settings.precision,
             device=settings.device,
         )
-        self.lr = LearningRates(self.optimizers, learning_rate)
+        self.state = RunState(
+            task=task,
+            compressor=compressor,
+            optimizers=optimizers,
+            learning_rates=LearningRates(optimizers, learning_rate),
+            device=settings.device,
+        )
         self.total_steps = settings.epochs * task.steps_per_epoch
-        self._starts = {stage.first: stage for stage in stages}
-        self._stages = len(stages)
+        self.resumed_from = 0
+        self.stages = tuple(stages)
+        self._stage_at = {stage.first: stage for stage in stages}
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
-        self.resumed_from = 0
-        self.events_fired = False
-        self._random: dict[str, Any] | None = None  # of a resumed run, until its first step
-
-    @property
-    def history(self) -> list[tuple[int, dict[str, float]]]:
-        """Everything recorded so far, with its steps."""
-        return self.recorder.entries
 
     def run(self) -> Mapping[str, float]:
         """Trains to the end; returns what the last epoch measured on validation data.
 
         Raises TrainingDivergedError when the loss, weights or activations stop being finite.
         """
-        epoch, step = self._begin()
-        while epoch.number < self.settings.epochs:
-            step = self._epoch(epoch, step)
-            epoch = Epoch.start(epoch.number + 1, device=self.settings.device)
-        if self.trunk is not None:
-            self.trunk.finish()
+        self._start_or_resume()
+        while self.state.epoch < self.settings.epochs:
+            self._train_epoch()
+            self.state.start_epoch(self.state.epoch + 1)
+        if self.checkpoints is not None:
+            self.checkpoints.finish()
         return self._validation
 
-    def _begin(self) -> tuple[Epoch, int]:
-        """Where to start: at the first step, or with the deepest stored state of this very run."""
-        device = self.settings.device
-        content = self.trunk.deepest() if self.trunk is not None else None
+    def _start_or_resume(self) -> None:
+        content = self.checkpoints.load_latest() if self.checkpoints is not None else None
         if content is None:
-            return Epoch.start(0, device=device), 0
-        restore(self, content)
-        self._random = content["random"]
-        for at, values in recorded(content):
-            self.recorder.metrics(values, step=at)
-        step = self.resumed_from = int(content["step"])
-        self.events_fired = content["compressor"] is not None
-        epoch = Epoch.start(int(content["epoch"]), device=device, loss=content["loss"], seconds=content["seconds"])
-        self.progress.advance(step)
-        return epoch, step
+            self.state.start_epoch(0)
+            return
+        self.state.restore(content)
+        for step, values in self.state.history:
+            self.recorder.metrics(values, step=step)
+        self.resumed_from = self.state.steps_done
+        self.progress.advance(self.resumed_from)
 
-    def _epoch(self, epoch: Epoch, step: int) -> int:
-        """Trains an epoch from `step` on, which lies in it; returns the steps done."""
-        self.progress.describe(epoch=f"epoch {epoch.number + 1}/{self.settings.epochs}")
+    def _train_epoch(self) -> None:
+        """Trains to the end of the current epoch, of which a resumed run has some steps already."""
+        state = self.state
+        self.progress.describe(epoch=f"epoch {state.epoch + 1}/{self.settings.epochs}")
         self._train_mode()
-        first = epoch.number * self.task.steps_per_epoch
-        for batch in self._batches(epoch.number, skip=step - first):
-            self._keep(epoch, step)
-            self._enter_due(step)
-            epoch.loss += self.step(batch)
-            step += 1
-            self.lr.after("step")
-            if (step - first) % CHECK_EVERY == 0:
-                epoch.checked(place=self._place(step))
+        for batch in self._remaining_batches():
+            self._save_if_due()
+            self._enter_due(state.steps_done)
+            state.epoch_loss += self.step(batch)
+            state.steps_done += 1
+            state.learning_rates.after("step")
+            if self._steps_into_epoch() % CHECK_EVERY == 0:
+                self._checked_loss()
             self.progress.advance()
-        if step == self.total_steps:
-            self._keep(epoch, step)
-        loss = epoch.checked(place=self._place(step)) / self.task.steps_per_epoch
-        learning_rate = self.lr.current
-        self.lr.after("epoch")
-        if step == self.total_steps:
-            self._enter_due(step)  # an event at the very end: compression after training
-        self._record_epoch(step, loss, learning_rate, epoch.seconds)
-        return step
+        at_end = state.steps_done == self.total_steps
+        if at_end:
+            self._save_if_due()
+        loss = self._checked_loss() / self.task.steps_per_epoch
+        values = {"train/loss": loss, "train/lr": state.learning_rates.current}
+        state.learning_rates.after("epoch")
+        if at_end:
+            self._enter_due(state.steps_done)  # compression after training
+        self._record_epoch(values | {"time/epoch_s": state.epoch_seconds})
 
-    def _batches(self, epoch: int, *, skip: int) -> Iterator[Any]:
-        """An epoch's batches without its first ones. They are a function of seed and epoch: the rest stays the same."""
-        return islice(self.task.batches(epoch), skip, None) if skip < self.task.steps_per_epoch else iter(())
+    def _steps_into_epoch(self) -> int:
+        return self.state.steps_done - self.state.epoch * self.task.steps_per_epoch
 
-    def _keep(self, epoch: Epoch, step: int) -> None:
-        """Stores the state before a step, its events included, where that is due; completes a resumption.
+    def _remaining_batches(self) -> Iterator[Any]:
+        """The epoch's batches but for those already trained on. They depend on seed and epoch alone."""
+        done = self._steps_into_epoch()
+        return islice(self.task.batches(self.state.epoch), done, None) if done < self.task.steps_per_epoch else iter(())
 
-        Generators are put back here, not earlier: an epoch's batches may have drawn from them on being asked for.
-        """
-        if self._random is not None:
-            set_random_state(self._random, self.settings.device)
-            self._random = None
-        elif self.trunk is not None and self.trunk.due(step):
-            self.trunk.keep(step, lambda: capture(self) | epoch.state() | {"step": step})
+    def _save_if_due(self) -> None:
+        """Saves a checkpoint if one is due, before the events of this step; completes a resumption."""
+        just_resumed = self.state.restore_generators()
+        if self.checkpoints is not None and not just_resumed:
+            self.checkpoints.save_if_due(self.state.steps_done, self.state.capture)
 
-    def _place(self, step: int) -> str:
+    def _checked_loss(self) -> float:
+        """The sum of the epoch's losses; waits for the device. Raises TrainingDivergedError if it is not finite."""
+        value = self.state.epoch_loss.item()
+        if not math.isfinite(value):
+            raise TrainingDivergedError(
+                f"the loss became {value} in epoch {self.state.epoch + 1}, by {self._position(self.state.steps_done)}: "
+                "try a lower trainer.optimizer.lr, or later or gentler events"
+            )
+        return value
+
+    def _position(self, step: int) -> str:
         return f"step {step} of {self.total_steps}"
 
     def _train_mode(self) -> None:
@@ -153,18 +185,18 @@ class Trainer:
             network.train()
 
     def _enter_due(self, step: int) -> None:
-        """Applies the events that fire before this step, and records what they made."""
-        stage = self._starts.get(step)
+        """Applies the events that fire before this step, and records the compression that results."""
+        stage = self._stage_at.get(step)
         if stage is None or self.compressor is None:
             return
         try:
             self.compressor.enter(stage, run=self._calibrate)
         except CalibrationError as error:
-            raise TrainingDivergedError(f"at the events of {self._place(step)}: {error}") from error
-        self.events_fired = self.events_fired or bool(stage.fires)
-        self.recorder.metrics(compression_state(self.compressor), step=step)
-        done = sum(first <= step for first in self._starts)
-        self.progress.describe(stage=f"stage {done}/{self._stages} {describe_stage(stage)}")
+            raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
+        self.state.events_fired = self.state.events_fired or bool(stage.fires)
+        self._record(_measured_compression(self.compressor), step)
+        number = sum(each.first <= step for each in self.stages)
+        self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
 
     def _calibrate(self) -> None:
         with torch.no_grad(), autocast(self.settings.precision, self.settings.device):
@@ -172,22 +204,47 @@ class Trainer:
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
 
-    def _record_epoch(self, step: int, loss: float, learning_rate: float, seconds: float) -> None:
-        values = {"train/loss": loss, "train/lr": learning_rate, "time/epoch_s": seconds}
+    def _record(self, values: Mapping[str, float], step: int) -> None:
+        self.state.history.append((step, {name: float(value) for name, value in values.items()}))
+        self.recorder.metrics(values, step=step)
+
+    def _record_epoch(self, values: dict[str, float]) -> None:
+        """Records the values, time spent on compiling, validation where it is due, and the compression in force."""
+        step = self.state.steps_done
         if setup := self.step.setup_seconds - self._setup_recorded:
             values["time/setup_s"] = setup
             self._setup_recorded += setup
-        self.progress.describe(loss=f"loss {loss:.4g}")
-        if step == self.total_steps or step // self.task.steps_per_epoch % self.settings.evaluate_every == 0:
-            values |= self._measure()
+        self.progress.describe(loss=f"loss {values['train/loss']:.4g}")
+        if step == self.total_steps or (self.state.epoch + 1) % self.settings.evaluate_every == 0:
+            values |= self._validate()
         if self.compressor is not None:
-            values |= compression_state(self.compressor)
-        self.recorder.metrics(values, step=step)
+            values |= _measured_compression(self.compressor)
+        self._record(values, step)
 
-    def _measure(self) -> dict[str, float]:
-        """What validation data says of the networks, under its record names."""
+    def _validate(self) -> dict[str, float]:
+        """Measurements on validation data under their record names."""
         with autocast(self.settings.precision, self.settings.device):
             measured = self._validation = self.task.evaluate("val")
         metric = self.task.metric
         self.progress.describe(metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")
         return {f"val/{name}": value for name, value in measured.items()}
+
+
+def _measured_compression(compressor: Compressor) -> dict[str, float]:
+    """The measured sparsity and bits of both targets under their record names."""
+    values: dict[str, float] = {}
+    for target in Target:
+        values[f"compress/sparsity_{target}"] = compressor.sparsity(target)
+        values[f"compress/bits_{target}"] = float(compressor.bits(target))
+    return values
+
+
+def _stage_text(stage: Stage) -> str:
+    """Both targets of a stage, such as `w 50%·8b f float`."""
+
+    def text(target: Target) -> str:
+        state = stage.state(target)
+        parts = [f"{state.sparsity:.0%}"] if state.sparsity else []
+        return "·".join(parts + ([f"{state.bits}b"] if state.bits < FLOAT_BITS else [])) or "float"
+
+    return f"w {text(Target.WEIGHT)} f {text(Target.ACTIVATION)}"

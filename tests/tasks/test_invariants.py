@@ -9,7 +9,7 @@ from torch import Tensor
 from qp_runner.compress.site import Site
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer
-from tiny import TINY, tiny, tiny_trunk
+from tiny import TINY, tiny, tiny_checkpoints
 
 tasks = pytest.mark.parametrize("task", TINY)
 
@@ -58,7 +58,7 @@ def test_before_its_first_event_a_run_is_the_float_run(task: str) -> None:
     float_trainer.run()
     trainer, _, records = tiny(task, "schedule=p_q_wf")
     trainer.run()
-    first = min(trainer._starts.keys() - {0})
+    first = min(stage.first for stage in trainer.stages if stage.first > 0)
     until = [entry for entry in float_records.series("train/loss") if entry[0] <= first]
     assert until
     assert records.series("train/loss")[: len(until)] == until
@@ -96,15 +96,14 @@ def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they
 
 @tasks
 def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: Path) -> None:
-    def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], list[object]]:
+    def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], object]:
         trainer, parts, records = tiny(task, f"schedule={schedule}")
         if stored:
-            trainer.trunk = tiny_trunk(task, trainer, parts, tmp_path)
+            trainer.checkpoints = tiny_checkpoints(task, trainer, tmp_path)
         trainer.run()
-        numbers = [(at, {k: v for k, v in values.items() if not k.startswith("time/")}) for at, values in records]
-        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), list(numbers)
+        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), records.untimed()
 
-    finish("q_wf", stored=True)  # leaves its trunk behind
+    finish("q_wf", stored=True)  # leaves the checkpoint that the next one starts from
     first = finish("p_q_wf", stored=True)
     again = finish("p_q_wf", stored=True)
     alone = finish("p_q_wf", stored=False)

@@ -13,7 +13,6 @@ from qp_runner.run.build import build, build_task, compile_schedule
 from qp_runner.run.identity import identity
 from qp_runner.tasks import Task
 from qp_runner.training import content_digest
-from qp_runner.training.identity import DECIDING, PACKAGE
 from support import make_trainer
 from tiny import TINY, tiny
 
@@ -91,10 +90,3 @@ def test_runs_of_other_content_share_nothing() -> None:
 def test_what_a_task_is_configured_with_decides(experiment: str, change: str) -> None:
     base = [f"experiment=orders/{experiment}", "seed=0", "trainer.epochs=10"]
     assert root(config(*base)) != root(config(*base, change))
-
-
-def test_all_code_that_trains_is_in_the_version() -> None:
-    parts = {path.relative_to(PACKAGE).parts[0] for path in PACKAGE.rglob("*.py")}
-    passive = {"cli", "report", "sweep", "tracking", "schema", "errors.py", "lasting.py", "__init__.py", "__main__.py"}
-    assert parts - passive == {part for part in DECIDING if "/" not in part}
-    assert all((PACKAGE / part).exists() for part in DECIDING)

@@ -7,10 +7,9 @@ from typing import Any
 import pytest
 import torch
 
-from qp_runner.schedule import Target
 from qp_runner.training import set_numerics
-from qp_runner.training.executors import EagerStep, GraphStep, make_step
-from qp_runner.training.state import restore, snapshot
+from qp_runner.training.executors import EagerStep, GraphStep, make_step, resolve_executor
+from qp_runner.training.undo import Undo
 from support import P_Q, Run, make_trainer, train
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -63,7 +62,7 @@ def test_a_step_never_waits_for_the_device(kind: str, precision: str) -> None:
     batches = list(task.batches(0))
     for batch in batches[:2]:  # compiles, captures
         trainer.step(batch)
-    last = max(trainer._starts)
+    last = trainer.stages[-1].first
     trainer._enter_due(last)
     trainer.step(batches[2])
     torch.cuda.synchronize()
@@ -75,29 +74,29 @@ def test_a_step_never_waits_for_the_device(kind: str, precision: str) -> None:
         torch.cuda.set_sync_debug_mode("default")
 
 
-def test_steps_can_be_taken_back() -> None:
+def test_steps_can_be_undone() -> None:
     trainer, task, _ = make_trainer({})
     trainer._train_mode()
     batches = list(task.batches(0))
     trainer.step(batches[0])
-    before = snapshot(task.networks(), trainer.optimizers)
+    before = Undo(task, trainer.state.optimizers)
     expected = {name: value.clone() for name, value in task.network.state_dict().items()}
     random = torch.rand(3)
-    restore(before, task.networks(), trainer.optimizers)
+    before.restore()
     trainer.step(batches[1])
-    restore(before, task.networks(), trainer.optimizers)
+    before.restore()
     assert all(torch.equal(value, expected[name]) for name, value in task.network.state_dict().items())
     assert torch.equal(torch.rand(3), random)
     again = [trainer.step(batch).item() for batch in batches[1:]]
-    restore(before, task.networks(), trainer.optimizers)
+    before.restore()
     assert [trainer.step(batch).item() for batch in batches[1:]] == again
 
 
 def test_graph_needs_cuda() -> None:
-    parts: dict[str, Any] = {"compressor": None, "precision": "float32", "device": torch.device("cpu")}
-    trainer, task, _ = make_trainer({})
+    _, task, _ = make_trainer({})
+    assert resolve_executor("auto", task, torch.device("cpu")) == "eager"
     with pytest.raises(ValueError, match="CUDA"):
-        make_step("graph", task, trainer.optimizers, **parts)
+        resolve_executor("graph", task, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("asked", ["auto", "compile", "graph"])
@@ -109,7 +108,7 @@ def test_tasks_of_changing_shapes_run_eagerly_and_say_so_where_something_else_wa
     trainer, task, _ = make_trainer({}, device=DEVICE)
     monkeypatch.setattr(type(task), "fixed_shapes", False)
     with caplog.at_level(logging.WARNING):
-        step = make_step(asked, task, trainer.optimizers, compressor=None, precision="float32", device=DEVICE)
+        step = make_step(asked, task, trainer.state.optimizers, compressor=None, precision="float32", device=DEVICE)
     assert isinstance(step, EagerStep)
     assert [asked in record.message for record in caplog.records] == ([] if asked == "auto" else [True])
 
@@ -126,9 +125,3 @@ def test_what_compiling_took_is_recorded_once() -> None:
     ((step, seconds),) = run.records.series("time/setup_s")
     assert step == run.task.steps_per_epoch
     assert seconds > 0
-
-
-def test_after_training_state_is_what_the_schedule_says_whatever_the_executor() -> None:
-    run = train(P_Q, epochs=2, executor="auto", device=DEVICE)
-    assert run.compressor is not None
-    assert run.compressor.bits(Target.WEIGHT) == 8

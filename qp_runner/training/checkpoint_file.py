@@ -1,4 +1,4 @@
-"""A checkpoint as a file: whole or not there at all, checked when it is read, unable to run code."""
+"""The file format of checkpoints: a file is complete or absent, has a checksum, and can't run code when it is read."""
 
 import hashlib
 import io
@@ -10,15 +10,15 @@ from typing import Any
 import torch
 
 MAGIC = b"qp_runner checkpoint 1"
-_HEADER_LIMIT = 200
+_HEADER_LIMIT = 200  # bytes
 
 
 class CheckpointError(ValueError):
-    """A file that is no whole checkpoint; its message says why."""
+    """A checkpoint that can't be read or may not be written; the message says why."""
 
 
 def encode(content: dict[str, Any]) -> bytes:
-    """Tensors, numbers, texts and containers of them as bytes: one line with a SHA-256 of the rest, then the rest."""
+    """Serializes tensors, numbers, strings and containers of them: a line with a SHA-256 checksum, then the payload."""
     buffer = io.BytesIO()
     torch.save(content, buffer)
     payload = buffer.getbuffer()
@@ -26,25 +26,28 @@ def encode(content: dict[str, Any]) -> bytes:
 
 
 def decode(data: bytes) -> dict[str, Any]:
-    """What `encode` was given, on the CPU. Raises CheckpointError for anything else, one changed bit included."""
+    """The inverse of `encode`, with tensors on the CPU; never runs code from the file.
+
+    Raises CheckpointError for any other bytes, even if one bit differs.
+    """
     header, newline, _ = data[:_HEADER_LIMIT].partition(b"\n")
     magic, _, checksum = header.rpartition(b" ")
     if not newline or magic != MAGIC:
-        raise CheckpointError("no checkpoint of this version of qp_runner")
+        raise CheckpointError("not a checkpoint of this version of qp_runner")
     payload = memoryview(data)[len(header) + 1 :]
     if hashlib.sha256(payload).hexdigest().encode() != checksum:
-        raise CheckpointError("its checksum is wrong: it is damaged or cut off")
+        raise CheckpointError("wrong checksum: the file is damaged or truncated")
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever torch raises for content that is not plain data
+    except Exception as error:  # torch raises many types for content that is not plain data
         raise CheckpointError(f"torch refuses it: {str(error).splitlines()[0]}") from error
     if not isinstance(content, dict):
-        raise CheckpointError("it holds something else than a run's state")
+        raise CheckpointError("it does not hold the state of a run")
     return content
 
 
 def write(path: Path, data: bytes) -> None:
-    """Puts a file in place in one step: a reader, or a crash, sees all of it or none. Raises OSError."""
+    """Writes a file atomically: readers, and a crash, leave all of it or nothing. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
@@ -55,15 +58,9 @@ def write(path: Path, data: bytes) -> None:
         draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Has the new name itself written to disk; only POSIX systems can."""
-    if os.name != "posix":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    if os.name == "posix":  # elsewhere a folder can't be opened
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the new name itself
+        finally:
+            os.close(folder)

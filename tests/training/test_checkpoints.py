@@ -1,4 +1,4 @@
-"""Resumed and branched runs are the runs made alone, to the last bit; what is stored is whole, checked and bounded."""
+"""Resumed and branched runs equal uninterrupted ones bit for bit; files are complete or absent, checked and bounded."""
 
 import errno
 import logging
@@ -11,10 +11,19 @@ import numpy as np
 import pytest
 import torch
 
+from qp_runner.locking import RUNNING, try_lock
 from qp_runner.tasks import ClassificationTask
-from qp_runner.training import Identity, LearningRate, Store, Trainer, Trunk, constant_then_linear, set_numerics
-from qp_runner.training import store as store_module
-from qp_runner.training.checkpoint import CheckpointError, decode, encode, write
+from qp_runner.training import (
+    CheckpointStore,
+    Identity,
+    LearningRate,
+    RunCheckpoints,
+    Trainer,
+    checkpoints,
+    constant_then_linear,
+    set_numerics,
+)
+from qp_runner.training.checkpoint_file import CheckpointError, decode, encode, write
 from support import P_Q, Run, make_trainer, train
 
 LATER = {name: event | {"start": "0.8dur", "end": None, "steps": 1} for name, event in P_Q.items()}
@@ -23,17 +32,18 @@ HUGE = 10**9
 
 
 class DiedError(Exception):
-    """What a run that is killed at a step ends with."""
+    """Raised in place of a training step, as if the process had died there."""
 
 
-def with_trunk(
+def with_checkpoints(
     folder: Path, events: dict[str, Any], *, every: int | None = None, limit: int = HUGE, dies_at: int | None = None,
-    also: frozenset[int] = frozenset(), since: float = 0.0, **options: Any,
+    checkpoint_steps: frozenset[int] = frozenset(), since: float = 0.0, **options: Any,
 ) -> Run:  # fmt: skip
-    """A run with a store; `dies_at` ends it before that step, leaving what it left."""
+    """A run that loads and saves checkpoints; `dies_at` ends it before that step."""
     trainer, task, records = make_trainer(events, **options)
-    identity = Identity({"seed": options.get("seed", 0)}, tuple(trainer._starts.values()), {"scale": "power_of_two"})
-    trainer.trunk = Trunk(Store(folder, limit, since=since), identity, every=every, also=also)
+    identity = Identity({"seed": options.get("seed", 0)}, trainer.stages, {"scale": "power_of_two"})
+    store = CheckpointStore(folder, limit, since=since)
+    trainer.checkpoints = RunCheckpoints(store, identity, every=every, checkpoint_steps=checkpoint_steps)
     if dies_at is not None:
         dying(trainer, dies_at)
     trainer.run()
@@ -41,17 +51,15 @@ def with_trunk(
 
 
 def dying(trainer: Trainer, at: int) -> None:
-    step, left = trainer.step, at
+    step = trainer.step
 
-    def count(batch: Any) -> torch.Tensor:
-        nonlocal left
-        if trainer.resumed_from + (at - left) >= at:
+    def dies(batch: Any) -> torch.Tensor:
+        if trainer.state.steps_done >= at:
             raise DiedError
-        left -= 1
         return step(batch)
 
-    count.setup_seconds = step.setup_seconds  # type: ignore[attr-defined]
-    trainer.step = count
+    dies.setup_seconds = 0.0  # type: ignore[attr-defined]
+    trainer.step = dies
 
 
 def same(a: Run, b: Run) -> None:
@@ -62,11 +70,7 @@ def same(a: Run, b: Run) -> None:
     assert b.compressor is not None
     states = (a.compressor.state_dict(), b.compressor.state_dict())
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    numbers = [
-        [(step, {k: v for k, v in values.items() if not k.startswith("time/")}) for step, values in run.records]
-        for run in (a, b)
-    ]
-    assert numbers[0] == numbers[1]
+    assert a.records.untimed() == b.records.untimed()
 
 
 def files(folder: Path) -> list[Path]:
@@ -97,13 +101,13 @@ SCHEDULES = {
 )
 def test_a_branched_run_is_the_run_made_alone(tmp_path: Path, rate: str, optimizer: dict[str, Any]) -> None:
     options = {"learning_rate": SCHEDULES[rate], **optimizer}
-    first = with_trunk(tmp_path, P_Q, **options)
+    first = with_checkpoints(tmp_path, P_Q, **options)
     assert first.trainer.resumed_from == 0
     same(first, train(P_Q, **options))
-    branched = with_trunk(tmp_path, FOUR_BITS, **options)
+    branched = with_checkpoints(tmp_path, FOUR_BITS, **options)
     assert branched.trainer.resumed_from == 22  # the shared prunings included, the quantization not
     same(branched, train(FOUR_BITS, **options))
-    later = with_trunk(tmp_path, LATER, **options)
+    later = with_checkpoints(tmp_path, LATER, **options)
     assert later.trainer.resumed_from == 11  # before the first pruning of the other
     same(later, train(LATER, **options))
 
@@ -118,8 +122,8 @@ def test_on_a_gpu_too_a_branched_run_is_the_run_made_alone(
         "device": torch.device("cuda"), "executor": executor, "learning_rate": SCHEDULES["cosine"], **optimizer,
     }  # fmt: skip
     set_numerics(deterministic=True, threads=None)
-    with_trunk(tmp_path, P_Q, **options)
-    branched = with_trunk(tmp_path, FOUR_BITS, **options)
+    with_checkpoints(tmp_path, P_Q, **options)
+    branched = with_checkpoints(tmp_path, FOUR_BITS, **options)
     assert branched.trainer.resumed_from == 22
     same(branched, train(FOUR_BITS, **options))
 
@@ -127,39 +131,39 @@ def test_on_a_gpu_too_a_branched_run_is_the_run_made_alone(
 @pytest.mark.parametrize("dies_at", [1, 7, 11, 27])
 def test_a_run_that_died_goes_on_to_the_same_bits(tmp_path: Path, dies_at: int) -> None:
     with pytest.raises(DiedError):
-        with_trunk(tmp_path, P_Q, every=3, dies_at=dies_at)
-    resumed = with_trunk(tmp_path, P_Q, every=3)
+        with_checkpoints(tmp_path, P_Q, every=3, dies_at=dies_at)
+    resumed = with_checkpoints(tmp_path, P_Q, every=3)
     assert dies_at - 3 <= resumed.trainer.resumed_from <= dies_at
     same(resumed, train(P_Q))
 
 
 def test_a_finished_run_made_again_starts_at_its_last_event(tmp_path: Path) -> None:
-    with_trunk(tmp_path, P_Q, every=1)
+    with_checkpoints(tmp_path, P_Q, every=1)
     assert [int(path.name[:9]) for path in files(tmp_path)] == [11, 14, 17, 22]  # what was for resumption is gone
-    again = with_trunk(tmp_path, P_Q)
+    again = with_checkpoints(tmp_path, P_Q)
     assert again.trainer.resumed_from == 22
     same(again, train(P_Q))
 
 
 def test_compression_after_training_starts_from_the_whole_float_run(tmp_path: Path) -> None:
     after = {"quantize_weight": {"op": "quantize", "target": "weight", "to": 2, "start": "1dur"}}
-    same(with_trunk(tmp_path, {}, also=frozenset({28})), train({}))
-    quantized = with_trunk(tmp_path, after)
+    same(with_checkpoints(tmp_path, {}, checkpoint_steps=frozenset({28})), train({}))
+    quantized = with_checkpoints(tmp_path, after)
     assert quantized.trainer.resumed_from == 28
     same(quantized, train(after))
 
 
 def test_what_others_need_is_kept_and_seeds_are_kept_apart(tmp_path: Path) -> None:
-    with_trunk(tmp_path, {}, also=frozenset({5}))
-    assert with_trunk(tmp_path, P_Q).trainer.resumed_from == 5
-    assert with_trunk(tmp_path, P_Q, seed=1).trainer.resumed_from == 0
+    with_checkpoints(tmp_path, {}, checkpoint_steps=frozenset({5}))
+    assert with_checkpoints(tmp_path, P_Q).trainer.resumed_from == 5
+    assert with_checkpoints(tmp_path, P_Q, seed=1).trainer.resumed_from == 0
 
 
 def test_what_is_older_than_asked_for_is_made_again(tmp_path: Path) -> None:
-    with_trunk(tmp_path, P_Q)
+    with_checkpoints(tmp_path, P_Q)
     [old, *_] = files(tmp_path)
     os.utime(old, (1e9, 1e9))
-    later = with_trunk(tmp_path, LATER, since=2e9)
+    later = with_checkpoints(tmp_path, LATER, since=2e9)
     assert later.trainer.resumed_from == 0
 
 
@@ -172,8 +176,8 @@ def test_generators_are_part_of_the_state(tmp_path: Path, monkeypatch: pytest.Mo
 
     monkeypatch.setattr(ClassificationTask, "updates", noisy)
     with pytest.raises(DiedError):
-        with_trunk(tmp_path, {}, every=4, dies_at=9)
-    resumed = with_trunk(tmp_path, {}, every=4)
+        with_checkpoints(tmp_path, {}, every=4, dies_at=9)
+    resumed = with_checkpoints(tmp_path, {}, every=4)
     assert resumed.trainer.resumed_from == 8
     same(resumed, train({}))
 
@@ -197,11 +201,11 @@ DAMAGE = {
 def test_a_damaged_file_is_named_passed_over_and_made_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, how: str
 ) -> None:
-    with_trunk(tmp_path, P_Q)
+    with_checkpoints(tmp_path, P_Q)
     deepest = files(tmp_path)[-1]
     whole = deepest.read_bytes()
     deepest.write_bytes(DAMAGE[how](whole))
-    again = with_trunk(tmp_path, P_Q)
+    again = with_checkpoints(tmp_path, P_Q)
     assert str(deepest) in caplog.text
     assert again.trainer.resumed_from == 17
     same(again, train(P_Q))
@@ -225,8 +229,8 @@ def test_a_full_disk_costs_the_checkpoint_not_the_run(
     def full(path: Path, data: bytes) -> None:
         raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(store_module, "write", full)
-    same(with_trunk(tmp_path, P_Q), train(P_Q))
+    monkeypatch.setattr(checkpoints, "write", full)
+    same(with_checkpoints(tmp_path, P_Q), train(P_Q))
     warnings = [record for record in caplog.records if record.levelno >= logging.WARNING]
     assert len(warnings) == 1
     assert os.strerror(number) in warnings[0].getMessage()
@@ -240,7 +244,7 @@ def test_a_limit_of_the_system_costs_the_checkpoint_not_the_run(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        run = with_trunk(tmp_path, P_Q)
+        run = with_checkpoints(tmp_path, P_Q)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     same(run, alone)
@@ -259,12 +263,12 @@ def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: p
 
 
 def test_the_limit_evicts_what_was_of_use_longest_ago(tmp_path: Path) -> None:
-    with_trunk(tmp_path, P_Q)
+    with_checkpoints(tmp_path, P_Q)
     stored = files(tmp_path)
     size = max(path.stat().st_size for path in stored)
     for age, path in enumerate(stored):  # the first is the latest of use
         os.utime(path, (2e9 - age, path.stat().st_mtime))
-    with_trunk(tmp_path, {}, also=frozenset({27}), limit=4 * size + 100, seed=1)
+    with_checkpoints(tmp_path, {}, checkpoint_steps=frozenset({27}), limit=4 * size + 100, seed=1)
     left = files(tmp_path)
     assert len(left) == 4
     assert stored[-1] not in left
@@ -272,24 +276,30 @@ def test_the_limit_evicts_what_was_of_use_longest_ago(tmp_path: Path) -> None:
 
 
 def test_a_state_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    same(with_trunk(tmp_path, P_Q, limit=100), train(P_Q))
+    same(with_checkpoints(tmp_path, P_Q, limit=100), train(P_Q))
     assert files(tmp_path) == []
     assert "checkpoint.limit_gb" in caplog.text
 
 
 def test_a_running_sweeps_files_go_last(tmp_path: Path) -> None:
-    fcntl = pytest.importorskip("fcntl")
     sweep = tmp_path / "sweep"
-    sweep.mkdir()
     trainer, _, _ = make_trainer({})
-    identity = Identity({}, tuple(trainer._starts.values()), {})
-    needed = Store(tmp_path / "store", 10**6, sweep=sweep)
+    identity = Identity({}, trainer.stages, {})
+    needed = CheckpointStore(tmp_path / "store", 10**6, sweep=sweep)
     needed.save(identity, 1, {"x": torch.zeros(1000)})
-    plain = Store(tmp_path / "store", 15000)
+    plain = CheckpointStore(tmp_path / "store", 15000)
     plain.save(identity, 2, {"x": torch.zeros(1000)})
-    with (sweep / store_module.LOCK).open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        plain.save(identity, 3, {"x": torch.zeros(1000)})
-        assert plain.steps(identity) == [3, 1]
+    lock = try_lock(sweep / RUNNING)
+    assert lock is not None
+    plain.save(identity, 3, {"x": torch.zeros(1000)})
+    assert plain.steps(identity) == [3, 1]
+    lock.release()
     plain.save(identity, 4, {"x": torch.zeros(1000)})
     assert plain.steps(identity) == [4, 3]
+
+
+def test_a_history_is_restored_exactly() -> None:
+    one, other = make_trainer({})[0], make_trainer({})[0]
+    one.state.history = [(0, {"a": 0.1 + 0.2, "b": float("inf")}), (7, {"a": float("nan")})]
+    other.state.restore(decode(encode(one.state.capture())))
+    assert repr(other.state.history) == repr(one.state.history)

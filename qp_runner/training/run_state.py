@@ -1,0 +1,115 @@
+"""The state of a run between two steps: a run restored from it continues with the same bits."""
+
+import json
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from qp_runner.compress import Compressor
+from qp_runner.tasks import Task
+from qp_runner.training.optim import LearningRates
+from qp_runner.training.seeding import generator_states, set_generator_states
+
+
+class RunState:
+    """Everything that the coming steps depend on.
+
+    Attributes:
+        task: holds the networks.
+        compressor: holds masks and scales; None for a plain float run.
+        steps_done: the training steps so far.
+        events_fired: whether any event of the schedule has fired.
+        history: everything recorded so far, as (steps done, values by name).
+        epoch: the current epoch, counted from 0.
+        epoch_loss: the sum of its losses so far, on the device.
+    """
+
+    def __init__(
+        self,
+        *,
+        task: Task,
+        compressor: Compressor | None,
+        optimizers: Mapping[str, Optimizer],
+        learning_rates: LearningRates,
+        device: torch.device,
+    ) -> None:
+        self.task, self.compressor, self.device = task, compressor, device
+        self.optimizers, self.learning_rates = optimizers, learning_rates
+        self.steps_done = 0
+        self.events_fired = False
+        self.history: list[tuple[int, dict[str, float]]] = []
+        self._generators: dict[str, Any] | None = None  # restored, but not yet put back
+        self.start_epoch(0)
+
+    def start_epoch(self, number: int) -> None:
+        """Resets the loss and the clock for an epoch."""
+        self.epoch = number
+        self.epoch_loss: Tensor = torch.zeros((), device=self.device)
+        self._epoch_started = time.perf_counter()
+
+    @property
+    def epoch_seconds(self) -> float:
+        """Time spent on the current epoch, including what it took before the run was resumed."""
+        return time.perf_counter() - self._epoch_started
+
+    def capture(self) -> dict[str, Any]:
+        """The state as plain data. Its tensors are those in use: store them before the next step.
+
+        Masks and scales are left out until an event has fired: until then they are those of any new run. Long lists of
+        numbers become tensors or one string, since storing them one by one takes longer than everything else.
+        """
+        compressor = self.compressor if self.events_fired else None
+        return {
+            "step": self.steps_done,
+            "epoch": self.epoch,
+            "loss": self.epoch_loss,
+            "seconds": self.epoch_seconds,
+            "networks": {name: network.state_dict() for name, network in self.task.networks().items()},
+            "compressor": None if compressor is None else compressor.state_dict(),
+            "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
+            "learning_rates": self.learning_rates.state_dict(),
+            "task": dict(self.task.state_dict()),
+            "generators": generator_states(self.device),
+            "history": json.dumps(self.history),
+        }
+
+    def restore(self, content: dict[str, Any]) -> None:
+        """Restores what `capture` gave, writing into the tensors that exist; then call `restore_generators`."""
+        for name, network in self.task.networks().items():
+            network.load_state_dict(content["networks"][name])
+        if self.compressor is not None and content["compressor"] is not None:
+            self.compressor.load_state_dict(content["compressor"])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(content["optimizers"][name])
+            for group in optimizer.param_groups:
+                if isinstance(group["lr"], Tensor):  # captured steps read it on the device
+                    group["lr"] = group["lr"].to(self.device)
+        self.learning_rates.load_state_dict(content["learning_rates"])
+        self.task.load_state_dict(content["task"])
+        self.history = saved_history(content)
+        self.steps_done, self.events_fired = content["step"], content["compressor"] is not None
+        self.start_epoch(content["epoch"])
+        self.epoch_loss = content["loss"].to(self.device)
+        self._epoch_started -= content["seconds"]
+        self._generators = content["generators"]
+
+    def restore_generators(self) -> bool:
+        """Completes `restore`; returns whether there was anything to complete.
+
+        Separate, because fetching an epoch's batches may draw from the global generators: call this after the next
+        batch was fetched, when the state was captured.
+        """
+        if self._generators is None:
+            return False
+        set_generator_states(self._generators, self.device)
+        self._generators = None
+        return True
+
+
+def saved_history(content: dict[str, Any]) -> list[tuple[int, dict[str, float]]]:
+    """The history in a captured state: every number exact, NaN and infinities included."""
+    return [(step, values) for step, values in json.loads(content["history"])]
