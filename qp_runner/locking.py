@@ -1,5 +1,7 @@
 """Locks on files: who holds one is alive, and a crash lets go of it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -8,25 +10,33 @@ RUNNING = ".running"
 """Name of the file in the folder of a run or a sweep that is locked while it is at work."""
 
 
-def try_lock(path: Path) -> FileLock | None:
-    """Locks a file (made if missing, as is its folder) without waiting; None where another process holds it.
+def try_lock(path: Path, *, wait_s: float = 0.0) -> FileLock | None:
+    """Locks a file (made if missing, as is its folder); None where another process holds it for longer than `wait_s`.
 
     The lock lasts until its `release()` or until the process dies.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path)
     try:
-        lock.acquire(blocking=False)
+        lock.acquire(timeout=wait_s)
     except Timeout:
         return None
     return lock
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Within, holds the lock on a file (made if missing, as is its folder); waits for it as long as it takes."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path):
+        yield
 
 
 def is_locked(path: Path) -> bool:
     """Whether a living process holds the lock on a file; False for a file that is not there."""
     if not path.exists():
         return False
-    lock = try_lock(path)
+    lock = try_lock(path, wait_s=0.1)  # others who look hold it for a moment
     if lock is None:
         return True
     lock.release()

@@ -6,7 +6,6 @@ its step; every job has to be FINISHED, in both. Ends with 1 at the first loss.
 
 import argparse
 import csv
-import json
 import subprocess
 import sys
 import tempfile
@@ -14,28 +13,39 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from qp_runner.tracking.bring import ID_TAG
 from qp_runner.tracking.client import client
+from qp_runner.tracking.marker import Marker
+from qp_runner.tracking.records import Record
 
 
 def losses(results: Path) -> tuple[int, list[str]]:
     """The number of jobs of the one sweep below `results`, and what is missing."""
     [sweep] = (results / "sweeps").iterdir()
-    known = json.loads((sweep / "sweep.json").read_text(encoding="utf-8"))
+    jobs = int(known(sweep).tags["jobs"])
     store = client(f"sqlite:///{results / 'mlflow.db'}")
     experiments = [each.experiment_id for each in store.search_experiments()]
-    below = f"tags.mlflow.parentRunId = '{known['parent_run_id']}'"
-    stored = {run.info.run_name: run for run in store.search_runs(experiments, below, max_results=5000)}
-    missing = []
-    for number in range(known["jobs"]):
-        record = json.loads((sweep / str(number) / "run.json").read_text(encoding="utf-8"))
-        run = stored.get(record["name"])
-        if record["status"] != "FINISHED" or run is None or run.info.status != "FINISHED":
-            missing.append(f"job {number} ({record['name']})")
+    below = f"tags.mlflow.parentRunId = '{Marker.load(sweep).run_id}'"
+    below_it = list(store.search_runs(experiments, below, max_results=5000))
+    stored, missing = {run.data.tags[ID_TAG]: run for run in below_it}, []
+    for number in range(jobs):
+        record = known(sweep / str(number))
+        run = stored.get(record.id)
+        if record.status != "FINISHED" or run is None or run.info.status != "FINISHED":
+            missing.append(f"job {number} ({record.name})")
         else:
             missing += [f"job {number}: {name}" for name in differing(sweep / str(number), store, run)]
-    if len(stored) != known["jobs"]:
-        missing.append(f"{len(stored)} runs in MLflow, {known['jobs']} jobs")
-    return known["jobs"], missing
+    if len(below_it) != jobs:
+        missing.append(f"{len(below_it)} runs in MLflow, {jobs} jobs")
+    return jobs, missing
+
+
+def known(folder: Path) -> Record:
+    """The record in a folder that must have one."""
+    record = Record.load(folder)
+    if record is None:
+        raise SystemExit(f"{folder} holds no run.json")
+    return record
 
 
 def differing(job: Path, store: Any, run: Any) -> list[str]:

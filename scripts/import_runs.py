@@ -1,16 +1,21 @@
 """Brings runs recorded in plain files into an MLflow store, as one sweep: for machines that have no MLflow.
 
-Every folder below FOLDER that holds a run.json becomes a run with its tags, parameters, numbers and artifacts.
+Every folder below FOLDER that holds the run.json of a job or a single run becomes a run with its tags, parameters,
+numbers and artifacts. To import the same runs under the same name again adds what was missing, and nothing twice.
 """
 
 import argparse
-import csv
-import json
-from collections import defaultdict
+import hashlib
+import tempfile
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-from qp_runner.tracking import MlflowTracker, RunInfo, finish_parent, prepare, start_parent
+from qp_runner.tracking.bring import Parent, bring
+from qp_runner.tracking.environment import with_environment
+from qp_runner.tracking.marker import Marker
+from qp_runner.tracking.records import Record, now, run_folders
+from qp_runner.tracking.store import prepare
 
 
 def main() -> None:
@@ -22,35 +27,34 @@ def main() -> None:
     parser.add_argument("--tag", action="append", default=[], metavar="KEY=VALUE", help="a tag for every run")
     args = parser.parse_args()
     tags = dict(tag.split("=", 1) for tag in args.tag)
-    records = [(path.parent, json.loads(path.read_text("utf-8"))) for path in sorted(args.folder.rglob("run.json"))]
-    if not records:
+    found = [(folder, record) for folder in run_folders(args.folder) if (record := Record.load(folder))]
+    runs = [(folder, record) for folder, record in found if "jobs" not in record.tags]  # a sweep's own has them
+    if not runs:
         parser.error(f"{args.folder} holds no run.json")
-    uri = f"sqlite:///{args.store.resolve()}"
-    for task in dict.fromkeys(str(record["experiment"]) for _, record in records):
-        own = [(folder, record) for folder, record in records if record["experiment"] == task]
-        prepare(uri, task)
-        about = {"sweep": args.sweep, "task": task, "jobs": str(len(own)), **tags}
-        parent = start_parent(uri, task, f"{args.sweep} · imported", about)
-        for folder, record in sorted(own, key=lambda each: str(each[1]["start_time"])):
-            copy_run(uri, parent, folder, record, {"sweep": args.sweep, **tags})
-        finish_parent(uri, parent, "FINISHED")
-    print(f"{len(records)} runs are in {args.store}: qp-report --store {args.store} --sweep '{args.sweep}'")
+    for task in dict.fromkeys(record.experiment for _, record in runs):
+        own = [run for run in runs if run[1].experiment == task]
+        import_task(f"sqlite:///{args.store.resolve()}", task, args.sweep, tags, own)
+    print(f"{len(runs)} runs are in {args.store}: qp-report --store {args.store} --sweep '{args.sweep}'")
 
 
-def copy_run(uri: str, parent: str, folder: Path, record: dict[str, Any], tags: dict[str, str]) -> None:
-    """One run, with its status; one that was never ended counts as killed."""
-    info = RunInfo(record["name"], record["experiment"], {**record["tags"], **tags}, record["params"])
-    run = MlflowTracker(uri, info, parent)
-    by_step: dict[int, dict[str, float]] = defaultdict(dict)
-    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            by_step[int(row["step"])][row["name"]] = float(row["value"])
-    for step, values in sorted(by_step.items()):
-        run.metrics(values, step=step)
-    for path in sorted((folder / "artifacts").glob("*")):
-        run.artifact(path)
-    ended = record["status"] in ("FINISHED", "FAILED", "KILLED")
-    run.finish(record["status"] if ended else "KILLED", record["error"])
+def import_task(uri: str, task: str, sweep: str, tags: dict[str, str], runs: Sequence[tuple[Path, Record]]) -> None:
+    """The runs of a task, below one run that stands for the import."""
+    store = prepare(uri, task)
+    about = with_environment({"sweep": sweep, "task": task, "jobs": str(len(runs)), **tags})
+    first = min(record.start_time for _, record in runs)
+    above = Record(f"{sweep} · imported", task, "FINISHED", first, now(), id=digest(sweep, task), tags=about)
+    with tempfile.TemporaryDirectory() as empty:
+        parent = Parent(bring(store, Path(empty), above, Marker(), parent=None).run_id, task)
+    for folder, record in sorted(runs, key=lambda each: each[1].start_time):
+        own = replace(record, id=digest(sweep, record.id or str(record)), tags={**record.tags, "sweep": sweep, **tags})
+        if not own.end:  # never ended: killed
+            own = replace(own, status="KILLED", end_time=now())
+        bring(store, folder, own, Marker(), parent=parent)
+
+
+def digest(*parts: str) -> str:
+    """An identifier that is the same whenever the same runs are imported under the same name."""
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:32]
 
 
 if __name__ == "__main__":

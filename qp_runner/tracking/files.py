@@ -1,74 +1,89 @@
 """Records as plain files: always written, readable with no library, complete up to the moment a process dies."""
 
 import csv
-import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Mapping
-from datetime import UTC, datetime
+from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
-from qp_runner.tracking.base import RunInfo, Status
+from filelock import FileLock
+
+from qp_runner.errors import ConfigError
+from qp_runner.locking import RUNNING, try_lock
 from qp_runner.tracking.environment import with_environment
+from qp_runner.tracking.info import RunInfo, Status
+from qp_runner.tracking.records import ARTIFACTS, METRIC_COLUMNS, METRICS, Record, now, read_rows
 
-METRIC_COLUMNS = ("step", "name", "value", "time")
+LOCK_WAIT_S = 5.0  # longer than other processes hold the lock to see whether a run is alive
 
 
-class FileTracker:
+class RunFiles:
     """Writes `run.json`, `metrics.csv` and `artifacts/` into a run's folder, replacing an earlier run's there.
 
-    run.json: name, experiment, status (RUNNING until `finish`), start_time and end_time (ISO 8601, UTC), error, tags,
-    params. metrics.csv: step, name, value (exact; `nan`, `inf`, `-inf`), time (seconds since 1970), one row a number,
-    handed to the operating system row by row, so that a killed process loses nothing.
+    run.json: see `Record`. metrics.csv: step, name, value (exact; `nan`, `inf`, `-inf`), time (seconds since 1970), one
+    row a number, handed to the operating system row by row, so that a killed process loses nothing. Until `finish` the
+    folder's file `.running` is locked: a run that says RUNNING with nobody holding that lock was killed.
     """
 
-    def __init__(self, folder: Path, info: RunInfo) -> None:
-        """Raises OSError where the folder cannot be written: a run without any record is not worth starting."""
-        self._folder = folder.resolve()
-        self._artifacts = self._folder / "artifacts"
-        self._folder.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(self._artifacts, ignore_errors=True)
-        self._artifacts.mkdir()
-        self._record: dict[str, object] = {
-            "name": info.name,
-            "experiment": info.experiment,
-            "status": "RUNNING",
-            "start_time": _now(),
-            "end_time": None,
-            "error": None,
-            "tags": with_environment(info.tags),
-            "params": dict(info.params),
-        }
-        self._file = (self._folder / "metrics.csv").open("w", encoding="utf-8", newline="")
-        self._rows = csv.writer(self._file, lineterminator="\n")
-        self._rows.writerow(METRIC_COLUMNS)
-        self._file.flush()
-        self._save()
+    def __init__(self, folder: Path, info: RunInfo, *, store: str | None, go_on: bool = False) -> None:
+        """Starts the record.
 
-    @property
-    def run_id(self) -> str:
-        """The run's folder: no two runs share one."""
-        return str(self._folder)
+        Args:
+            folder: the run's; made if missing.
+            info: what is known of the run.
+            store: the `store_key` of the MLflow store that is to have the run; None for none.
+            go_on: goes on with the record in the folder, if there is one, instead of replacing it: its id, start,
+                tags, metrics and artifacts are kept.
+
+        Raises ConfigError (`hydra.run.dir`) where another process is at work in the folder, OSError where it cannot be
+        written: a run without any record is not worth starting.
+        """
+        self._folder = folder.resolve()
+        self._lock = _lock(self._folder)
+        earlier = Record.load(self._folder) if go_on else None
+        if earlier is None:  # first what must not be taken for the new run's, then the new run.json
+            shutil.rmtree(self._folder / ARTIFACTS, ignore_errors=True)
+            (self._folder / METRICS).unlink(missing_ok=True)
+            self._record = _new_record(info, store)
+        else:
+            self._record = replace(
+                earlier, id=earlier.id or uuid.uuid4().hex, status="RUNNING", end_time=None, error=None, store=store
+            )
+        (self._folder / ARTIFACTS).mkdir(exist_ok=True)
+        self._record.save(self._folder)
+        self._file, self._last_ms = _open_metrics(self._folder)
+        self._rows = csv.writer(self._file, lineterminator="\n")
 
     def metrics(self, values: Mapping[str, float], *, step: int) -> None:
-        """Appends one row a value and hands them to the operating system."""
-        now = f"{time.time():.3f}"
-        self._rows.writerows((step, name, repr(float(value)), now) for name, value in values.items())
+        """Appends one row a value, at a count of training steps done, and hands them to the operating system.
+
+        Each call has a later time than the one before: MLflow tells records of the same step apart by their time.
+        """
+        self._last_ms = max(time.time_ns() // 1_000_000, self._last_ms + 1)
+        when = f"{self._last_ms / 1000:.3f}"
+        self._rows.writerows((step, name, repr(float(value)), when) for name, value in values.items())
         self._file.flush()
 
     def text(self, name: str, content: str) -> None:
         """Writes `artifacts/<name>`."""
-        path = self._artifacts / name
+        path = self._folder / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
 
     def artifact(self, path: Path, folder: str = "") -> Path:
-        """Copies a file or folder into `artifacts/<folder>`; what lies in the run's own folder already is kept."""
+        """Copies a file or folder into `artifacts/<folder>`; what lies in the run's own folder stays where it is.
+
+        Returns where it can be read as long as the run's records exist.
+        """
         path = path.resolve()
         if path.is_relative_to(self._folder):
+            self._keep(path.relative_to(self._folder))
             return path
-        target = self._artifacts / folder / path.name
+        target = self._folder / ARTIFACTS / folder / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         if path.is_dir():
             shutil.copytree(path, target, dirs_exist_ok=True)
@@ -79,28 +94,57 @@ class FileTracker:
     def flush(self) -> None:
         """Has the metrics written to the disk itself."""
         if not self._file.closed:
-            self._file.flush()
             os.fsync(self._file.fileno())
 
     def finish(self, status: Status, error: str | None = None) -> None:
-        """Writes the status, the end and the error into run.json, once."""
+        """Writes the status, the end and the error into run.json, once. A second call changes nothing."""
         if self._file.closed:
             return
         self.flush()
         self._file.close()
-        self._record |= {"status": status, "end_time": _now(), "error": error}
-        self._save()
+        self._record = replace(self._record, status=status, end_time=now(), error=error)
+        self._record.save(self._folder)
+        self._lock.release()
 
-    def _save(self) -> None:
-        """Replaces run.json in one step: a reader, or a crash, sees the old one or the new one, never half of one."""
-        path = self._folder / "run.json"
-        draft = path.with_suffix(".json.tmp")
-        with draft.open("w", encoding="utf-8") as file:
-            json.dump(self._record, file, indent=2, ensure_ascii=False)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.replace(path)
+    def _keep(self, path: Path) -> None:
+        name = path.as_posix()
+        if path.parts[0] != ARTIFACTS and name not in self._record.files:
+            self._record = replace(self._record, files=[*self._record.files, name])
+            self._record.save(self._folder)
 
 
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+def _lock(folder: Path) -> FileLock:
+    lock = try_lock(folder / RUNNING, wait_s=LOCK_WAIT_S)
+    if lock is None:
+        raise ConfigError("hydra.run.dir", folder, "a folder in which no other process is at work")
+    return lock
+
+
+def _new_record(info: RunInfo, store: str | None) -> Record:
+    return Record(
+        name=info.name,
+        experiment=info.experiment,
+        status="RUNNING",
+        start_time=now(),
+        id=uuid.uuid4().hex,
+        store=store,
+        tags=with_environment(info.tags),
+        params=dict(info.params),
+    )
+
+
+def _open_metrics(folder: Path) -> tuple[TextIO, int]:
+    """metrics.csv, ready for the next row, and the time of the last one; a row that was cut off is removed."""
+    path, last_ms, end = folder / METRICS, 0, 0
+    while True:
+        rows, following = read_rows(folder, end)
+        if following == end:
+            break
+        last_ms, end = max([last_ms, *(row.time_ms for row in rows)]), following
+    if path.exists():
+        os.truncate(path, end)
+    file = path.open("a", encoding="utf-8", newline="")
+    if not end:
+        csv.writer(file, lineterminator="\n").writerow(METRIC_COLUMNS)
+        file.flush()
+    return file, last_ms

@@ -7,7 +7,10 @@ from PIL import Image
 
 from qp_runner.report.rows import Row
 from qp_runner.report.stats import summarise
-from qp_runner.tracking import MlflowTracker, RunInfo, finish_parent, prepare, start_parent
+from qp_runner.tracking import RunFiles, RunInfo
+from qp_runner.tracking.folders import bring_folder
+from qp_runner.tracking.records import run_folders
+from qp_runner.tracking.store import prepare
 
 STEPS, PER_EPOCH = 100, 10
 TASKS = {"accuracy": "classification", "fid": "translation", "psnr": "resolution"}
@@ -19,7 +22,7 @@ ORDERS = {  # schedule -> order, signature, test values by seed, footprint, prun
 }
 
 
-def job(uri: str, parent: str, sweep: str, schedule: str, seed: int, *, metric: str, end: str = "FINISHED") -> None:
+def job(folder: Path, sweep: str, schedule: str, seed: int, *, metric: str, end: str = "FINISHED") -> None:
     """One run as the command line records it; `fid` has its tags, `accuracy` leaves them to be inferred."""
     order, signature, values, megabits, prune, quantize = ORDERS[schedule]
     task = TASKS[metric]
@@ -28,7 +31,7 @@ def job(uri: str, parent: str, sweep: str, schedule: str, seed: int, *, metric: 
     if metric == "fid":
         tags |= {"metric": "fid", "metric_direction": "down", "metric_unit": ""}
     info = RunInfo(f"{schedule} · seed {seed}", task, tags, {"trainer.epochs": "10", "compress.footprint": "ideal"})
-    run = MlflowTracker(uri, info, parent)
+    run = RunFiles(folder, info, store="default")
     value = values[seed % 3] if metric == "accuracy" else 10 * (100 - values[seed % 3])
     for step in range(PER_EPOCH, STEPS + 1, PER_EPOCH):
         state = {
@@ -47,7 +50,7 @@ def job(uri: str, parent: str, sweep: str, schedule: str, seed: int, *, metric: 
         run.finish("KILLED" if end == "KILLED" else "FAILED", "ValueError: <the loss> is NaN\nmore")
 
 
-def keep_pictures(run: MlflowTracker, seed: int) -> None:
+def keep_pictures(run: RunFiles, seed: int) -> None:
     """Two pictures as the command line keeps them; all red, as red as the seed says."""
     with tempfile.TemporaryDirectory() as folder:
         for name, width in (("front_door__input__output__target", 40), ("wide", 2000)):
@@ -81,7 +84,6 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four sweeps: `first` (accuracy, 3 seeds, one failed and one killed run), `broken` and `other` (no
     finished run), `last` (FID, 1 seed)."""
     path = tmp_path_factory.mktemp("report") / "mlflow.db"
-    uri = f"sqlite:///{path}"
     sweeps: dict[str, tuple[str, Sequence[tuple[str, int, str]]]] = {
         "first": (
             "accuracy",
@@ -95,13 +97,16 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "other": ("psnr", [("p_q_w", 0, "KILLED")]),
         "last": ("fid", [(name, 0, "FINISHED") for name in ORDERS]),
     }
-    for sweep, (metric, jobs) in sweeps.items():
-        task = TASKS[metric]
-        prepare(uri, task)
-        parent = start_parent(uri, task, f"orders · {sweep}", {"sweep": sweep, "task": task, "jobs": str(len(jobs))})
-        for schedule, seed, end in jobs:
-            job(uri, parent, sweep, schedule, seed, metric=metric, end=end)
-        finish_parent(uri, parent, "FINISHED")
+    for number, (sweep, (metric, jobs)) in enumerate(sweeps.items()):
+        task, folder = TASKS[metric], path.parent / "sweeps" / str(number)
+        tags = {"sweep": sweep, "task": task, "jobs": str(len(jobs))}
+        parent = RunFiles(folder, RunInfo(f"orders · {sweep}", task, tags), store="default")
+        for launched, (schedule, seed, end) in enumerate(jobs):
+            job(folder / f"{launched:02d}", sweep, schedule, seed, metric=metric, end=end)
+        parent.finish("FINISHED")
+    opened = prepare(f"sqlite:///{path}", "classification")
+    for folder in run_folders(path.parent / "sweeps"):
+        assert bring_folder(opened, folder, results=path.parent, store_key="default")
     return path
 
 

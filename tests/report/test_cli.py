@@ -153,7 +153,7 @@ def test_nothing_to_report_is_one_line_and_exit_2(
 
 
 def test_an_empty_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from qp_runner.tracking import prepare
+    from qp_runner.tracking.store import prepare
 
     prepare(f"sqlite:///{tmp_path}/mlflow.db", "classification")
     assert main(["--store", f"{tmp_path}/mlflow.db", "--out", str(tmp_path)]) == 2

@@ -1,23 +1,46 @@
+import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from qp_runner.tracking import prepare
+from qp_runner.tracking.store import Store, prepare
 
 
 @pytest.fixture(scope="session")
-def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """One prepared store for all tests: a fresh database takes seconds."""
-    uri = f"sqlite:///{tmp_path_factory.mktemp('store') / 'mlflow.db'}"
-    prepare(uri, "classification")
-    return uri
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a store without experiments, to be copied: making one takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    Store(f"sqlite:///{path}")
+    return path
+
+
+@pytest.fixture(scope="session")
+def uri(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """One prepared store for many tests."""
+    path = tmp_path_factory.mktemp("store") / "mlflow.db"
+    shutil.copy(empty_database, path)
+    prepare(f"sqlite:///{path}", "classification")
+    return f"sqlite:///{path}"
 
 
 @pytest.fixture
-def client(uri: str) -> Any:
-    from mlflow import MlflowClient
+def store(uri: str) -> Store:
+    return Store(uri)
 
-    return MlflowClient(tracking_uri=uri)
+
+@pytest.fixture
+def client(store: Store) -> Any:
+    return store.client
+
+
+@pytest.fixture
+def results(empty_database: Path, tmp_path: Path) -> Path:
+    """A results folder with a store of its own, which no process has opened yet."""
+    folder = tmp_path / "results"
+    folder.mkdir()
+    shutil.copy(empty_database, folder / "mlflow.db")
+    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -1,0 +1,157 @@
+"""The process that follows a command's run folders and brings them into MLflow: `python -m qp_runner.tracking.follow`.
+
+It is the only one of a command that writes to the store. On standard input it is given a line of JSON (`Task`), then
+nothing: the end of the input is the end of the command. On standard output it says, in a line of JSON, whether the
+store can be used: `{}` or `{"error": reason}`.
+"""
+
+import json
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TextIO
+
+from qp_runner.errors import ConfigError
+from qp_runner.tracking.folders import bring_folder, end_if_dead, left_behind
+from qp_runner.tracking.records import RUN, run_folders
+from qp_runner.tracking.store import Store, prepare, store_key
+
+log = logging.getLogger(__name__)
+
+POLL_S, RETRY_S = 2.0, 15.0
+DYING_S = 3.0  # that the processes of jobs may take to end after their command was killed
+
+
+@dataclass(frozen=True)
+class Task:
+    """What to follow: the runs in `folder` and below it, for an experiment of the store at `uri`."""
+
+    uri: str
+    experiment: str
+    folder: str
+    results: str
+
+
+class FolderFollower:
+    """Brings the runs of one folder and, before or after, what earlier commands left in the results folder.
+
+    A store that fails hurts nobody: it is a warning, once, and everything is tried again later.
+    """
+
+    def __init__(self, store: Store, task: Task) -> None:
+        self._store = store
+        self._folder, self._results = Path(task.folder).resolve(), Path(task.results).resolve()
+        self._key = store_key(task.uri, self._results) or ""
+        self._left = left_behind(self._results, store_key=self._key, but=self._folder)
+        self._whole: dict[Path, int] = {}  # run.json's time of change, of runs that MLflow has everything of
+        self._warned = False
+
+    def bring_own(self) -> bool:
+        """Brings what is new in the folder; returns False where the store fails."""
+        for folder in run_folders(self._folder):
+            try:
+                changed = (folder / RUN).stat().st_mtime_ns
+            except FileNotFoundError:
+                continue
+            if self._whole.get(folder) == changed:
+                continue
+            failed, whole = self._try_to_bring(folder)
+            if whole:
+                self._whole[folder] = changed
+            if failed and not self._store_answers():
+                return False
+        return True
+
+    def bring_left(self, *, enough: Callable[[], bool] = lambda: False) -> bool:
+        """Brings runs of earlier commands, until it is enough; returns False where the store fails."""
+        while not enough() and (folder := next(self._left, None)) is not None:
+            failed, _ = self._try_to_bring(folder)
+            if failed and not self._store_answers():
+                return False
+        return True
+
+    def finish(self) -> None:
+        """Brings everything after the command's end. Runs that were killed are marked so, in both."""
+        patience = time.monotonic() + DYING_S
+        while [each for each in run_folders(self._folder) if end_if_dead(each)] and time.monotonic() < patience:
+            time.sleep(0.1)
+        if self.bring_own():
+            self.bring_left()
+
+    def _try_to_bring(self, folder: Path) -> tuple[bool, bool]:
+        """Whether it failed, and whether MLflow has everything of the run."""
+        try:
+            return False, bring_folder(self._store, folder, results=self._results, store_key=self._key)
+        except Exception as error:
+            self._warn(error)
+            return True, False
+
+    def _store_answers(self) -> bool:
+        """Whether the store as such is there: then it is one run alone that it does not take."""
+        try:
+            self._store.client.search_experiments(max_results=1)
+        except Exception:
+            return False
+        return True
+
+    def _warn(self, error: Exception) -> None:
+        if not self._warned:
+            self._warned = True
+            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            log.warning("MLflow fails (%s); the runs' files have everything, the next command tries again", reason)
+
+
+def main() -> None:
+    """Follows until the command has ended, and all is brought."""
+    for number in (signal.SIGINT, signal.SIGTERM):  # they are for the command, whose end is seen here
+        signal.signal(number, signal.SIG_IGN)
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)  # what libraries print is no answer
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # all is tried again later anyway
+    task = Task(**json.loads(sys.stdin.readline()))
+    ended = threading.Event()
+    threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
+    try:
+        store = prepare(task.uri, task.experiment)
+    except ConfigError as error:
+        _answer(answers, {"error": error.allowed})
+        return
+    _answer(answers, {})
+    follow(FolderFollower(store, task), ended)
+
+
+def follow(follower: FolderFollower, ended: threading.Event) -> None:
+    """Looks for what is new every few seconds, then once more when the command has ended."""
+    while not ended.is_set():
+        next_look = time.monotonic() + POLL_S
+        went_well = follower.bring_own() and follower.bring_left(enough=partial(_is_time, ended, next_look))
+        ended.wait(max(next_look - time.monotonic(), POLL_S / 4) if went_well else RETRY_S)
+    follower.finish()
+
+
+def _is_time(ended: threading.Event, moment: float) -> bool:
+    return ended.is_set() or time.monotonic() > moment
+
+
+def _wait_for_the_end(ended: threading.Event) -> None:
+    while os.read(0, 1024):  # not sys.stdin: Python can't exit while a thread waits for it
+        pass
+    ended.set()
+
+
+def _answer(answers: TextIO, answer: dict[str, str]) -> None:
+    try:
+        print(json.dumps(answer), file=answers, flush=True)
+    except OSError:  # the command was killed meanwhile
+        log.debug("nobody waits for the answer")
+
+
+if __name__ == "__main__":
+    main()
