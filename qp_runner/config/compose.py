@@ -49,7 +49,7 @@ class Composer:
         with one_line_errors(overrides):
             composed = self._loader.load_sweep_config(self._command, list(overrides))
         choices = {str(key): str(value) for key, value in composed.hydra.runtime.choices.items()}
-        ours = OmegaConf.masked_copy(composed, [key for key in composed if key != "hydra"])
+        ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         return Job(tuple(overrides), choices, validate(ours))
 
 
@@ -122,7 +122,7 @@ def composing(extra_dir: Path | None) -> Iterator[ConfigLoader]:
                 check_extra_dir(extra_dir)
                 path = copy.deepcopy(loader.get_search_path())
                 path.prepend("command-line", f"file://{extra_dir.resolve()}", SearchPathQuery(provider="schema"))
-                loader = type(loader)(path)  # type: ignore[call-arg]
+                loader = type(loader)(path)
             yield loader
     finally:
         GlobalHydra.instance().clear()

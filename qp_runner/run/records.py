@@ -59,10 +59,12 @@ def save_sites(parts: Parts, files: RunFiles) -> None:
     files.text("sites.csv", _table([asdict(site) for site in parts.compressor.summary()]))
 
 
-def save_model(parts: Parts, folder: Path) -> None:
-    """Writes model.pt: weights, masks and scales."""
+def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
+    """Writes model.pt into the run's folder: weights, masks and scales."""
     networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
-    torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, folder / "model.pt")
+    path = folder / "model.pt"
+    torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, path)
+    files.artifact(path)
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -69,7 +69,7 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
     files.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
     save_sites(parts, files)
     if config.trainer.save_model:
-        save_model(parts, context.folder)
+        save_model(parts, context.folder, files)
     save_pictures(parts.task, files)
     metric = parts.task.metric
     value = final[f"final/{metric.name}"]

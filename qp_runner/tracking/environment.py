@@ -56,5 +56,6 @@ def _git(*arguments: str) -> str | None:
 
 
 def _command() -> str:
-    name, *arguments = sys.argv or [""]
-    return shlex.join([Path(name).name or "python", *arguments])
+    program, *arguments = sys.argv or [""]
+    name = Path(program).name.replace("__main__.py", "qp-runner") or "python"
+    return shlex.join([name, *arguments])

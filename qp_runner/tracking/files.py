@@ -68,11 +68,15 @@ class RunFiles:
         self._rows.writerows((step, name, repr(float(value)), when) for name, value in values.items())
         self._file.flush()
 
-    def text(self, name: str, content: str) -> None:
-        """Writes `artifacts/<name>`."""
+    def file(self, name: str) -> Path:
+        """Where to write an artifact: `artifacts/<name>`; its folder is made."""
         path = self._folder / ARTIFACTS / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        return path
+
+    def text(self, name: str, content: str) -> None:
+        """Writes `artifacts/<name>`."""
+        self.file(name).write_text(content, encoding="utf-8")
 
     def artifact(self, path: Path, folder: str = "") -> Path:
         """Copies a file or folder into `artifacts/<folder>`; what lies in the run's own folder stays where it is.

@@ -1,21 +1,21 @@
 """The process that follows a command's run folders and brings them into MLflow: `python -m qp_runner.tracking.follow`.
 
-It is the only one of a command that writes to the store. On standard input it is given a line of JSON (`Task`), then
-nothing: the end of the input is the end of the command. On standard output it says, in a line of JSON, whether the
-store can be used: `{}` or `{"error": reason}`.
+It is the only one of a command that writes to the store. On standard input it is given a line of JSON (`Task`), later
+the folder to follow; the end of the input is the end of the command. On standard output it says, in a line of JSON,
+whether the store can be used: `{}` or `{"error": reason}`.
 """
 
 import json
 import logging
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import TextIO
 
 from qp_runner.errors import ConfigError
@@ -31,23 +31,22 @@ DYING_S = 3.0  # that the processes of jobs may take to end after their command 
 
 @dataclass(frozen=True)
 class Task:
-    """What to follow: the runs in `folder` and below it, for an experiment of the store at `uri`."""
+    """For which store and experiment runs are followed, and the folder that has those of other commands too."""
 
     uri: str
     experiment: str
-    folder: str
     results: str
 
 
 class FolderFollower:
-    """Brings the runs of one folder and, before or after, what earlier commands left in the results folder.
+    """Brings the runs in a folder and below it and, before or after, what earlier commands left in the results folder.
 
     A store that fails hurts nobody: it is a warning, once, and everything is tried again later.
     """
 
-    def __init__(self, store: Store, task: Task) -> None:
+    def __init__(self, store: Store, task: Task, folder: Path) -> None:
         self._store = store
-        self._folder, self._results = Path(task.folder).resolve(), Path(task.results).resolve()
+        self._folder, self._results = folder.resolve(), Path(task.results).resolve()
         self._key = store_key(task.uri, self._results) or ""
         self._left = left_behind(self._results, store_key=self._key, but=self._folder)
         self._whole: dict[Path, int] = {}  # run.json's time of change, of runs that MLflow has everything of
@@ -115,16 +114,19 @@ def main() -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # all is tried again later anyway
-    task = Task(**json.loads(sys.stdin.readline()))
-    ended = threading.Event()
-    threading.Thread(target=_wait_for_the_end, args=(ended,), daemon=True).start()
+    lines = _lines()
+    task = Task(**json.loads(next(lines)))
+    ended, folders = threading.Event(), SimpleQueue[Path | None]()
+    threading.Thread(target=_listen, args=(lines, folders, ended), daemon=True).start()
     try:
         store = prepare(task.uri, task.experiment)
     except ConfigError as error:
         _answer(answers, {"error": error.allowed})
         return
     _answer(answers, {})
-    follow(FolderFollower(store, task), ended)
+    folder = folders.get()
+    if folder is not None:  # else the command has ended before it had one
+        follow(FolderFollower(store, task, folder), ended)
 
 
 def follow(follower: FolderFollower, ended: threading.Event) -> None:
@@ -140,10 +142,20 @@ def _is_time(ended: threading.Event, moment: float) -> bool:
     return ended.is_set() or time.monotonic() > moment
 
 
-def _wait_for_the_end(ended: threading.Event) -> None:
-    while os.read(0, 1024):  # not sys.stdin: Python can't exit while a thread waits for it
-        pass
+def _lines() -> Iterator[str]:
+    """The lines of standard input. Not by sys.stdin: Python can't exit while a thread waits for it."""
+    text = b""
+    while data := os.read(0, 1 << 16):
+        *whole, text = (text + data).split(b"\n")
+        yield from (line.decode() for line in whole)
+
+
+def _listen(lines: Iterator[str], folders: "SimpleQueue[Path | None]", ended: threading.Event) -> None:
+    """Hands on the folder to follow, and notes the end of the command."""
+    for line in lines:
+        folders.put(Path(line))
     ended.set()
+    folders.put(None)
 
 
 def _answer(answers: TextIO, answer: dict[str, str]) -> None:

@@ -22,10 +22,14 @@ SHORT_S = 5.0  # that a command's end takes without a word about it
 
 
 class Follower:
-    """The process, seen from the command that started it; `process` is None where no store is used."""
+    """The process, seen from the command that started it; no process where no store is used."""
 
     def __init__(self, uri: str | None, process: "subprocess.Popen[str] | None") -> None:
         self._uri, self._process, self._checked = uri, process, False
+
+    def follow(self, folder: Path) -> None:
+        """Has the runs in a folder and below it brought into MLflow from now on."""
+        self._send(str(folder.resolve()))
 
     def check(self) -> None:
         """Waits until the store is known to be ready. Raises ConfigError (`tracking.uri`) where it can't be used."""
@@ -36,6 +40,12 @@ class Follower:
         if reason is not None:
             raise ConfigError("tracking.uri", self._uri, reason)
         self._checked = True
+
+    def _send(self, line: str) -> None:
+        if self._process is not None:
+            with suppress(OSError):  # it may have died; `check` and `close` see that
+                _pipe(self._process.stdin).write(f"{line}\n")
+                _pipe(self._process.stdin).flush()
 
     def close(self) -> None:
         """Says that the command has ended, and waits until the process has brought everything."""
@@ -54,16 +64,15 @@ class Follower:
 
 
 @contextmanager
-def following(uri: str | None, *, experiment: str, folder: Path, results: Path) -> Iterator[Follower]:
-    """Within, a process brings the runs in `folder` and below it into the store at `uri`; at the end, all is there.
+def following(uri: str | None, *, experiment: str, results: Path) -> Iterator[Follower]:
+    """Within, a process brings the runs of a folder (see `Follower.follow`) into the store at `uri`; at the end, all is
+    there.
 
     It also brings what earlier commands have left below `results`. Its session is its own, so that Ctrl-C reaches the
     command alone; Ctrl-C while the command waits for it leaves it to finish by itself.
     """
-    follower = Follower(uri, None)
-    if uri is not None:
-        places = {"folder": str(folder.resolve()), "results": str(results.resolve())}
-        follower = Follower(uri, _start(json.dumps({"uri": uri, "experiment": experiment, **places})))
+    follower = Follower(uri, None if uri is None else _start())
+    follower._send(json.dumps({"uri": uri, "experiment": experiment, "results": str(results.resolve())}))
     try:
         yield follower
     finally:
@@ -71,9 +80,9 @@ def following(uri: str | None, *, experiment: str, folder: Path, results: Path) 
             follower.close()
 
 
-def _start(task: str) -> "subprocess.Popen[str]":
+def _start() -> "subprocess.Popen[str]":
     """Starts the process: `-P`, since files in the working folder must not hide modules."""
-    process = subprocess.Popen(
+    return subprocess.Popen(
         [sys.executable, "-P", "-m", "qp_runner.tracking.follow"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -82,10 +91,6 @@ def _start(task: str) -> "subprocess.Popen[str]":
         env={**os.environ, "PYTHONPATH": os.pathsep.join(path or os.getcwd() for path in sys.path)},  # noqa: PTH109
         start_new_session=True,
     )
-    with suppress(OSError):  # it may have died at once
-        _pipe(process.stdin).write(f"{task}\n")
-        _pipe(process.stdin).flush()
-    return process
 
 
 def _pipe(pipe: IO[str] | None) -> IO[str]:

@@ -39,7 +39,8 @@ from qp_runner.tracking import RunFiles, RunInfo, following
 results = Path(sys.argv[1])
 folder = results / "runs/a"
 uri = f"sqlite:///{results / 'mlflow.db'}"
-with following(uri, experiment="classification", folder=folder, results=results) as follower:
+with following(uri, experiment="classification", results=results) as follower:
+    follower.follow(folder)
     follower.check()
     run = RunFiles(folder, RunInfo("a", "classification"), store="default")
     run.text("config.yaml", "")
@@ -70,7 +71,8 @@ def test_a_sweep_is_followed_while_it_goes_on_and_is_there_when_it_ends(results:
     earlier, folder = results / "runs/earlier", results / "sweeps/x"
     jobs = [folder / str(number) for number in range(3)]
     write(earlier, store="default")
-    with following(uri_of(results), experiment="classification", folder=folder, results=results) as follower:
+    with following(uri_of(results), experiment="classification", results=results) as follower:
+        follower.follow(folder)
         follower.check()
         process = follower._process
         assert process is not None
@@ -107,14 +109,15 @@ def test_a_follower_that_is_killed_costs_a_warning_and_the_next_command_brings_t
     results: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = results / "runs/a"
-    with following(uri_of(results), experiment="classification", folder=folder, results=results) as follower:
+    with following(uri_of(results), experiment="classification", results=results) as follower:
+        follower.follow(folder)
         follower.check()
         assert follower._process is not None
         follower._process.kill()
         write(folder, store="default", end="FINISHED")
     assert ["the next command brings" in each.getMessage() for each in caplog.records] == [True]
     store = Store(uri_of(results))
-    FolderFollower(store, task(results, "runs/next")).finish()
+    follower_of(store, results, "runs/next").finish()
     assert lacking(store.client, folder) == []
 
 
@@ -122,19 +125,19 @@ def test_a_follower_that_is_killed_costs_a_warning_and_the_next_command_brings_t
 def test_a_store_that_cannot_be_used_is_an_error_before_anything(uri: str, tmp_path: Path) -> None:
     with (
         pytest.raises(ConfigError, match=r"^tracking\.uri=nonsense://x: an MLflow store that can be opened"),
-        following(uri, experiment="classification", folder=tmp_path / "runs/a", results=tmp_path) as follower,
+        following(uri, experiment="classification", results=tmp_path) as follower,
     ):
         follower.check()
 
 
 def test_without_a_store_there_is_no_process(tmp_path: Path) -> None:
-    with following(None, experiment="classification", folder=tmp_path, results=tmp_path) as follower:
+    with following(None, experiment="classification", results=tmp_path) as follower:
         follower.check()
         assert follower._process is None
 
 
-def task(results: Path, folder: str, uri: str = "") -> Task:
-    return Task(uri or uri_of(results), "classification", str(results / folder), str(results))
+def follower_of(store: Store, results: Path, folder: str, uri: str = "") -> FolderFollower:
+    return FolderFollower(store, Task(uri or uri_of(results), "classification", str(results)), results / folder)
 
 
 @pytest.fixture
@@ -149,7 +152,7 @@ def test_a_store_that_fails_for_a_while_has_everything_in_the_end(
     store: Store, uri: str, broken: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     run = write(tmp_path / "runs/a", store=store_key(uri, tmp_path), end=None)
-    follower = FolderFollower(store, task(tmp_path, "runs/a", uri))
+    follower = follower_of(store, tmp_path, "runs/a", uri)
     assert not follower.bring_own()
     assert not follower.bring_own()
     assert [each.levelno for each in caplog.records] == [logging.WARNING]
@@ -165,9 +168,9 @@ def test_what_a_store_has_not_taken_the_next_command_brings(
 ) -> None:
     for name in ("a", "b"):
         write(tmp_path / "runs" / name, store=store_key(uri, tmp_path))
-    FolderFollower(store, task(tmp_path, "runs/b", uri)).finish()
+    follower_of(store, tmp_path, "runs/b", uri).finish()
     broken.undo()
-    FolderFollower(store, task(tmp_path, "runs/next", uri)).finish()
+    follower_of(store, tmp_path, "runs/next", uri).finish()
     assert lacking(store.client, tmp_path / "runs/a", tmp_path / "runs/b") == []
 
 
@@ -185,7 +188,7 @@ def test_one_run_that_a_store_does_not_take_keeps_nothing_from_the_others(
     monkeypatch.setattr(store.client, "create_run", create_run)
     for name, info in (("0", {"info": SWEEP}), ("1", {})):
         write(tmp_path / "runs" / name, store=key, **info)  # type: ignore[arg-type]
-    follower = FolderFollower(store, task(tmp_path, "runs", uri))
+    follower = follower_of(store, tmp_path, "runs", uri)
     assert follower.bring_own()
     assert lacking(store.client, tmp_path / "runs/1") == []
 
@@ -194,7 +197,7 @@ def test_following_ends_with_the_command(store: Store, uri: str, tmp_path: Path)
     write(tmp_path / "runs/a", store=store_key(uri, tmp_path))
     ended = Event()
     ended.set()
-    follow(FolderFollower(store, task(tmp_path, "runs/a", uri)), ended)
+    follow(follower_of(store, tmp_path, "runs/a", uri), ended)
     assert lacking(store.client, tmp_path / "runs/a") == []
 
 
@@ -203,10 +206,10 @@ def test_a_run_that_is_still_at_work_when_its_command_has_ended_is_left_to_the_n
 ) -> None:
     monkeypatch.setattr("qp_runner.tracking.follow.DYING_S", 0.0)
     run: RunFiles = write(tmp_path / "sweeps/x/0", store=store_key(uri, tmp_path), end=None)
-    FolderFollower(store, task(tmp_path, "sweeps/x", uri)).finish()
+    follower_of(store, tmp_path, "sweeps/x", uri).finish()
     known = Record.load(tmp_path / "sweeps/x/0")
     assert known is not None
     assert [each.info.status for each in runs(store.client, known.id)] == ["RUNNING"]
     run.finish("FINISHED")
-    FolderFollower(store, task(tmp_path, "runs/next", uri)).finish()
+    follower_of(store, tmp_path, "runs/next", uri).finish()
     assert lacking(store.client, tmp_path / "sweeps/x/0") == []

@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from qp_runner.run.pictures import save_pictures
-from qp_runner.tracking import FileTracker, RunInfo
+from qp_runner.tracking import RunFiles, RunInfo
 
 
 class Painter:
@@ -22,11 +22,11 @@ class Painter:
 
 
 @pytest.fixture
-def tracker(tmp_path: Path) -> FileTracker:
-    return FileTracker(tmp_path, RunInfo("run", "task"))
+def tracker(tmp_path: Path) -> RunFiles:
+    return RunFiles(tmp_path, RunInfo("run", "task"), store=None)
 
 
-def test_pictures_are_kept_without_loss(tracker: FileTracker, tmp_path: Path) -> None:
+def test_pictures_are_kept_without_loss(tracker: RunFiles, tmp_path: Path) -> None:
     picture = torch.randint(256, (3, 5, 7), dtype=torch.uint8)
     save_pictures(Painter({"a__left__right": picture, "b/../c d": picture}), tracker)  # type: ignore[arg-type]
     folder = tmp_path / "artifacts" / "pictures"
@@ -35,14 +35,14 @@ def test_pictures_are_kept_without_loss(tracker: FileTracker, tmp_path: Path) ->
         assert np.array_equal(np.asarray(image), picture.permute(1, 2, 0).numpy())
 
 
-def test_a_task_without_pictures_leaves_none(tracker: FileTracker, tmp_path: Path) -> None:
+def test_a_task_without_pictures_leaves_none(tracker: RunFiles, tmp_path: Path) -> None:
     save_pictures(Painter({}), tracker)  # type: ignore[arg-type]
     assert not (tmp_path / "artifacts" / "pictures").exists()
 
 
 @pytest.mark.parametrize("made", [RuntimeError("out of paint"), {"a": torch.zeros(2)}])
 def test_what_goes_wrong_with_them_is_a_warning(
-    tracker: FileTracker, made: object, caplog: pytest.LogCaptureFixture
+    tracker: RunFiles, made: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     save_pictures(Painter(made), tracker)  # type: ignore[arg-type]
     assert "pictures could not be kept" in caplog.text
