@@ -268,19 +268,17 @@ def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["+search.space={schedule.events.prune_wight.to: {low: 0.5, high: 0.6}}"], "to=0.5: no such key"),
         (["+search.space={seed: {low: 0, high: 3}}", "seed=1,2"], "one value a key, not 2 jobs"),
         (["+search.space={seed: {low: 0, high: 3}}", "seed=1"], "search.space=(empty): a key that the command line"),
-        (
-            ["+search.space={seed: {low: 0, high: 3}}", "hydra/sweeper=basic"],
-            "search=tpe: needs hydra.mode=MULTIRUN and hydra/sweeper=trunks",
-        ),
-        (
-            ["+search.space={seed: {low: 0, high: 3}}", "hydra.mode=RUN"],
-            "search=tpe: needs hydra.mode=MULTIRUN and hydra/sweeper=trunks",
-        ),
+        (["+search.space={seed: {low: 0, high: 3}}", "hydra.mode=RUN"], "search=tpe: needs hydra.mode=MULTIRUN"),
         (["search.trials=0"], "search.trials=0: should be greater than or equal to 1"),
     ],
 )
 def test_bad_input_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert line in said(["search=tpe", *arguments], capsys)
+
+
+def test_hydras_own_sweeper_makes_no_search(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute([*PLAIN, "hydra/sweeper=basic"]) == 2
+    assert "search=tpe: needs hydra.mode=MULTIRUN and hydra/sweeper=trunks" in capsys.readouterr().err
 
 
 def test_without_optuna_one_line_says_how_to_get_it(
