@@ -57,5 +57,5 @@ def _git(*arguments: str) -> str | None:
 
 def _command() -> str:
     program, *arguments = sys.argv or [""]
-    name = Path(program).name.replace("__main__.py", "qp-runner") or "python"
-    return shlex.join([name, *arguments])
+    name = "qp-runner" if Path(program).stem == "__main__" else Path(program).name
+    return shlex.join([name or "python", *arguments])
