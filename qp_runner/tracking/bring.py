@@ -5,11 +5,11 @@ rows, parameters and files that MLflow has already may be sent again (its stores
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from itertools import islice
+from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qp_runner.tracking.client import key, param, patiently, system_tags, tags
 from qp_runner.tracking.color import PARENT, color
@@ -87,14 +87,17 @@ def _start(
     store: Store, record: Record, earlier: Marker, parent: Parent | None, save: Callable[[Marker], object]
 ) -> Marker:
     """Finds or makes the run, with its tags and parameters."""
+    from mlflow.entities import Param
+
     experiment = store.experiment(parent.experiment if parent else record.experiment)
     if earlier.id and earlier.id != record.id and earlier.store == record.store:
         _delete_unfinished(store, earlier, experiment)
     marker = Marker(record.id, record.store)
     save(marker)  # a run that was made a moment before the process was killed can be found by the next attempt
     marker.run_id = find(store, experiment, record.id) or _create(store, record, experiment, parent)
-    for chunk in _chunks(record.params, PARAMS_PER_CALL):
-        _log_params(store, marker.run_id, chunk)
+    params = {key(name): param(str(value)) for name, value in record.params.items()}
+    for batch in _batches([Param(name, value) for name, value in params.items()], PARAMS_PER_CALL):
+        patiently(partial(store.client.log_batch, marker.run_id, params=batch))
     save(marker)
     return marker
 
@@ -138,9 +141,8 @@ def _bring_rows(store: Store, folder: Path, record: Record, marker: Marker) -> N
         current = Record.load(folder)
         if end == marker.rows or current is None or current.start_time != record.start_time:  # of a new attempt
             return
-        metrics = iter([_metric(row) for row in rows])
-        while batch := list(islice(metrics, METRICS_PER_CALL)):
-            _log_metrics(store, marker.run_id, batch)
+        for batch in _batches([_metric(row) for row in rows], METRICS_PER_CALL):
+            patiently(partial(store.client.log_batch, marker.run_id, metrics=batch))
         marker.rows = end
 
 
@@ -164,17 +166,6 @@ def _end(store: Store, record: Record, run_id: str) -> None:
     patiently(lambda: store.client.set_terminated(run_id, record.status, end))
 
 
-def _log_metrics(store: Store, run_id: str, metrics: "list[Metric]") -> None:
-    patiently(lambda: store.client.log_batch(run_id, metrics=metrics))
-
-
-def _log_params(store: Store, run_id: str, params: Mapping[str, str]) -> None:
-    from mlflow.entities import Param
-
-    entities = [Param(name, value) for name, value in params.items()]
-    patiently(lambda: store.client.log_batch(run_id, params=entities))
-
-
 def _metric(row: Row) -> "Metric":
     """A row as MLflow takes it: SQL has no infinity, and MLflow's stand-in 1.8e308 ruins every chart."""
     from mlflow.entities import Metric
@@ -182,10 +173,8 @@ def _metric(row: Row) -> "Metric":
     return Metric(key(row.name), math.nan if math.isinf(row.value) else row.value, row.time_ms, row.step)
 
 
-def _chunks(params: Mapping[str, str], size: int) -> Iterator[dict[str, str]]:
-    items = iter({key(name): param(str(value)) for name, value in params.items()}.items())
-    while chunk := dict(islice(items, size)):
-        yield chunk
+def _batches(entities: Sequence[Any], size: int) -> Iterator[Sequence[Any]]:
+    return (entities[start : start + size] for start in range(0, len(entities), size))
 
 
 def _is_sweep(record: Record) -> bool:

@@ -106,11 +106,12 @@ def test_a_run_that_another_process_brings_is_left_to_it(store: Store, key: str,
     assert bring_folder(store, tmp_path / "runs/a", results=tmp_path, store_key=key)
 
 
+@pytest.mark.parametrize("first_end", ["KILLED", "FINISHED"])
 def test_a_sweep_that_goes_on_keeps_its_run_and_a_job_tried_again_replaces_its(
-    bring_all: Any, client: Any, key: str, tmp_path: Path
+    bring_all: Any, client: Any, key: str, tmp_path: Path, first_end: Any
 ) -> None:
     sweep, jobs = tmp_path / "sweeps/x", [tmp_path / "sweeps/x/0", tmp_path / "sweeps/x/1"]
-    write(sweep, store=key, end="KILLED", info=SWEEP)
+    write(sweep, store=key, end=first_end, info=SWEEP)
     write(jobs[0], store=key)
     write(jobs[1], store=key, end="FAILED")
     bring_all()
@@ -216,6 +217,17 @@ def test_killed_at_random_moments_while_runs_go_on_nothing_is_lost(results: Path
     for run in at_work:
         run.finish("FINISHED")
     assert ended(fork(partial(follow, results, uri))) == 0
+    client = Store(uri).client
+    assert lacking(client, *folders) == []
+    assert len(runs(client)) == len(folders)
+
+
+def test_two_processes_that_bring_the_same_runs_make_none_twice(results: Path) -> None:
+    uri, folders = f"sqlite:///{results / 'mlflow.db'}", [results / "runs" / str(number) for number in range(6)]
+    for folder in folders:
+        write(folder, store="default", steps=5)
+    at_work = [fork(partial(follow, results, uri)) for _ in range(2)]
+    assert [ended(process) for process in at_work] == [0, 0]
     client = Store(uri).client
     assert lacking(client, *folders) == []
     assert len(runs(client)) == len(folders)

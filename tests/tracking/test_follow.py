@@ -130,6 +130,26 @@ def test_a_store_that_cannot_be_used_is_an_error_before_anything(uri: str, tmp_p
         follower.check()
 
 
+def test_ctrl_c_while_waiting_leaves_the_process_to_finish_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call = [sys.executable, "-c", "import sys, time; sys.stdin.read(); time.sleep(600)"]
+    process = subprocess.Popen(call, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def wait(timeout: float | None = None) -> int:
+        if timeout is None:
+            raise KeyboardInterrupt
+        raise subprocess.TimeoutExpired(call, timeout)
+
+    monkeypatch.setattr("qp_runner.tracking.follower._start", lambda _: process)
+    with monkeypatch.context() as patch, following("x://", experiment="e", folder=tmp_path, results=tmp_path):
+        patch.setattr(process, "wait", wait)
+    assert process.poll() is None
+    assert "Ctrl-C leaves that to the background" in capsys.readouterr().err
+    process.kill()
+    process.wait()
+
+
 def test_without_a_store_there_is_no_process(tmp_path: Path) -> None:
     with following(None, experiment="classification", results=tmp_path) as follower:
         follower.check()
