@@ -74,7 +74,7 @@ def test_imports_run_one_way(path: Path) -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_strings_that_name_files_name_lower_ones_that_exist(path: Path) -> None:
     texts = [node.value for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if is_text(node)]
-    named = [PACKAGE / text for text in texts if re.fullmatch(r"\w+(/\w+)*\.py", text)]
+    named = [PACKAGE / text for text in texts if re.fullmatch(r"(\w+/)+\w+\.py", text)]
     lower = set[str]().union(*LAYERS[: height(part(path))])
     for each in named:
         assert each.is_file()

@@ -185,11 +185,11 @@ class RunCheckpoints:
             return
         self._damaged.discard(path)
         if self._is_recovery_point(step):
-            self.finish()
+            self.delete_recovery_point()
             self._recovery_point = path
 
-    def finish(self) -> None:
-        """Deletes the recovery point."""
+    def delete_recovery_point(self) -> None:
+        """Deletes the recovery point, if there is one; call this when the run has ended."""
         if self._recovery_point is not None:
             self.store.remove(self._recovery_point)
         self._recovery_point = None

@@ -115,7 +115,7 @@ class Trainer:
             self._train_epoch()
             self.state.start_epoch(self.state.epoch + 1)
         if self.checkpoints is not None:
-            self.checkpoints.finish()
+            self.checkpoints.delete_recovery_point()
         return self._validation
 
     def _start_or_resume(self) -> None:
