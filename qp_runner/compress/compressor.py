@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from qp_runner.compress import attach, events
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.events import Run
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
@@ -18,7 +17,7 @@ from qp_runner.compress.sites import ActivationSite, WeightSite
 from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import Op, Stage, Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
 
 class Compressor(nn.Module):
@@ -155,7 +154,7 @@ class Compressor(nn.Module):
 
     def bits(self, target: Target) -> int:
         """The bits of a target's sites; 32 while they are not quantized."""
-        return max((int(site.bits) for site in self.sites(target)), default=OFF_BITS)
+        return max((int(site.bits) for site in self.sites(target)), default=FLOAT_BITS)
 
     def state(self, target: Target) -> TargetState:
         """Measured sparsity and bits of a target."""

@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from qp_runner.compress.calibration import check_finite, choose_scale, clip_quantiles
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.mask import magnitude_mask
 from qp_runner.compress.observers import MeanMagnitude, Observer, Subsample
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.sites import ActivationSite, WeightSite
+from qp_runner.schedule import FLOAT_BITS
 
 Run = Callable[[], None]
 
@@ -49,8 +49,8 @@ def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: S
     quantized, so that quantizing again forgets the scales there were.
     """
     for site in sites:
-        site.set_quantizer(site.scale, OFF_BITS)
-    if bits == OFF_BITS:
+        site.set_quantizer(site.scale, FLOAT_BITS)
+    if bits == FLOAT_BITS:
         return
     observers = {site: Subsample(site.path, settings.sample_limit) for site in sites}
     with _observing("after", observers):
@@ -61,7 +61,7 @@ def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: S
 
 def _scale(rows: Tensor, bits: int, settings: Settings) -> Tensor:
     """One scale for each row of values; ones where the bits mean off."""
-    if bits == OFF_BITS:
+    if bits == FLOAT_BITS:
         return rows.new_ones(rows.shape[0])
     if settings.quantiles is not None:
         rows = clip_quantiles(rows, settings.quantiles)

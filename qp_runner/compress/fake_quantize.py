@@ -23,9 +23,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-OFF_BITS = 32
-"""The bit width that means: not quantized."""
-
 
 def code_range(bits: int) -> tuple[int, int]:
     """The lowest and highest code of `bits` bits, two's complement."""

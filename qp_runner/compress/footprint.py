@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qp_runner.compress.compressor import Compressor
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.mask import pruned_count
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
 from qp_runner.compress.trace import SiteTensor, Trace
-from qp_runner.schedule import Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Target, TargetState
 
 Kind = Literal["ideal", "stored", "published"]
 
 MEGABIT = 1e6
-FLOAT_BITS = 32
 PUBLISHED_COPIES = 2
 
 
@@ -131,7 +129,7 @@ def expected(
 
 def _coded(compressor: Compressor, site: Site, *, elements: int, zeros: int, bits: int, group: int = 1) -> Coded:
     """A power of two is stored as its exponent in 8 bits, another scale as a 32-bit float."""
-    width = 0 if bits == OFF_BITS else 8 if compressor.settings.scale == "power_of_two" else 32
+    width = 0 if bits == FLOAT_BITS else 8 if compressor.settings.scale == "power_of_two" else FLOAT_BITS
     return Coded(elements, zeros, bits, group, site.scale.numel() * width)
 
 

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress.fake_quantize import (
-    OFF_BITS,
     code_range,
     compress,
     compress_static,
@@ -16,6 +15,7 @@ from qp_runner.compress.fake_quantize import (
     masked_divisor,
     quantize,
 )
+from qp_runner.schedule import FLOAT_BITS
 
 
 class Site(nn.Module):
@@ -49,7 +49,7 @@ class Site(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("low", torch.tensor(0.0, device=device))
         self.register_buffer("high", torch.tensor(0.0, device=device))
-        self.register_buffer("bits", torch.tensor(OFF_BITS, device=device))
+        self.register_buffer("bits", torch.tensor(FLOAT_BITS, device=device))
         self.register_buffer("pruning", torch.tensor(False, device=device))
         self.register_buffer("quantizing", torch.tensor(False, device=device))
         self.refresh()
@@ -84,12 +84,12 @@ class Site(nn.Module):
     @torch.no_grad()
     def set_quantizer(self, scale: Tensor, bits: int) -> None:
         """Takes a new scale (of the buffer's number of elements) and bit width; 32 switches quantization off."""
-        low, high = code_range(bits) if bits != OFF_BITS else (0, 0)
+        low, high = code_range(bits) if bits != FLOAT_BITS else (0, 0)
         self.scale.copy_(scale.reshape(self.scale.shape))
         self.low.fill_(low)
         self.high.fill_(high)
         self.bits.fill_(bits)
-        self.quantizing.fill_(bits != OFF_BITS)
+        self.quantizing.fill_(bits != FLOAT_BITS)
         self.refresh()
 
     def forward(self, x: Tensor) -> Tensor:

@@ -7,8 +7,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
-from qp_runner.errors import ConfigError
-from qp_runner.schedule import Schedule, ScheduleError
+from qp_runner.schedule import Schedule
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -144,7 +143,4 @@ class Config(Section):
 
     def events(self) -> Schedule:
         """The schedule, its rules checked (ConfigError)."""
-        try:
-            return Schedule.from_config(self.schedule.events)
-        except ScheduleError as error:
-            raise ConfigError(error.key, error.value, error.allowed) from error
+        return Schedule.from_config(self.schedule.events)

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations
 
+from qp_runner.metric import Metric
 from qp_runner.report.rows import Row
 from qp_runner.report.stats import Paired, holm, paired
-from qp_runner.report.words import Metric, p_value, plural, whole
+from qp_runner.report.words import metric_number, p_value, plural, points, whole
 
 ALPHA = 0.05
 
@@ -106,7 +107,7 @@ def _verdict(effect: Effect, metric: Metric) -> str:
     if not found.excludes_zero:
         return f"no difference shown (n={n})"
     low, high = sorted((abs(found.low), abs(found.high)))
-    text = f"{effect.winner.order} is better by {metric.number(low)} to {metric.number(high)} {metric.points} (n={n})"
+    text = f"{effect.winner.order} is better by {metric_number(metric, low)} to {metric_number(metric, high)} {points(metric)} (n={n})"
     if not effect.shown and effect.p_holm is not None:
         text += f"; not after Holm's correction for {effect.comparisons} pairs ({p_value(effect.p_holm)})"
     return text
@@ -117,7 +118,7 @@ def _without_spread(effect: Effect, metric: Metric) -> str:
     n, mean = effect.paired.n, effect.paired.mean
     if mean == 0:
         return f"no difference: equal in each of {plural(n, 'seed')}"
-    exactly = f"{metric.number(abs(mean))} {metric.points}"
+    exactly = f"{metric_number(metric, abs(mean))} {points(metric)}"
     return (
         f"{effect.winner.order} is better by {exactly} in each of {n} seeds: no spread, so no interval and no verdict"
     )

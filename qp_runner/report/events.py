@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from qp_runner.schedule import FLOAT_BITS
+
 LETTERS = {"sparsity": "P", "bits": "Q", "weight": "w", "activation": "f"}
-START = {"sparsity": 0.0, "bits": 32.0}
+START = {"sparsity": 0.0, "bits": FLOAT_BITS}
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report.pareto import front
 from qp_runner.report.stats import Summary, summarise
-from qp_runner.report.words import Metric
 
 FLOAT = "float"
 DIGITS = 10  # significant: means of equal figures must be equal

@@ -4,10 +4,11 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect, order_effects
 from qp_runner.report.read import Records
 from qp_runner.report.rows import Row, make_row, mark_front
-from qp_runner.report.words import Metric, spelled
+from qp_runner.report.words import spelled
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
 

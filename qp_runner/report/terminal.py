@@ -19,7 +19,19 @@ from qp_runner.report.overview import Standing, overview
 from qp_runner.report.read import FINAL
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
-from qp_runner.report.words import column, epochs, number, percent, plural, whole
+from qp_runner.report.words import (
+    arrow,
+    column,
+    epochs,
+    metric_number,
+    number,
+    percent,
+    plural,
+    points,
+    spread,
+    whole,
+    with_unit,
+)
 
 WITH_NAMES = 100  # columns from which the table has room for the schedules' names
 METRIC_WIDTH = 14
@@ -49,7 +61,7 @@ def summary_table(section: Section, *, width: int) -> Table:
     if named:
         table.add_column("schedule", style="dim", overflow="fold")
     metric = section.metric
-    unit = " ".join(part for part in (metric.unit, metric.arrow) if part)
+    unit = " ".join(part for part in (metric.unit, arrow(metric)) if part)
     for heading in (
         "n",
         f"{_folded(metric.name)}\n{unit}",
@@ -83,24 +95,24 @@ def overview_table(standings: Sequence[Standing]) -> Table:
     for standing in standings:
         metric, plain = standing.section.metric, standing.plain
         won = [
-            f"{row.order}\n{metric.value(row.metric.mean)}\nPD {number(row.density.mean)}" if row else "–"
+            f"{row.order}\n{with_unit(metric, row.metric.mean)}\nPD {number(row.density.mean)}" if row else "–"
             for row in (standing.best, standing.densest)
         ]
         section = standing.section
         first = Text.assemble(section.task, (f"\n{section.model} on {section.data}", "dim"))
-        table.add_row(first, metric.value(plain.metric.mean) if plain else "–", *won, standing.answer)
+        table.add_row(first, with_unit(metric, plain.metric.mean) if plain else "–", *won, standing.answer)
     return table
 
 
 def _figures(row: Row, section: Section, *, footprint: str, density: str) -> list[str]:
-    figure = {**dict.fromkeys(FINAL, math.nan), **row.figures}
-    recovery = "–" if row.is_float else epochs(figure["recovery_steps"], figure["steps_per_epoch"])
-    sparsities = [percent(figure[f"sparsity_{target}"]).removesuffix(" %") for target in TARGETS]
+    final = {**dict.fromkeys(FINAL, math.nan), **row.figures}
+    recovery = "–" if row.is_float else epochs(final["recovery_steps"], final["steps_per_epoch"])
+    sparsities = [percent(final[f"sparsity_{target}"]).removesuffix(" %") for target in TARGETS]
     return [
         str(row.metric.n),
-        section.metric.spread(row.metric.mean, row.metric.std),
+        spread(section.metric, row.metric.mean, row.metric.std),
         " ".join(sparsities),
-        " ".join(whole(figure[f"bits_{target}"]) for target in TARGETS),
+        " ".join(whole(final[f"bits_{target}"]) for target in TARGETS),
         footprint + (" ◆" if row.on_front else "  "),
         density,
         recovery,
@@ -126,9 +138,9 @@ def effects(section: Section) -> RenderableType:
 def _measured(effect: Effect, section: Section) -> Text:
     """What the verdict rests on: the mean difference, its interval, the recovery of both sides."""
     found, metric = effect.paired, section.metric
-    parts = [f"{metric.number(found.mean, signed=True)} {metric.points}"]
+    parts = [f"{metric_number(metric, found.mean, signed=True)} {points(metric)}"]
     if found.low is not None and found.high is not None:
-        low, high = (metric.number(end, signed=True) for end in (found.low, found.high))
+        low, high = (metric_number(metric, end, signed=True) for end in (found.low, found.high))
         parts.append(f"95 % interval {low} to {high}")
     first, second = (whole(steps) for steps in effect.steps("recovery_steps"))
     return Text(", ".join([*parts, f"recovery {first} against {second} steps"]))

@@ -1,60 +1,45 @@
 """Numbers as people read them."""
 
 import math
-from dataclasses import dataclass
+
+from qp_runner.metric import Metric
 
 ABBREVIATIONS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "map": "mAP", "lpips": "LPIPS"}
 TINY = 1e-3  # what four decimals would leave fewer than two digits of
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A task's metric: its name, whether higher is better, its unit (`%`, `dB`, or nothing)."""
+def arrow(metric: Metric) -> str:
+    """The direction of better: ↑ or ↓."""
+    return "↑" if metric.higher_is_better else "↓"
 
-    name: str
-    higher_is_better: bool
-    unit: str
 
-    @property
-    def sign(self) -> int:
-        """What turns a difference into an advantage."""
-        return 1 if self.higher_is_better else -1
+def label(metric: Metric) -> str:
+    """For headings and axes: `accuracy % ↑`."""
+    return " ".join(part for part in (metric.name, metric.unit, arrow(metric)) if part)
 
-    @property
-    def label(self) -> str:
-        """For headings and axes: `accuracy % ↑`."""
-        return " ".join(part for part in (self.name, self.unit, self.arrow) if part)
 
-    @property
-    def arrow(self) -> str:
-        """Where better is: ↑ or ↓."""
-        return "↑" if self.higher_is_better else "↓"
+def points(metric: Metric) -> str:
+    """The unit of a difference: percentages differ by points."""
+    return "points" if metric.unit == "%" else metric.unit or metric.name
 
-    @property
-    def points(self) -> str:
-        """The unit of a difference: percentages differ by points."""
-        return "points" if self.unit == "%" else self.unit or self.name
 
-    @property
-    def difference(self) -> str:
-        """For an axis of differences: `difference in accuracy, points`."""
-        return f"difference in {self.name}" + (f", {self.points}" if self.unit else "")
+def metric_number(metric: Metric, value: float | None, *, signed: bool = False) -> str:
+    """A value or a difference without its unit, with two decimals where the metric has one."""
+    if value is None or not metric.unit or not math.isfinite(value):
+        return number(value, signed=signed)
+    return f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
 
-    def number(self, value: float | None, *, signed: bool = False) -> str:
-        """A value or a difference, with two decimals where the metric has a unit."""
-        if value is None or not self.unit or not math.isfinite(value):
-            return number(value, signed=signed)
-        return f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
 
-    def value(self, value: float) -> str:
-        """A value with its unit: `98.52 %`."""
-        return f"{self.number(value)} {self.unit}".strip()
+def with_unit(metric: Metric, value: float) -> str:
+    """A value with its unit: `98.52 %`."""
+    return f"{metric_number(metric, value)} {metric.unit}".strip()
 
-    def spread(self, mean: float, std: float | None) -> str:
-        """`98.52 ± 0.31`, or the mean alone where there is no spread."""
-        text = self.number(mean)
-        return text if std is None else f"{text} ± {_decimals(std, text)}"
+
+def spread(metric: Metric, mean: float, std: float | None) -> str:
+    """`98.52 ± 0.31`, or the mean alone where there is no standard deviation."""
+    text = metric_number(metric, mean)
+    return text if std is None else f"{text} ± {_decimals(std, text)}"
 
 
 def spelled(metric: str) -> str:

@@ -1,6 +1,5 @@
 """When pruning and quantization enter training, as data: Time, Event, Schedule, Stage. The standard library alone."""
 
-from qp_runner.schedule.errors import ScheduleError
 from qp_runner.schedule.event import FLOAT_BITS, Curve, Event, Op, Target
 from qp_runner.schedule.schedule import Schedule
 from qp_runner.schedule.stage import Stage, TargetState, first_event, recovery, total_steps
@@ -12,7 +11,6 @@ __all__ = [
     "Event",
     "Op",
     "Schedule",
-    "ScheduleError",
     "Stage",
     "Target",
     "TargetState",

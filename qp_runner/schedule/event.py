@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.time import Time
 
 FLOAT_BITS = 32
@@ -50,7 +50,7 @@ class Event:
             the sparsity there is already recomputes the masks; quantizing to the same bits calibrates again.
 
     Raises:
-        ScheduleError: a value outside what is allowed. Rules between times wait for `Schedule.compile`.
+        ConfigError: a value outside what is allowed. Rules between times wait for `Schedule.compile`.
     """
 
     name: str
@@ -77,10 +77,10 @@ class Event:
     def from_config(cls, name: str, config: object) -> "Event":
         """Reads one entry of `schedule.events`: op, target, to, start and optionally end, steps, curve.
 
-        Raises ScheduleError for unknown and missing keys and for bad values.
+        Raises ConfigError for unknown and missing keys and for bad values.
         """
         if not isinstance(config, Mapping):
-            raise ScheduleError(
+            raise ConfigError(
                 f"{ROOT}.{name}", config, f"a mapping with op, target, to, start; to drop it: ~{ROOT}.{name}"
             )
         given = {str(key): value for key, value in config.items()}
@@ -113,9 +113,9 @@ class Event:
             config["curve"] = str(self.curve)
         return config
 
-    def error(self, field: str, allowed: str) -> ScheduleError:
+    def error(self, field: str, allowed: str) -> ConfigError:
         """The error that blames one of this event's fields."""
-        return ScheduleError(_key(self.name, field), getattr(self, field), allowed)
+        return ConfigError(_key(self.name, field), getattr(self, field), allowed)
 
 
 def _check_to(event: Event) -> None:
@@ -141,10 +141,10 @@ def _check_keys(name: str, given: Mapping[str, object]) -> None:
     keys = {field.name: field.default is MISSING for field in fields(Event) if field.name != "name"}
     for key, value in given.items():
         if key not in keys:
-            raise ScheduleError(_key(name, key), value, f"unknown key; {_suggest(key, list(keys))}")
+            raise ConfigError(_key(name, key), value, f"unknown key; {_suggest(key, list(keys))}")
     for key, needed in keys.items():
         if needed and key not in given:
-            raise ScheduleError(_key(name, key), "(missing)", "every event needs op, target, to and start")
+            raise ConfigError(_key(name, key), "(missing)", "every event needs op, target, to and start")
 
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -153,7 +153,7 @@ Kind = TypeVar("Kind", bound=StrEnum)
 def _choice(kind: type[Kind], name: str, field: str, value: object) -> Kind:
     if isinstance(value, str) and value in list(kind):
         return kind(value)
-    raise ScheduleError(_key(name, field), value, _suggest(str(value), list(kind)))
+    raise ConfigError(_key(name, field), value, _suggest(str(value), list(kind)))
 
 
 def _suggest(given: str, known: list[str]) -> str:

@@ -5,7 +5,7 @@ from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.event import Curve, Event, Op, Target
 from qp_runner.schedule.time import Time
 
@@ -23,7 +23,7 @@ class Firing(NamedTuple):
 
 
 def check_times(events: Sequence[Event], position: Position, *, length: Fraction | None) -> None:
-    """Raises ScheduleError unless the events fit together on the axis of `position`.
+    """Raises ConfigError unless the events fit together on the axis of `position`.
 
     Each starts before it ends, none lies past `length` (None: not known yet), no two of one target and op overlap and
     sparsity never falls.
@@ -97,7 +97,7 @@ def _check_apart(before: Event, after: Event, position: Position) -> None:
     end, start = _window(before, position)[1], _window(after, position)[0]
     if start < end or (start == end and after.end is None):
         when = f"{before.start} to {before.end}" if before.end else f"at {before.start}"
-        raise ScheduleError(
+        raise ConfigError(
             f"schedule.events.{after.name}.start",
             after.start,
             f"apart from {before.name}, which also has {before.op} {before.target}, {when}",

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.event import ROOT, Event, Op, Target
 from qp_runner.schedule.firing import Firing, Position, check_times, firings
 from qp_runner.schedule.naming import ordered_name, unordered_name
@@ -29,11 +29,11 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Mapping[str, object]]) -> "Schedule":
         """Reads the value of `schedule.events`, events by name.
 
-        Raises ScheduleError for every fault that can be told without the length of training: times of mixed units are
+        Raises ConfigError for every fault that can be told without the length of training: times of mixed units are
         compared by `compile`.
         """
         if not isinstance(config, Mapping):
-            raise ScheduleError(ROOT, config, "a mapping of events by name; {} for a float run")
+            raise ConfigError(ROOT, config, "a mapping of events by name; {} for a float run")
         return cls(tuple(Event.from_config(str(name), event) for name, event in config.items()))
 
     def to_config(self) -> dict[str, dict[str, object]]:
@@ -61,7 +61,7 @@ class Schedule:
         """The stages of a training of `total_steps`; each of its steps is in exactly one of them.
 
         An event fires before the step nearest to its time; of several values for one step the last stands. Raises
-        ScheduleError where times do not fit together or lie past the end of training.
+        ConfigError where times do not fit together or lie past the end of training.
         """
         position = _steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         check_times(self.events, position, length=Fraction(total_steps))

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Composer, Job, composing, config_error
 from qp_runner.errors import ConfigError
-from qp_runner.report.words import Metric
+from qp_runner.metric import Metric
 from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
 from qp_runner.search.loop import Search
@@ -33,8 +33,7 @@ def plan_search(
 ) -> tuple[SweepPlan, list[str]]:
     """The search's plan and, where it goes on with an earlier attempt, the override that names that one's folder."""
     base, section, space = search_space(planned, overrides, multirun=multirun, extra_dir=extra_dir)
-    task_metric = build_task(base.config).metric
-    metric = Metric(task_metric.name, task_metric.higher_is_better, task_metric.unit)
+    metric = build_task(base.config).metric
     config = base.config
     uri, named = config.store_uri(), set_value(overrides, "hydra.sweep.dir")
     study = _study(base, section, space, metric)

@@ -3,24 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A task's figure of merit."""
-
-    name: str
-    higher_is_better: bool
-    unit: str = ""
-
-    def utility(self, value: float) -> float:
-        """What performance density counts: the metric where higher is better, 1/metric where lower is better."""
-        return value if self.higher_is_better else 1 / value
+from qp_runner.metric import Metric
 
 
 class Task(ABC):

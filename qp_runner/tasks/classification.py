@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from qp_runner.data import Batch, ImageData
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.metric import Metric
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
 

@@ -9,8 +9,9 @@ from torchvision.transforms.v2.functional import resize
 
 from qp_runner.data.detection import DetectionBatch, DetectionData, Target
 from qp_runner.errors import ConfigError
+from qp_runner.metric import Metric
 from qp_runner.tasks.average_precision import voc_average_precisions
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
 from qp_runner.tasks.pictures import side_by_side, with_boxes

@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.errors import ConfigError
+from qp_runner.metric import Metric
 from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, cross_entropy, frozen, group
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
 from qp_runner.tasks.fid import FrechetDistance
 from qp_runner.tasks.networks import seeded

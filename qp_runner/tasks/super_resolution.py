@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from qp_runner.data import Patches, Photograph, SuperResolutionData
 from qp_runner.data.luminance import luminance, with_luminance
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.metric import Metric
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
 from qp_runner.tasks.pictures import side_by_side

@@ -2,9 +2,9 @@ from collections.abc import Callable
 
 import pytest
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect, family, order_effects
 from qp_runner.report.rows import Row
-from qp_runner.report.words import Metric
 
 UP, DOWN = Metric("accuracy", True, "%"), Metric("FID", False, "")
 P, Q = "P0.5(w) → Q8(w)", "Q8(w) → P0.5(w)"

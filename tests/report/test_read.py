@@ -7,6 +7,7 @@ from qp_runner.errors import ConfigError
 from qp_runner.report.events import changes, marks
 from qp_runner.report.read import RUN_COLUMNS, Records, read
 from qp_runner.report.sections import sections
+from qp_runner.report.words import label
 
 ASKED = """task model data schedule seed metric value sparsity_weight sparsity_activation bits_weight bits_activation
 footprint_total_mb pd_total status order signature recovery_steps first_event_step total_steps run_id sweep epochs"""
@@ -105,7 +106,7 @@ def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
 def test_a_section_holds_what_may_be_compared(store: Path) -> None:
     found = sections(read(str(store), sweep="all"))
     assert [each.task for each in found] == ["classification", "resolution", "translation"]
-    assert [each.metric.label for each in found if each.finished] == ["accuracy % ↑", "FID ↓"]
+    assert [label(each.metric) for each in found if each.finished] == ["accuracy % ↑", "FID ↓"]
     accuracy = found[0]
     assert [row.schedule for row in accuracy.rows] == ["float", "q_wf", "p_q_w", "q_p_w"]
     assert [row.unfinished for row in accuracy.rows] == [0, 0, 2, 1]

@@ -7,16 +7,48 @@ import torch
 from torch import Tensor
 
 from qp_runner.compress.site import Site
+from qp_runner.run.build import build_task
 from qp_runner.schedule import Target
+from qp_runner.tasks import Task
 from qp_runner.training import Trainer
-from tiny import TINY, tiny, tiny_trunk
+from tiny import TINY, tiny, tiny_config, tiny_trunk
 
 tasks = pytest.mark.parametrize("task", TINY)
 
 
-def latent_weights(parts) -> list[Tensor]:
-    networks = parts.task.networks().values()
-    return [parameter.detach().clone() for network in networks for parameter in network.parameters()]
+def weights(task: Task) -> list[Tensor]:
+    """Copies of all parameters; latent weights where a compressor is attached."""
+    return [parameter.detach().clone() for network in task.networks().values() for parameter in network.parameters()]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@tasks
+def test_initial_weights_depend_on_the_seed_alone(task: str) -> None:
+    before = torch.get_rng_state()
+    first = weights(build_task(tiny_config(task, "seed=3")))
+    assert torch.equal(torch.get_rng_state(), before)  # building draws nothing from the global generator
+    torch.rand(100)
+    assert equal(first, weights(build_task(tiny_config(task, "seed=3"))))
+    assert not equal(first, weights(build_task(tiny_config(task, "seed=4"))))
+
+
+@tasks
+def test_evaluation_repeats_itself_and_changes_nothing(task: str) -> None:
+    made = build_task(tiny_config(task))
+    networks = made.networks().values()
+    modules = [module for network in networks for module in network.modules()]
+    modules[-1].eval()  # modules may differ in mode: each one's own comes back
+    modes, random = [module.training for module in modules], torch.get_rng_state()
+    state = [value.clone() for network in networks for value in network.state_dict().values()]
+    measured = made.evaluate("val")
+    made.pictures()
+    assert made.evaluate("val") == measured
+    assert [module.training for module in modules] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert equal(state, [value for network in networks for value in network.state_dict().values()])
 
 
 @tasks
@@ -73,9 +105,8 @@ def test_the_same_run_gives_the_same_bits(task: str) -> None:
         trainer.run()
         runs.append(parts)
     first, second = runs
-    assert all(torch.equal(a, b) for a, b in zip(latent_weights(first), latent_weights(second), strict=True))
-    states = [parts.compressor.state_dict().values() for parts in (first, second)]
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert equal(weights(first.task), weights(second.task))
+    assert equal(*(list(parts.compressor.state_dict().values()) for parts in runs))
 
 
 @tasks
@@ -102,7 +133,7 @@ def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: P
             trainer.trunk = tiny_trunk(task, trainer, parts, tmp_path)
         trainer.run()
         numbers = [(at, {k: v for k, v in values.items() if not k.startswith("time/")}) for at, values in records]
-        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), list(numbers)
+        return trainer, weights(parts.task), list(parts.compressor.state_dict().values()), list(numbers)
 
     finish("q_wf", stored=True)  # leaves its trunk behind
     first = finish("p_q_wf", stored=True)
@@ -110,6 +141,6 @@ def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: P
     alone = finish("p_q_wf", stored=False)
     assert again[0].resumed_from > first[0].resumed_from
     for found in (first, again):
-        for mine, theirs in zip(found[1:3], alone[1:3], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        assert equal(found[1], alone[1])
+        assert equal(found[2], alone[2])
         assert found[3] == alone[3]

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect
 from qp_runner.report.plots.style import INK, MUTED, Looks, canvas, svg, tidy
-from qp_runner.report.words import Metric
+from qp_runner.report.words import points
 
 ROW, FOOT = 74, 52
 
@@ -23,7 +24,8 @@ def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, widt
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _symmetric(axes, effects)
-        axes.set_xlabel(metric.difference, fontsize=11)
+        unit = f", {points(metric)}" if metric.unit else ""
+        axes.set_xlabel(f"difference in {metric.name}{unit}", fontsize=11)
         return svg(figure, title=f"paired differences in {metric.name} between orders", name=name)
 
 

@@ -6,10 +6,11 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from qp_runner.metric import Metric
 from qp_runner.report.plots.labels import Label, place
 from qp_runner.report.plots.style import MUTED, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
-from qp_runner.report.words import Metric
+from qp_runner.report.words import label
 
 LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 
@@ -42,7 +43,7 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
             )
         axes.margins(x=0.14, y=0.16)
         axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
-        axes.set_ylabel(f"test {metric.label}", fontsize=11)
+        axes.set_ylabel(f"test {label(metric)}", fontsize=11)
         place(axes, [_label(row, looks) for row in rows], avoid=front, size=11)
         return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
 

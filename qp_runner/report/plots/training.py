@@ -6,10 +6,11 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
+from qp_runner.metric import Metric
 from qp_runner.report.events import changes, marks
 from qp_runner.report.plots.style import GRID, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
-from qp_runner.report.words import Metric
+from qp_runner.report.words import label
 
 WIDTH, HEIGHT = 304, 212
 JOINED = 0.1  # changes closer than this share of training have one label
@@ -80,7 +81,7 @@ def training_plot(
         axes.set_xlim(0, end / per_epoch)
         _mark_events(axes, row, histories, end=end, per_epoch=per_epoch)
         axes.set_xlabel("epoch", fontsize=10)
-        axes.set_ylabel(f"validation {metric.label}", fontsize=10)
+        axes.set_ylabel(f"validation {label(metric)}", fontsize=10)
         axes.locator_params(axis="y", nbins=5)
         return svg(figure, title=f"{row.order}: {metric.name} over training, events marked", name=name)
 
