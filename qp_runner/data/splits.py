@@ -1,4 +1,4 @@
-"""Fixed, stratified splits."""
+"""Fixed splits: by class, or at random."""
 
 from collections.abc import Sequence
 
@@ -34,6 +34,12 @@ def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
         for part, piece in zip(parts, members.split([*counts, len(members) - sum(counts)]), strict=True):
             part.append(piece)
     return [torch.cat(part).sort().values for part in parts]
+
+
+def held_out(samples: int, count: int) -> tuple[Tensor, Tensor]:
+    """Sorted positions to keep and to hold out, `count` of them drawn at random; the same ones at every call."""
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return order[count:].sort().values, order[:count].sort().values
 
 
 def _count(share: float | int, *, members: int, number: int, classes: int) -> int:

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from qp_runner.data.image_files import image_paths, read_image
-from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.splits import held_out
 from qp_runner.data.translation import Domains, TranslationData
 from qp_runner.errors import ConfigError
 
@@ -50,14 +50,12 @@ def aligned(
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image, one of odd width.
     """
-    if direction not in ("AtoB", "BtoA"):
-        raise ConfigError("data.direction", direction, "AtoB or BtoA")
-    train_size = _train_size(size, load_size)
+    train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the aligned layout: folders of images that show two pictures side by side")
     read = _read_aligned(image_paths(folder / train, key=KEY)[:subset], train_size, direction)
     if val is None:
-        rest, held_out = _hold_out(len(read.a), holdout)
-        training, validation = _take(read, rest), _shrunk(_take(read, held_out), size)
+        rest, taken = _hold_out(len(read.a), holdout)
+        training, validation = _take(read, rest), _shrunk(_take(read, taken), size)
     else:
         training = read
         validation = _read_aligned(image_paths(folder / val, key=KEY)[:subset], size, direction)
@@ -89,9 +87,7 @@ def unpaired(
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image.
     """
-    if direction not in ("AtoB", "BtoA"):
-        raise ConfigError("data.direction", direction, "AtoB or BtoA")
-    train_size = _train_size(size, load_size)
+    train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the unpaired layout: folders trainA, trainB, testA and testB")
     letters = ("A", "B") if direction == "AtoB" else ("B", "A")
     sides: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
@@ -100,8 +96,8 @@ def unpaired(
         if (folder / f"val{letter}").is_dir():
             sides["val"].append(_read(image_paths(folder / f"val{letter}", key=KEY)[:subset], size))
         else:
-            rest, held_out = _hold_out(len(read), holdout)
-            sides["val"].append(_resized(read[held_out], size))
+            rest, taken = _hold_out(len(read), holdout)
+            sides["val"].append(_resized(read[taken], size))
             read = read[rest]
         sides["train"].append(read)
         sides["test"].append(_read(image_paths(folder / f"test{letter}", key=KEY)[:subset], size))
@@ -129,7 +125,10 @@ def _folder(root: str | None, layout: str) -> Path:
     return place
 
 
-def _train_size(size: int, load_size: int | None) -> int:
+def _train_size(size: int, load_size: int | None, direction: str) -> int:
+    """The size that training images are read in; raises ConfigError for arguments that are not allowed."""
+    if direction not in ("AtoB", "BtoA"):
+        raise ConfigError("data.direction", direction, "AtoB or BtoA")
     if size < 1:
         raise ConfigError("data.size", size, "at least 1")
     if load_size is not None and load_size < size:
@@ -171,9 +170,8 @@ def _take(domains: Domains, index: Tensor) -> Domains:
 
 
 def _hold_out(images: int, share: float) -> tuple[Tensor, Tensor]:
-    """Positions kept for training and positions held out, both sorted; the same ones every time."""
+    """Positions kept for training and positions held out."""
     count = round(share * images)
     if not 0 < count < images:
         raise ConfigError("data.holdout", share, f"has to leave some of the {images} training images on both sides")
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(SPLIT_SEED))
-    return order[count:].sort().values, order[:count].sort().values
+    return held_out(images, count)

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 
 from qp_runner.data.detection import DetectionData, Scene, scaled_size
-from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.splits import held_out
 from qp_runner.data.voc_files import VocImage, devkit, expected, read_list, usable_box
 from qp_runner.errors import ConfigError
 
@@ -135,8 +135,8 @@ def _lists(place: Path, entries: Sequence[str]) -> list[VocImage]:
 def _held_out(images: list[VocImage], count: int) -> tuple[list[VocImage], list[VocImage]]:
     if not 1 <= count < len(images):
         raise ConfigError("data.holdout", count, f"from 1 to {len(images) - 1} training images, as data.val is null")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
-    return [images[i] for i in sorted(order[count:])], [images[i] for i in sorted(order[:count])]
+    kept, taken = held_out(len(images), count)
+    return [images[i] for i in kept.tolist()], [images[i] for i in taken.tolist()]
 
 
 def _named(images: dict[str, list[VocImage]]) -> tuple[str, ...]:

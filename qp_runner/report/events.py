@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from qp_runner.schedule import FLOAT_BITS
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Target
 
-LETTERS = {"sparsity": "P", "bits": "Q", "weight": "w", "activation": "f"}
-START = {"sparsity": 0.0, "bits": FLOAT_BITS}
+START = {"sparsity": (Op.PRUNE, 0.0), "bits": (Op.QUANTIZE, FLOAT_BITS)}
+"""What a recorded series says, and its value while nothing is compressed."""
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,13 @@ def changes(histories: pd.DataFrame, run_id: str) -> list[Change]:
     """The changes of a run, in their order. A site calibrated again to the same bits leaves no trace here."""
     own = histories[histories["run_id"] == run_id]
     found: list[Change] = []
-    for what in ("sparsity", "bits"):
-        for target in ("weight", "activation"):
-            now = START[what]
+    for what, (op, start) in START.items():
+        for target in Target:
+            now: float = start
             series = own[own["name"] == f"{what}_{target}"].sort_values("step")
             for step, value in zip(series["step"], series["value"], strict=True):
                 if value != now:
-                    found.append(Change(int(step), LETTERS[what], LETTERS[target], float(value)))
+                    found.append(Change(int(step), LETTERS[op], LETTERS[target], float(value)))
                 now = value
     return sorted(found, key=lambda change: (change.step, change.op, change.target))
 

@@ -5,10 +5,9 @@ from collections.abc import Sequence
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, first_event, recovery, total_steps
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
 
 COLOURS = {Target.WEIGHT: "#1f6fb4", Target.ACTIVATION: "#c8641b"}
-LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q"}
 INK, FAINT = "#333333", "#e9e9e9"
 GRID = {"height_ratios": [5, 1, 5, 1], "hspace": 0.14, "left": 0.09, "right": 0.94, "top": 0.89, "bottom": 0.105}
 """Said outright: the figure's size is fixed, and working the room for its texts out would take half of the drawing."""
@@ -87,7 +86,7 @@ def _mark_events(axis: Axes, stages: Sequence[Stage], target: Target, steps_per_
     """A dotted line and P, Q or P+Q for each event; letters that would overprint are left out or set lower."""
     end, last_at, last_text, low = total_steps(stages) / steps_per_epoch, -1.0, "", False
     for stage in stages:
-        text = "+".join(letter for op, letter in LETTERS.items() if (op, target) in stage.fires)
+        text = "+".join(LETTERS[op] for op in Op if (op, target) in stage.fires)
         if not text:
             continue
         at = stage.first / steps_per_epoch

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qp_runner.report.schedule_figure import schedule_figure
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, first_event, recovery, total_steps
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
 
 __all__ = ["schedule_figure", "terminal_timeline"]
 
@@ -19,7 +19,6 @@ ROWS = 3  # character rows of a sparsity chart
 LEFT, RIGHT = 17, 8  # columns for names and scale, and for final values
 BLOCKS = " ▁▂▃▄▅▆▇█"
 COLOURS = {Target.WEIGHT: "cyan", Target.ACTIVATION: "magenta"}
-LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
 
 
 def terminal_timeline(stages: Sequence[Stage], *, steps_per_epoch: int, width: int) -> RenderableType:

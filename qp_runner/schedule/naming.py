@@ -9,7 +9,7 @@ from qp_runner.schedule.event import Event, Op, Target
 from qp_runner.schedule.firing import Position, first_firing
 
 FLOAT = "float"
-_LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
+LETTERS: dict[Op | Target, str] = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
 
 Change = tuple[Op, float, frozenset[Target]]
 """An op, what it reaches, and the targets it is done to."""
@@ -72,4 +72,4 @@ def _rank(change: Change) -> tuple[Op, list[int], float]:
 
 def _text(change: Change) -> str:
     op, to, targets = change
-    return f"{_LETTERS[op]}{to:g}({','.join(_LETTERS[target] for target in Target if target in targets)})"
+    return f"{LETTERS[op]}{to:g}({','.join(LETTERS[target] for target in Target if target in targets)})"

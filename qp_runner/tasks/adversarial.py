@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import evaluating
-from qp_runner.tasks.checks import fitting
+from qp_runner.tasks.checks import described, fitting
 
 PICTURES = 4
 
@@ -65,5 +65,5 @@ def check_fit(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -
         wanted = "[1, 1, h, w]" if "discriminator" in name else str([1, 3, *given.shape[2:]])
         fits = isinstance(made, Tensor) and made.dim() == 4 and len(made) == 1
         if not fits or (made.shape[1] != 1 if "discriminator" in name else made.shape[1:] != (3, *given.shape[2:])):
-            result = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ConfigError("model", name, f"has to return {wanted} for images of {shape}; it returns {result}")
+            allowed = f"has to return {wanted} for images of {shape}; it returns {described(made)}"
+            raise ConfigError("model", name, allowed)

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Iterable
 from typing import TypeVar
 
+from torch import Tensor
+
 from qp_runner.errors import ConfigError
 
 Made = TypeVar("Made")
@@ -44,3 +46,8 @@ def fitting(network: str, given: str, forward: Callable[[], Made]) -> Made:
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ConfigError("model", network, f"does not fit {given}: {reason}") from error
+
+
+def described(made: object) -> str:
+    """What a network returned, for errors: a tensor's shape, or the type of anything else."""
+    return str(tuple(made.shape)) if isinstance(made, Tensor) else type(made).__name__

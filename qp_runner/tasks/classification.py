@@ -11,7 +11,7 @@ from qp_runner.data import Batch, ImageData
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, described, fitting
 from qp_runner.tasks.networks import seeded
 
 NETWORK = "network"
@@ -112,5 +112,5 @@ class ClassificationTask(Task):
         with evaluating(self.networks()):
             logits = fitting(name, f"the data's images of {shape}", lambda: self.network(self.sample().images))
         if not isinstance(logits, Tensor) or logits.shape != (1, classes):
-            made = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            made = described(logits)
             raise ConfigError("model", name, f"has to return [n, {classes}] for images of {shape}; it returns {made}")

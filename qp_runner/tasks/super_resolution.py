@@ -12,7 +12,7 @@ from qp_runner.data.luminance import luminance, with_luminance
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, described, fitting
 from qp_runner.tasks.networks import seeded
 from qp_runner.tasks.pictures import side_by_side
 from qp_runner.tasks.similarity import ssim
@@ -150,12 +150,13 @@ class SuperResolutionTask(Task):
 
     def _check_fit(self) -> None:
         name, low = type(self.network).__name__, self.sample().low
-        wanted = tuple(self.sample().high.shape)
+        wanted = described(self.sample().high)
         with evaluating(self.networks()):
-            made = fitting(name, f"luminance of {tuple(low.shape)}", lambda: self.network(low))
-        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-        if shape != wanted:
-            raise ConfigError("model", name, f"has to return {wanted} for {tuple(low.shape)}; it returns {shape}")
+            made = fitting(name, f"luminance of {described(low)}", lambda: self.network(low))
+        if described(made) != wanted:
+            raise ConfigError(
+                "model", name, f"has to return {wanted} for {described(low)}; it returns {described(made)}"
+            )
 
 
 def psnr(made: Tensor, wanted: Tensor) -> Tensor:
