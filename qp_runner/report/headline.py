@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect
+from qp_runner.report.effect_words import advantage
 from qp_runner.report.sections import Section
 from qp_runner.report.words import listed, plural
 
@@ -26,13 +28,13 @@ def headline(section: Section) -> Headline:
     shown = [effect for effect in effects if effect.shown]
     if not shown:
         return Headline("No difference shown.", (_nothing_shown(effects),))
-    reasons = [*_sentences(shown, len(effects)), *_confounded(shown, effects)]
+    reasons = [*_sentences(shown, section.metric, len(effects)), *_confounded(shown, effects)]
     return Headline(_answer(shown), tuple(reasons))
 
 
 def _answer(shown: Sequence[Effect]) -> str:
     """Advice where the order alone may have decided; else what was seen."""
-    clear = [effect for effect in shown if not _doubtful(effect)]
+    clear = [effect for effect in shown if not effect.extra_recovery > 0]
     starts = {_start(effect) for effect in clear or shown}
     if starts == {"P"}:
         return "Prune first, then quantize." if clear else "Pruning first did better."
@@ -41,11 +43,6 @@ def _answer(shown: Sequence[Effect]) -> str:
     if len(shown) == 1:
         return f"{shown[0].winner.order} did better."
     return "It depends."
-
-
-def _doubtful(effect: Effect) -> bool:
-    """Whether recovery, too, spoke for the winner."""
-    return effect.caution.startswith("it was also")
 
 
 def _start(effect: Effect) -> str:
@@ -60,8 +57,8 @@ def _first_change(order: str) -> str:
     return changes.pop() if len(changes) == 1 else ""
 
 
-def _sentences(shown: Sequence[Effect], pairs: int) -> list[str]:
-    sentences = [f"{e.verdict.replace(' is better by', f' is better than {e.loser.order} by', 1)}." for e in shown]
+def _sentences(shown: Sequence[Effect], metric: Metric, pairs: int) -> list[str]:
+    sentences = [f"{e.winner.order} is better than {e.loser.order} by {advantage(e, metric)}." for e in shown]
     if len(shown) < pairs:
         sentences.append(f"{plural(pairs - len(shown), 'other pair')} of orders: no difference shown.")
     return sentences
@@ -69,7 +66,7 @@ def _sentences(shown: Sequence[Effect], pairs: int) -> list[str]:
 
 def _confounded(shown: Sequence[Effect], effects: Sequence[Effect]) -> list[str]:
     """Whether something else than the order may have decided."""
-    doubtful = [effect for effect in shown if _doubtful(effect)]
+    doubtful = [effect for effect in shown if effect.extra_recovery > 0]
     if not doubtful:
         return []
     who = "The better order" if len(doubtful) == len(shown) else listed([each.winner.order for each in doubtful])
@@ -85,7 +82,7 @@ def _nothing_shown(effects: Sequence[Effect]) -> str:
     seeds = sorted({effect.paired.n for effect in effects})
     n = f"{plural(seeds[0], 'seed')} each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     why = "every 95 % interval that there is contains 0"
-    if any(effect.excludes_zero for effect in effects):
+    if any(effect.paired.excludes_zero for effect in effects):
         why = "after the correction for several pairs none stands"
     several = f"{plural(len(effects), 'pair')} of orders, {n}: {why}."
     return f"{several} That is no proof of equality; more seeds narrow the intervals."

@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qp_runner.report import words
+from qp_runner.report.effect_words import caution, verdict
 from qp_runner.report.headline import Headline, headline
 from qp_runner.report.overview import best_compressed, overview
 from qp_runner.report.pictures import Subject, subjects
@@ -81,7 +82,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, looks=looks, nan=math.nan)
+    environment.globals.update(words=words, verdict=verdict, caution=caution, looks=looks, nan=math.nan)
     template = environment.get_template("report.html.j2")
     return template.render(
         records=records,

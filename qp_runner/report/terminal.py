@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qp_runner.report.effect import Effect
+from qp_runner.report.effect_words import caution, verdict
 from qp_runner.report.headline import headline
 from qp_runner.report.overview import Standing, overview
 from qp_runner.report.read import FINAL
@@ -127,9 +128,9 @@ def effects(section: Section) -> RenderableType:
     for effect in section.effects:
         sides = [f"{side.order} ({side.schedule})" for side in (effect.first, effect.second)]
         pair = Text("  against  ".join(sides), "dim")
-        verdict = Text(effect.verdict + (f"; {effect.caution}" if effect.caution else ""))
+        text = "; ".join(filter(None, (verdict(effect, section.metric), caution(effect))))
         lines += [Padding(line, (0, 0, 0, indent)) for line, indent in ((pair, 2), (_measured(effect, section), 4))]
-        lines.append(Padding(verdict, (0, 0, 0, 4)))
+        lines.append(Padding(Text(text), (0, 0, 0, 4)))
     if not section.effects:
         lines += [Padding(Text(line), (0, 0, 0, 2)) for line in said.because]
     return Group(*lines)

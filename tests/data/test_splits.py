@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qp_runner.data.splits import stratified
+from qp_runner.data.splits import held_out, stratified
 
 
 @given(
@@ -45,3 +45,10 @@ def test_a_split_is_fixed_and_leaves_the_global_generator_alone():
 def test_a_class_that_is_too_small_is_named():
     with pytest.raises(ValueError, match="class 1 has 2 samples"):
         stratified(torch.tensor([0] * 20 + [1] * 2), [12])
+
+
+def test_positions_held_out_are_fixed_and_sorted():
+    kept, taken = held_out(20, 3)
+    assert sorted([*kept.tolist(), *taken.tolist()]) == list(range(20))
+    assert (len(taken), kept.tolist()) == (3, sorted(kept.tolist()))
+    assert torch.equal(taken, held_out(20, 3)[1])
