@@ -118,4 +118,4 @@ def test_only_schedules_that_differ_in_order_alone_are_paired(row: Make) -> None
         ("q_p", "p_q[prune_weight.start=0.5dur]"),
         ("controlled/p_q", "controlled/q_p"),
     ]
-    assert family("published/classification/p_q[a/b=1]") == "published/classification"
+    assert family("published/detection/p_q[a/b=1]") == "published/detection"
