@@ -23,7 +23,7 @@ def one_by_one(images, draws, pad):
     shape=st.tuples(st.integers(1, 6), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9)),
     seed=st.integers(0, 99),
 )
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_batches_equal_images_changed_one_by_one(pad, flip, shape, seed):
     source = torch.Generator().manual_seed(seed)
     images = torch.randint(256, shape, generator=source, dtype=torch.uint8)

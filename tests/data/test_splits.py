@@ -10,7 +10,7 @@ from qp_runner.data.splits import held_out, stratified
     counts=st.lists(st.integers(10, 60), min_size=1, max_size=5),
     shares=st.lists(st.floats(0.0, 0.45), min_size=1, max_size=2),
 )
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_every_position_falls_into_one_part_and_every_class_has_its_share(counts, shares):
     labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
     parts = stratified(labels, shares)

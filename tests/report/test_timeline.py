@@ -84,7 +84,7 @@ def test_stages_that_share_a_column_are_marked_as_both() -> None:
     assert any("P(w) + Q(w)" in line for line in lines)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 30), st.integers(40, 150))
 def test_any_length_and_width_can_be_drawn(epochs: int, steps_per_epoch: int, width: int) -> None:
     stages = compiled(P_Q, epochs, steps_per_epoch)
