@@ -1,4 +1,4 @@
-"""What a user chooses about compression, apart from its schedule."""
+"""A user's settings for compression, apart from the schedule."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ from qp_runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks and scales are chosen (configuration group `compress`).
+    """How masks and scales are computed (configuration group `compress`).
 
     Attributes:
         scale: `power_of_two` (2^−d) or `float` (any positive number).

@@ -1,4 +1,4 @@
-"""When pruning and quantization enter training, as data: Time, Event, Schedule, Stage. The standard library alone."""
+"""When pruning and quantization enter training, as data. Needs the standard library only."""
 
 from qp_runner.schedule.event import FLOAT_BITS, Curve, Event, Op, Target
 from qp_runner.schedule.naming import LETTERS

@@ -1,4 +1,4 @@
-"""Points in training, exact until the moment they become a step."""
+"""Points in training, kept exact until they are rounded to a step."""
 
 import difflib
 import math
@@ -17,7 +17,7 @@ _TIME = re.compile(
 
 
 class Unit(StrEnum):
-    """What a time is counted in: the whole training, its epochs or its steps."""
+    """The unit of a time: the whole training, epochs or steps."""
 
     DUR = "dur"
     EP = "ep"
@@ -26,7 +26,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Time:
-    """A point in training: `amount` of `unit` after its start, a rational number without rounding."""
+    """A point in training: an exact number of units after its start."""
 
     amount: Fraction
     unit: Unit
@@ -35,7 +35,7 @@ class Time:
     def parse(cls, text: object, *, key: str = "time") -> "Time":
         """Reads `0.40dur` (a part of training), `230/250dur`, `12.5ep` (epochs) or `300it` (steps).
 
-        Raises ConfigError, under `key`, for anything else: no unit, a negative time, part of a step.
+        Raises ConfigError, naming `key`, for anything else: no unit, a negative time, part of a step.
         """
         found = _TIME.fullmatch(text) if isinstance(text, str) else None
         if found is None:
