@@ -36,8 +36,8 @@ def widened(x: Tensor) -> Tensor:
 
 
 def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in this dtype, without calling `to` if it has it already: a `to` that changes nothing returns the same tensor,
-    and an autograd function compiled by torch 2.11 then returns it twice, the unused copy with the gradient.
+    """`x` in this dtype, without calling `to` if it has it already: `to` would return the same tensor, and an autograd
+    function compiled by torch 2.11 then returns it twice, the unused copy with the gradient.
     """
     return x if x.dtype == dtype else x.to(dtype)
 

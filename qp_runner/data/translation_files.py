@@ -31,21 +31,21 @@ def aligned(
     holdout: float = 0.1,
     subset: int | None = None,
 ) -> TranslationData:
-    """The aligned layout: folders of images, each of them a pair side by side, A on the left and B on the right.
+    """The aligned layout: images of two pictures side by side, A on the left and B on the right.
 
-    Grey images become RGB with three equal channels. Pairs may differ in size from each other: all are resized.
+    Grey images become RGB. Pairs may differ in size: all are resized.
 
     Args:
-        root: the folder that holds the folders of the splits.
+        root: the folder that contains the splits' folders.
         direction: `AtoB` translates left to right, `BtoA` right to left (facades: label maps to photographs).
-        size: height and width that networks see.
-        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
-        flip: whether every second training pair or so is flipped.
+        size: height and width of the networks' inputs.
+        load_size: training images are resized to this, and a random square of `size` is cropped; None: no jitter.
+        flip: flip training pairs with probability ½.
         train: name of the training pairs' folder.
-        val: of the validation pairs' folder; null: a fixed share of the training pairs is held out.
+        val: of the validation pairs' folder; None: the share `holdout` of the training pairs is held out.
         test: of the test pairs' folder.
-        holdout: that share.
-        subset: use the first so many pairs of each split only, for quick looks.
+        holdout: see `val`; always the same pairs.
+        subset: use only the first `subset` pairs of each split, for quick runs.
 
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image, one of odd width.
@@ -73,16 +73,16 @@ def unpaired(
     holdout: float = 0.1,
     subset: int | None = None,
 ) -> TranslationData:
-    """The unpaired layout: folders trainA, trainB, testA, testB, and valA, valB where there are any.
+    """The unpaired layout: folders trainA, trainB, testA, testB, and optionally valA, valB.
 
     Args:
-        root: the folder that holds these.
-        direction: `BtoA` exchanges the domains.
-        size: height and width that networks see.
-        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
-        flip: whether every second training image or so is flipped.
-        holdout: without valA and valB, this share of the training images of each domain, always the same ones.
-        subset: use the first so many images of each folder only, for quick looks.
+        root: the folder that contains them.
+        direction: `BtoA` swaps the domains.
+        size: height and width of the networks' inputs.
+        load_size: training images are resized to this, and a random square of `size` is cropped; None: no jitter.
+        flip: flip training images with probability ½.
+        holdout: share of each domain's training images for validation, always the same, if valA and valB are missing.
+        subset: use only the first `subset` images of each folder, for quick runs.
 
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image.
@@ -106,9 +106,9 @@ def unpaired(
 
 
 def halves(*, paired: TranslationData) -> TranslationData:
-    """A paired set as an unpaired one: A from every second training pair, B from the others, so no pair is left.
+    """A paired set as an unpaired one: A from every second training pair, B from the others.
 
-    Validation and test keep all their images of both domains; nothing is trained on them.
+    Validation and test data keep all images of both domains.
     """
     train = Domains(paired.train.a[0::2], paired.train.b[1::2])
     return TranslationData(

@@ -1,4 +1,4 @@
-"""The command `qp-report`: from an MLflow store to a table, a CSV file and one HTML page."""
+"""The command `qp-report`: a table, a CSV file and an HTML page from an MLflow store."""
 
 import argparse
 import sys
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> Path:
-    with lasting():  # pandas, scipy, matplotlib and MLflow: not for --help
+    with lasting():  # pandas, scipy, matplotlib and MLflow are slow to import: not for --help
         from qp_runner.report.html import write_page
         from qp_runner.report.read import read
         from qp_runner.report.sections import sections

@@ -1,4 +1,4 @@
-"""The order effect: two schedules that do the same in another order, compared seed by seed."""
+"""The order effect: two schedules with the same changes in another order, compared seed by seed."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -27,13 +27,13 @@ class Verdict(Enum):
 
 @dataclass(frozen=True)
 class Effect:
-    """The advantage of `first` over `second`, in the metric's good direction: positive, then `first` is better.
+    """The advantage of `first` over `second`: positive if `first` is better.
 
     Attributes:
-        seeds, differences: of the seeds that both have.
+        seeds, differences: the seeds of both sides, and their differences.
         paired: the differences' mean and interval.
-        comparisons: intervals in the same section.
-        p_holm: p value adjusted for them; None where there is one interval or none.
+        comparisons: number of intervals in the same section.
+        p_holm: p value adjusted for them; None with fewer than two intervals.
     """
 
     first: Row
@@ -83,12 +83,12 @@ class Effect:
 
     @property
     def equal_times(self) -> bool:
-        """Whether both have the same recovery and the same first event, so that the order alone differs."""
+        """Whether both have the same recovery and the same first event, so that only the order differs."""
         return all(len(set(self.steps(name))) == 1 for name in ("recovery_steps", "first_event_step"))
 
 
 def order_effects(rows: Sequence[Row], metric: Metric) -> list[Effect]:
-    """One effect for each pair of rows of equal signature, family and training length, but another order."""
+    """The effects of all pairs of rows with equal signature, family and training length, but different order."""
     effects = [_compare(first, second, metric) for first, second in _pairs(rows)]
     ps = [effect.paired.p for effect in effects if effect.paired.p is not None]
     adjusted = iter(holm(ps) if len(ps) > 1 else [])

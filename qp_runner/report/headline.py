@@ -1,4 +1,4 @@
-"""The answer to "In which order?", no stronger than the runs allow."""
+"""The answer to "In which order?", as strong as the runs allow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from qp_runner.report.words import listed, plural
 
 @dataclass(frozen=True)
 class Headline:
-    """An answer in a few words, and what it rests on, a sentence a line."""
+    """An answer in a few words, and its reasons, a sentence each."""
 
     answer: str
     because: tuple[str, ...]
 
 
 def headline(section: Section) -> Headline:
-    """What the section's order effects say together."""
+    """What the section's order effects show together."""
     effects = section.effects
     if not effects:
         return Headline("No answer here.", ("No two of these schedules differ in order alone.",))
@@ -33,7 +33,7 @@ def headline(section: Section) -> Headline:
 
 
 def _answer(shown: Sequence[Effect]) -> str:
-    """Advice where the order alone may have decided; else what was seen."""
+    """Advice if the order may have decided; if recovery may have, what was observed."""
     clear = [effect for effect in shown if not effect.extra_recovery > 0]
     starts = {_start(effect) for effect in clear or shown}
     if starts == {"P"}:
@@ -46,13 +46,13 @@ def _answer(shown: Sequence[Effect]) -> str:
 
 
 def _start(effect: Effect) -> str:
-    """What the winner does first, where the loser begins with the other; else nothing."""
+    """What the winner does first, if the loser does the other first; else an empty text."""
     first, other = _first_change(effect.winner.order), _first_change(effect.loser.order)
     return first if {first, other} == {"P", "Q"} else ""
 
 
 def _first_change(order: str) -> str:
-    """P or Q; nothing where both come at once."""
+    """P or Q; empty if both come at once."""
     changes = {change.strip()[:1] for change in order.split("→")[0].split("+")}
     return changes.pop() if len(changes) == 1 else ""
 
@@ -65,7 +65,7 @@ def _sentences(shown: Sequence[Effect], metric: Metric, pairs: int) -> list[str]
 
 
 def _confounded(shown: Sequence[Effect], effects: Sequence[Effect]) -> list[str]:
-    """Whether something else than the order may have decided."""
+    """Whether recovery may have decided instead of the order."""
     doubtful = [effect for effect in shown if effect.extra_recovery > 0]
     if not doubtful:
         return []

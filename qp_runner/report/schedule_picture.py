@@ -1,4 +1,4 @@
-"""A schedule's picture as a file."""
+"""A schedule's figure as a file."""
 
 import io
 from functools import lru_cache
@@ -8,14 +8,14 @@ from qp_runner.schedule import Stage
 
 
 def save_schedule(path: Path, stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> None:
-    """Writes the picture of `schedule_figure` as PNG."""
+    """Writes `schedule_figure` as PNG."""
     path.write_bytes(_png(stages, steps_per_epoch, title))
 
 
 @lru_cache(maxsize=64)
 def _png(stages: tuple[Stage, ...], steps_per_epoch: int, title: str) -> bytes:
-    """Drawing takes a tenth of a second, and a sweep's seeds share it."""
-    from qp_runner.report.schedule_figure import schedule_figure  # here, for whoever draws imports matplotlib
+    """Cached, since drawing takes 0.1 s and the seeds of a sweep share it."""
+    from qp_runner.report.schedule_figure import schedule_figure  # imports matplotlib
 
     buffer = io.BytesIO()
     schedule_figure(stages, steps_per_epoch=steps_per_epoch, title=title).savefig(buffer, dpi=150)

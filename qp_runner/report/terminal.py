@@ -40,7 +40,7 @@ TARGETS = ("weight", "activation")
 
 
 def show(console: Console, found: Sequence[Section]) -> None:
-    """Prints a table for each section, the order effects, and what did not finish."""
+    """Prints a table for each section, the order effects, and unfinished runs."""
     for section in found:
         console.print()
         console.print(Text.assemble((section.task, "bold"), "  ", (section.setting, "dim")))
@@ -55,7 +55,7 @@ def show(console: Console, found: Sequence[Section]) -> None:
 
 
 def summary_table(section: Section, *, width: int) -> Table:
-    """Schedule × figures: means over seeds, ± one standard deviation where there are several; fits 80 columns."""
+    """Schedules × figures: means over seeds, ± one standard deviation; fits 80 columns."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1), collapse_padding=True)
     table.add_column("order", no_wrap=True)
     named = width >= WITH_NAMES
@@ -82,12 +82,12 @@ def summary_table(section: Section, *, width: int) -> Table:
 
 
 def _folded(name: str) -> str:
-    """A metric's name on lines of its own parts: a heading must not widen its column past what 80 columns allow."""
+    """A long metric name on several lines, so that the table fits 80 columns."""
     return re.sub(r"[ _]", "\n", name.replace("(", "").replace(")", "")) if len(name) > METRIC_WIDTH else name
 
 
 def overview_table(standings: Sequence[Standing]) -> Table:
-    """Task × what won there; fits 80 columns."""
+    """Tasks × their winners; fits 80 columns."""
     table = Table(title="Which order wins where", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("task", overflow="fold", min_width=20)
     table.add_column("float", no_wrap=True)
@@ -122,9 +122,9 @@ def _figures(row: Row, section: Section, *, footprint: str, density: str) -> lis
 
 def effects(section: Section) -> RenderableType:
     """The headline, then each pair's verdict."""
-    said = headline(section)
+    found = headline(section)
     lines: list[RenderableType] = [Text("◆ on the Pareto front of metric against footprint", "dim"), Text()]
-    lines.append(Text.assemble(("In which order? ", "bold"), (said.answer, "bold green")))
+    lines.append(Text.assemble(("In which order? ", "bold"), (found.answer, "bold green")))
     for effect in section.effects:
         sides = [f"{side.order} ({side.schedule})" for side in (effect.first, effect.second)]
         pair = Text("  against  ".join(sides), "dim")
@@ -132,12 +132,12 @@ def effects(section: Section) -> RenderableType:
         lines += [Padding(line, (0, 0, 0, indent)) for line, indent in ((pair, 2), (_measured(effect, section), 4))]
         lines.append(Padding(Text(text), (0, 0, 0, 4)))
     if not section.effects:
-        lines += [Padding(Text(line), (0, 0, 0, 2)) for line in said.because]
+        lines += [Padding(Text(line), (0, 0, 0, 2)) for line in found.because]
     return Group(*lines)
 
 
 def _measured(effect: Effect, section: Section) -> Text:
-    """What the verdict rests on: the mean difference, its interval, the recovery of both sides."""
+    """The basis of the verdict: the mean difference, its interval, the recovery of both sides."""
     found, metric = effect.paired, section.metric
     parts = [f"{metric_number(metric, found.mean, signed=True)} {points(metric)}"]
     if found.low is not None and found.high is not None:
@@ -148,7 +148,7 @@ def _measured(effect: Effect, section: Section) -> Text:
 
 
 def unfinished(section: Section) -> list[Text]:
-    """One line for each run that has no figure, with its error."""
+    """One line for each unfinished run, with its error."""
     rest = section.runs[section.runs["status"] != "FINISHED"]
     if rest.empty:
         return []
@@ -160,11 +160,11 @@ def unfinished(section: Section) -> list[Text]:
 
 def _error(run: Any) -> str:
     return str(run.error) or (
-        "still at it, or ended without a word" if run.status == "RUNNING" else "no error recorded"
+        "still running, or ended without a record" if run.status == "RUNNING" else "no error recorded"
     )
 
 
 def write_csv(runs: pd.DataFrame, path: Path) -> None:
-    """One row a run, finished or not; an empty cell where there is no figure."""
+    """One row per run, finished or not; missing figures are empty."""
     path.parent.mkdir(parents=True, exist_ok=True)
     runs.to_csv(path, index=False, lineterminator="\n")

@@ -1,11 +1,11 @@
-"""Numbers as people read them."""
+"""Numbers, metrics and lists in words."""
 
 import math
 
 from qp_runner.metric import Metric
 
 ABBREVIATIONS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "map": "mAP", "lpips": "LPIPS"}
-TINY = 1e-3  # what four decimals would leave fewer than two digits of
+TINY = 1e-3  # below it, four decimals show fewer than two digits
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -43,7 +43,7 @@ def spread(metric: Metric, mean: float, std: float | None) -> str:
 
 
 def spelled(metric: str) -> str:
-    """A metric's name as people write it: `FID (efficientnet_lite0)` for `fid_efficientnet_lite0`."""
+    """A metric's name in its usual spelling: `FID (efficientnet_lite0)` for `fid_efficientnet_lite0`."""
     first, _, rest = metric.partition("_")
     if first not in ABBREVIATIONS:
         return metric
@@ -51,7 +51,7 @@ def spelled(metric: str) -> str:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals, or three digits for what is small; an en dash for what is unknown."""
+    """Two decimals, or three digits for small numbers; an en dash for unknown ones."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
@@ -65,9 +65,9 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def column(values: list[float]) -> list[str]:
-    """Numbers of one column, all with as many decimals as give the smallest three digits (four decimals at most).
+    """The numbers of a column, with equal decimals: three digits of the smallest number, but at most four decimals.
 
-    A column with a number too small for four decimals has powers of ten instead: `3.1×10⁻⁶`.
+    If a number is too small for four decimals, the column has powers of ten instead: `3.1×10⁻⁶`.
     """
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if sizes and min(sizes) < TINY:
@@ -82,7 +82,7 @@ def percent(share: float) -> str:
 
 
 def whole(value: float) -> str:
-    """Steps and bits: whole numbers where they are whole."""
+    """Steps and bits: without decimals if they are whole."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
@@ -117,7 +117,7 @@ def _scientific(value: float) -> str:
 
 
 def _decimals(value: float, like: str) -> str:
-    """As many decimals as the mean has; a power of ten beside a power of ten."""
+    """A number with as many decimals as `like`, or as a power of ten like it."""
     if "×" in like:
         return _scientific(value)
     return f"{value:.{len(like.partition('.')[2])}f}"

@@ -1,4 +1,4 @@
-"""Tasks: what is learned. A new one is one file here and one YAML in conf/task."""
+"""Tasks: what is learned. A new task is one file here and one YAML in conf/task."""
 
 from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.classification import ClassificationTask

@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from qp_runner.report.timeline import schedule_figure, terminal_timeline
+from qp_runner.report.schedule_figure import schedule_figure
+from qp_runner.report.timeline import terminal_timeline
 from qp_runner.schedule import Schedule, Stage
 
 RAMP = {"op": "prune", "to": 0.5, "start": "0.40dur", "end": "0.64dur", "steps": 4}

@@ -1,4 +1,4 @@
-"""The metric against the footprint: what a smaller network costs."""
+"""A plot of the metric against the footprint."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,9 +16,9 @@ LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 
 
 def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str, width: int, name: str) -> str:
-    """Means over seeds with one standard deviation up and down; the front drawn through what no other point beats.
+    """Means over seeds ± one standard deviation, with the Pareto front.
 
-    `rows` are schedules with at least one figure, `kind` says how the footprint was counted, `width` is in pixels.
+    `rows` are schedules with at least one figure, `kind` is the kind of footprint, `width` is in pixels.
     """
     with canvas(width, round(max(320, 0.56 * width))) as figure:
         axes = figure.subplots()
@@ -55,7 +55,7 @@ def _label(row: Row, looks: Looks) -> Label:
 
 
 def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A staircase: to its lower right (upper right, where lower is better) every point is beaten. Its corners."""
+    """Draws the front as a staircase and returns its corners."""
     best = sorted(points)
     if len(best) < 2:
         return []
@@ -66,7 +66,7 @@ def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[
 
 
 def scale_costs(axes: Axes, sizes: Sequence[float]) -> None:
-    """Logarithmic where footprints span much; marked at 1, 2 and 5."""
+    """Makes the axis logarithmic if footprints span a wide range, with ticks at 1, 2 and 5."""
     if min(sizes) <= 0 or max(sizes) / min(sizes) < LOG_FROM:
         return
     axes.set_xscale("log")

@@ -1,4 +1,4 @@
-"""The metric over training: one panel for a schedule, with what was compressed when."""
+"""The metric over training: a panel for each schedule, with its events."""
 
 import math
 from dataclasses import dataclass
@@ -13,9 +13,9 @@ from qp_runner.report.rows import Row
 from qp_runner.report.words import label
 
 WIDTH, HEIGHT = 304, 212
-JOINED = 0.1  # changes closer than this share of training have one label
+JOINED = 0.1  # changes closer than this share of training share a label
 OPS = {"P": ("#8c3b00", (0, (4, 2))), "Q": ("#003f66", (0, (1, 1.4)))}
-START_UP, LATER = 0.15, 0.3  # shares of training from which means and single seeds must be in the picture
+START_UP, LATER = 0.15, 0.3  # shares of training after which means and single seeds must be visible
 
 
 @dataclass(frozen=True)
@@ -26,18 +26,18 @@ class Curves:
 
     @property
     def mean(self) -> pd.Series:
-        """Over seeds, at steps that all of them have."""
+        """Over seeds, at steps recorded for all of them."""
         return self.table.dropna().mean(axis=1)
 
 
 def curves(row: Row, histories: pd.DataFrame) -> Curves:
-    """The recorded values of a row's finished runs."""
+    """The validation metric of a row's finished runs."""
     own = histories[(histories["name"] == "metric") & histories["run_id"].isin(row.run_ids)]
     return Curves(own.pivot_table(index="step", columns="run_id", values="value"))
 
 
 def value_range(found: list[Curves]) -> tuple[float, float] | None:
-    """Axis limits for panels that share them: only the start of training may run out of the picture."""
+    """Shared axis limits of panels: only the start of training may lie outside."""
     values: list[float] = []
     for each in (curve for curve in found if len(curve.table)):
         end = float(each.table.index.max())
@@ -60,7 +60,7 @@ def training_plot(
     reference: Curves | None,
     name: str,
 ) -> str:
-    """A panel: seeds faint, their mean strong, `reference` (the float runs) grey, events as lines with labels."""
+    """A panel: seeds thin, their mean thick, `reference` (the float runs) grey, events as lines with labels."""
     found = curves(row, histories)
     per_epoch = row.figures.get("steps_per_epoch", 1.0) or 1.0
     with canvas(WIDTH, HEIGHT) as figure:
@@ -87,7 +87,7 @@ def training_plot(
 
 
 def _mark_events(axes: Axes, row: Row, histories: pd.DataFrame, *, end: float, per_epoch: float) -> None:
-    """A line at every change, a band along a ramp, a label for each group; P above Q, so that they never collide."""
+    """Draws a line at every change, a label for each group of changes, and shades the recovery; P above Q labels."""
     if not row.run_ids:
         return
     found = changes(histories, row.run_ids[0])
