@@ -1,4 +1,4 @@
-"""A small real run of every task, composed from its own configuration files."""
+"""A small run of every task, composed from its configuration files."""
 
 from pathlib import Path
 
@@ -74,6 +74,6 @@ def tiny(task: str, *overrides: str) -> tuple[Trainer, Parts, Records]:
 
 
 def tiny_trunk(task: str, trainer: Trainer, parts: Parts, folder: Path) -> Trunk:
-    """A trunk for a small run, in a store below a folder; it also leaves its state after a third of training."""
+    """A trunk for a small run, in a store below a folder, which also stores the state after a third of training."""
     identity = Identity({"task": task, "seed": 0}, parts.stages, {})
     return Trunk(Store(folder, 10**10), identity, every=3, also=frozenset({trainer.total_steps // 3}))

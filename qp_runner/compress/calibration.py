@@ -71,8 +71,8 @@ def _power_of_two(rows: Tensor, bits: int) -> Tensor:
 
     - No scale above the finest one that clamps nothing is better: halving a scale keeps all its levels, so while
       nothing is clamped each element's error can only fall.
-    - Below it, clamping alone costs Σ max(0, |distance to the range|)², which grows as the scale falls. Once this bound
-      reaches the best error found, no finer scale can be better.
+    - Below it, clamping costs at least Σ max(0, |distance to the range|)², which grows as the scale falls. Once this
+      bound reaches the best error found, no finer scale can be better.
 
     Of scales with equal errors the coarsest is kept.
     """

@@ -15,7 +15,7 @@ def pruned_count(elements: int, sparsity: float) -> int:
 def magnitude_mask(saliency: Tensor, sparsity: float) -> Tensor:
     """A float32 mask of the saliency's shape and memory layout: 0 at the `pruned_count` smallest elements, else 1.
 
-    Among equal saliencies the earlier position (row-major) is pruned first, so the count is exact whatever the ties:
+    Among equal saliencies the earlier position (row-major) is pruned first, so the count is exact despite ties:
     a tensor with 60 % zeros at sparsity 0.5 loses exactly half of its elements, all of them zeros.
     """
     order = saliency.flatten().argsort(stable=True)

@@ -128,12 +128,12 @@ def _smooth(random: np.random.Generator, cells: int, size: int) -> Floats:
 
 
 def _painted(picture: Floats, mask: Mask, random: np.random.Generator) -> Floats:
-    """The picture with a shape filled on it, in a colour of its own, a little uneven."""
+    """The picture with a filled shape, in a slightly uneven colour that differs from the background."""
     size = len(picture)
     cover = mask.reshape(size, FINE, size, FINE).mean(axis=(1, 3))[:, :, None]
     under = (picture * cover).sum(axis=(0, 1)) / cover.sum()
     colour = random.uniform(0, 255, 3)
-    while np.abs(colour - under).max() < 60:  # told apart from what is below it
+    while np.abs(colour - under).max() < 60:  # until it differs from what is below
         colour = random.uniform(0, 255, 3)
     fill = colour + 25 * _smooth(random, 6, size)[:, :, None] + random.normal(0, 6, picture.shape)
     painted: Floats = picture * (1 - cover) + fill * cover

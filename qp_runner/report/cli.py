@@ -18,7 +18,7 @@ a table on the terminal, OUT/summary.csv (one row a run) and OUT/report.html (on
 EXAMPLES = """\
 examples:
   qp-report                                      the latest sweep of results/mlflow.db
-  qp-report --sweep all --task classification    every run of a task, whatever its sweep
+  qp-report --sweep all --task classification    all runs of a task, of any sweep
   qp-report --sweep 2026-03-01_12-00-00 --out results/march
   qp-report --store http://127.0.0.1:5000        a tracking server
 

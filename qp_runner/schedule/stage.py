@@ -1,4 +1,4 @@
-"""What a schedule becomes for a training of known length: ranges of steps in which compression does not change."""
+"""A schedule compiled for a training of known length: ranges of steps in which compression does not change."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -81,7 +81,7 @@ def _unit(name: str, *, key: str, text: object) -> Unit:
 
 
 def _decimal(amount: Fraction) -> str | None:
-    """The number with a finite decimal expansion written out, or None where there is none."""
+    """The exact decimal number, or None if its expansion is infinite."""
     rest, twos, fives = amount.denominator, 0, 0
     while rest % 2 == 0:
         rest, twos = rest // 2, twos + 1

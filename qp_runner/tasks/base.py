@@ -15,8 +15,8 @@ class Task(ABC):
     """Owns data, networks, losses and a metric; knows nothing of compression, schedules or records.
 
     A task draws random numbers from separate generators, seeded by its seed and the position in training: runs with
-    one seed see the same data in the same order, whatever their schedule. Only dropout inside a network draws from
-    torch's global generators, which are seeded when training starts.
+    one seed see the same data in the same order, independent of their schedule. Only dropout inside a network draws
+    from torch's global generators, which are seeded when training starts.
     """
 
     metric: Metric
@@ -44,7 +44,7 @@ class Task(ABC):
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
-        """An epoch's `steps_per_epoch` training batches, a function of seed and epoch alone."""
+        """An epoch's `steps_per_epoch` training batches, which depend on seed and epoch only."""
 
     @abstractmethod
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Any]:
@@ -78,7 +78,7 @@ class Task(ABC):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restores a `state_dict`, whose tensors are on the CPU."""
         if state:
-            raise ValueError(f"{type(self).__name__} keeps no state of its own, but was given {sorted(state)}")
+            raise ValueError(f"{type(self).__name__} has no state, but was given {sorted(state)}")
 
     @abstractmethod
     def to(self, device: torch.device) -> None:

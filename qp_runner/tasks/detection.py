@@ -92,7 +92,7 @@ class DetectionTask(Task):
         return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
 
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[DetectionBatch]:
-        """Training images as they are."""
+        """Unflipped training images."""
         return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: DetectionBatch) -> None:

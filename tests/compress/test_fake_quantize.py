@@ -87,7 +87,7 @@ def test_ties_round_to_even_and_only_the_lower_end_includes_its_tie():
     assert gradient.tolist() == [1, 1, 1, 1, 1, 0, 1]
 
 
-def test_scales_per_channel_act_on_their_channel_alone():
+def test_scales_per_channel_act_on_their_channel_only():
     x = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scale = torch.tensor([0.25, 0.01, 3.0])[:, None, None]
     y = compress(x, mask=None, divisor=scale, scale=scale, code_bounds=(-8.0, 7.0))

@@ -87,7 +87,7 @@ def test_the_footprint_is_a_patchs(pruned):
 
 
 def test_samples_of_the_masks_own_size_are_masked_by_the_site_itself(pruned):
-    """So a training step, which sees patches alone, makes no mask anew."""
+    """So a training step, which sees only patches, does not build a mask."""
     _, compressor = pruned
     [site] = compressor.sites(Target.ACTIVATION)
     assert site.mask_for(site.mask, torch.zeros(4, 6, PATCH, PATCH)) is site.mask

@@ -61,7 +61,7 @@ def keys(section: type[Section], prefix: str = "") -> set[str]:
     ("group", "choice"),
     [("checkpoint", ""), *((g, each) for g in ("compress", "trainer", "tracking", "search") for each in choices(g))],
 )
-def test_every_key_of_a_section_can_be_set_whatever_was_chosen(group: str, choice: str) -> None:
+def test_every_key_of_a_section_exists_in_every_choice(group: str, choice: str) -> None:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         composed = compose("config", overrides=[f"{group}={choice}"] if choice else [])[group]
     missing = object()

@@ -8,7 +8,7 @@ from qp_runner.data import Augmentation
 
 
 def one_by_one(images, draws, pad):
-    """The obvious way: each image by itself."""
+    """A simple reference: one image at a time."""
     height, width = images.shape[-2:]
     results = []
     for image, (top, left, flipped) in zip(images, draws.tolist(), strict=True):

@@ -20,7 +20,7 @@ def test_every_position_falls_into_one_part_and_every_class_has_its_share(counts
         assert labels[part].bincount(minlength=len(counts)).tolist() == expected
 
 
-def test_a_fraction_is_of_all_samples_whatever_came_before_it():
+def test_a_fraction_is_of_all_samples_after_other_parts_too():
     labels = torch.arange(10).repeat(100)
     assert [len(part) for part in stratified(labels, [0.5, 0.1])] == [500, 100, 400]
 
@@ -32,7 +32,7 @@ def test_a_number_is_dealt_out_evenly():
     assert len(rest) == 52
 
 
-def test_a_split_is_fixed_and_leaves_the_global_generator_alone():
+def test_a_split_is_fixed_and_does_not_use_the_global_generator():
     labels = torch.arange(10).repeat(30)
     torch.manual_seed(1)
     before = torch.get_rng_state()

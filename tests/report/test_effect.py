@@ -37,7 +37,7 @@ def test_an_interval_that_contains_zero_shows_nothing(row: Make) -> None:
     assert caution(found) == ""
 
 
-def test_a_difference_is_told_with_its_interval_and_the_recovery_beside_it(row: Make) -> None:
+def test_a_difference_is_reported_with_its_interval_and_recovery(row: Make) -> None:
     first = row(P, {0: 98.0, 1: 97.0, 2: 96.0}, recovery=40)
     found = only([first, row(Q, {0: 95.9, 1: 95.0, 2: 94.1}, recovery=20)])
     assert verdict(found, UP) == f"{P} is better by 1.75 to 2.25 points (n=3)"
@@ -51,7 +51,7 @@ def test_with_equal_recovery_nothing_is_cautioned(row: Make) -> None:
     assert (found.shown, caution(found), found.equal_times) == (True, "", True)
 
 
-def test_a_winner_with_less_recovery_is_told_so(row: Make) -> None:
+def test_less_recovery_of_the_winner_is_mentioned(row: Make) -> None:
     found = only([row(P, {0: 90.0, 1: 91.0, 2: 92.0}, recovery=40), row(Q, {0: 95.9, 1: 97.0, 2: 98.1}, recovery=20)])
     assert verdict(found, UP).startswith(f"{Q} is better by")
     assert caution(found) == "although it was given less recovery (20 against 40 steps)"
@@ -89,7 +89,7 @@ def test_several_pairs_are_corrected_for(row: Make) -> None:
     assert not second.shown
 
 
-def test_a_difference_that_the_correction_takes_back_is_told_so(row: Make) -> None:
+def test_a_difference_may_not_survive_the_correction(row: Make) -> None:
     values = {0: 98.0, 1: 97.0, 2: 96.0}
     near = {0: 97.6, 1: 96.2, 2: 95.5}
     rows = []
@@ -101,7 +101,7 @@ def test_a_difference_that_the_correction_takes_back_is_told_so(row: Make) -> No
     assert "not after Holm's correction for 4 pairs" in verdict(found, UP)
 
 
-def test_only_schedules_that_differ_in_order_alone_are_paired(row: Make) -> None:
+def test_only_schedules_that_differ_in_order_only_are_paired(row: Make) -> None:
     values = {0: 98.0, 1: 97.0}
     rows = [
         row(P, values, schedule="p_q"),

@@ -84,14 +84,16 @@ def test_a_sweep_is_found(store: Path, sweep: str, task: str | None, runs: int |
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"sweep": "nonsense"}, "--sweep=nonsense: .*last, other, broken, first"),
         ({"task": "nonsense"}, "--task=nonsense: .*classification, resolution, translation"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(store: Path, options: dict[str, str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_an_unknown_sweep_or_task_is_refused_with_the_known_ones(
+    store: Path, options: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected) as caught:
         read(str(store), **options)
     assert "\n" not in str(caught.value)
 

@@ -142,7 +142,7 @@ def test_no_overlap(other: Mapping[str, object]) -> None:
     Schedule.from_config({"a": GOOD, "b": other}).compile(total_steps=100, steps_per_epoch=10)
 
 
-def test_faults_between_times_of_one_unit_show_before_the_length_is_known() -> None:
+def test_times_of_one_unit_are_checked_before_the_length_is_known() -> None:
     for faulty in (GOOD | {"end": "1.2dur"}, GOOD | {"end": "0.2dur"}, GOOD | {"start": "12ep", "end": "3ep"}):
         with pytest.raises(ConfigError):
             Schedule.from_config({"a": faulty})

@@ -107,7 +107,7 @@ def test_a_sample_is_one_image_that_the_network_takes():
     assert seen == [(1, 10)]
 
 
-def test_moving_takes_networks_and_data_along():
+def test_moving_includes_networks_and_data():
     task = make()
     task.to(torch.device("meta"))
     assert task.sample().images.device.type == "meta"

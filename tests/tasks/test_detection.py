@@ -40,7 +40,7 @@ def refused(build=SMALL, **arguments):
 
 
 class Oracle(nn.Module):
-    """Finds what `answers` says, image by image, whatever it is shown."""
+    """Returns `answers` for any images, one after the other."""
 
     def __init__(self, *, classes, answers=()):
         super().__init__()
@@ -103,7 +103,7 @@ def test_a_step_yields_the_sum_of_the_losses_once():
     assert set(task.parameter_groups()) == set(task.networks()) == set(task.compressible()) == {name}
 
 
-def test_a_step_neither_hears_nor_disturbs_the_global_generator():
+def test_a_step_neither_uses_nor_changes_the_global_generator():
     losses = []
     for seed in (0, 1):
         task = make()
@@ -115,7 +115,7 @@ def test_a_step_neither_hears_nor_disturbs_the_global_generator():
     assert torch.equal(*losses)
 
 
-def test_inference_leaves_modes_and_statistics_alone():
+def test_inference_does_not_change_modes_and_statistics():
     task = make()
     before = copy.deepcopy(task.network.state_dict())
     task.infer(task.sample())

@@ -1,4 +1,4 @@
-"""What holds for every task: the same tests, whatever is learned."""
+"""Tests that hold for every task."""
 
 from pathlib import Path
 
@@ -26,7 +26,7 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 
 
 @tasks
-def test_initial_weights_depend_on_the_seed_alone(task: str) -> None:
+def test_initial_weights_depend_on_the_seed_only(task: str) -> None:
     before = torch.get_rng_state()
     first = weights(build_task(tiny_config(task, "seed=3")))
     assert torch.equal(torch.get_rng_state(), before)  # building draws nothing from the global generator
@@ -40,7 +40,7 @@ def test_evaluation_repeats_itself_and_changes_nothing(task: str) -> None:
     made = build_task(tiny_config(task))
     networks = made.networks().values()
     modules = [module for network in networks for module in network.modules()]
-    modules[-1].eval()  # modules may differ in mode: each one's own comes back
+    modules[-1].eval()  # modules may differ in mode
     modes, random = [module.training for module in modules], torch.get_rng_state()
     state = [value.clone() for network in networks for value in network.state_dict().values()]
     measured = made.evaluate("val")
@@ -110,7 +110,7 @@ def test_the_same_run_gives_the_same_bits(task: str) -> None:
 
 
 @tasks
-def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they_are_written(task: str) -> None:
+def test_the_order_in_which_coinciding_events_are_written_does_not_matter(task: str) -> None:
     states = []
     for names in (("a", "b", "c", "d"), ("d", "c", "b", "a")):
         both = {names[0]: "prune weight 0.5", names[1]: "prune activation 0.5", names[2]: "quantize weight 8"}
@@ -126,7 +126,7 @@ def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they
 
 
 @tasks
-def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: Path) -> None:
+def test_resumed_and_branched_runs_equal_the_uninterrupted_run(task: str, tmp_path: Path) -> None:
     def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], list[object]]:
         trainer, parts, records = tiny(task, f"schedule={schedule}")
         if stored:

@@ -150,7 +150,7 @@ def test_a_sample_is_one_patch():
     assert [len(batch.low) for batch in task.calibration_batches(samples=10, batch_size=8)] == [8, 2]
 
 
-def test_moving_takes_networks_and_data_along():
+def test_moving_includes_networks_and_data():
     task = make()
     task.to(torch.device("meta"))
     assert task.sample().low.device.type == "meta"

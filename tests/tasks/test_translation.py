@@ -98,7 +98,7 @@ def test_cyclegan_losses_are_the_published_ones():
 
 
 @both
-def test_each_update_reaches_its_own_networks_alone(make):
+def test_each_update_reaches_only_its_networks(make):
     task = make()
     groups = {name: {id(p) for g in gs for p in g["params"]} for name, gs in task.parameter_groups().items()}
     parameters = [p for network in task.networks().values() for p in network.parameters()]
@@ -114,7 +114,7 @@ def test_each_update_reaches_its_own_networks_alone(make):
 
 
 @both
-def test_generators_alone_are_compressed(make):
+def test_only_generators_are_compressed(make):
     task = make()
     assert set(task.compressible()) == {name for name in task.networks() if "discriminator" not in name}
     called = []
@@ -189,7 +189,7 @@ def test_pictures_of_both_directions():
 
 
 @both
-def test_moving_takes_everything_along(make):
+def test_moving_includes_everything(make):
     task = make()
     task.to(torch.device("meta"))
     assert task.sample().a.device.type == "meta"
