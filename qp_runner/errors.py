@@ -1,13 +1,13 @@
-"""The one kind of error a user's configuration can cause."""
+"""The one kind of error that a user's configuration can cause."""
 
 
 class ConfigError(ValueError):
-    """A bad value in the configuration, told in one line: `key=value: what is allowed`.
+    """A bad value in the configuration. The message is one line: `key=value: what is allowed`.
 
     Attributes:
         key: the full dotted configuration key, e.g. `schedule.events.prune_weight.to`.
         value: the value that was given.
-        allowed: what would have been right, in words.
+        allowed: what is allowed, in words.
     """
 
     def __init__(self, key: str, value: object, allowed: str) -> None:
@@ -17,4 +17,4 @@ class ConfigError(ValueError):
         super().__init__(" ".join(f"{key}={value}: {allowed}".split()))
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str]]:
-        return type(self), (self.key, self.value, self.allowed)  # worker processes send it back pickled
+        return type(self), (self.key, self.value, self.allowed)  # worker processes return it pickled

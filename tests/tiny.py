@@ -1,7 +1,8 @@
-"""A small real run of every task, composed from its own configuration files."""
+"""A small run of every task, composed from its configuration files."""
 
 from pathlib import Path
 
+from qp_runner.config import Config
 from qp_runner.config.compose import jobs
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, Trainer, seed_everything
@@ -55,15 +56,21 @@ TINY: dict[str, list[str]] = {
 """Overrides by task: an experiment on embedded data, cut to a few seconds."""
 
 
-def tiny(task: str, *overrides: str) -> tuple[Trainer, Parts, Records]:
-    """A trainer of a task's small run, ready to start; with the schedule `float` unless one is given."""
+def tiny_config(task: str, *overrides: str) -> Config:
+    """The configuration of a task's small run; with the schedule `float` unless one is given."""
     given = [each for each in overrides if each.startswith("schedule=")] or ["schedule=float"]
     rest = [each for each in overrides if each not in given]
     [job], _ = jobs([*TINY[task], *given, *rest, "trainer.executor=eager", "trainer.device=cpu"], multirun=False)
-    parts = build(job.config)
-    seed_everything(job.config.seed)
+    return job.config
+
+
+def tiny(task: str, *overrides: str) -> tuple[Trainer, Parts, Records]:
+    """A trainer of a task's small run, ready to start."""
+    config = tiny_config(task, *overrides)
+    parts = build(config)
+    seed_everything(config.seed)
     records = Records()
-    return build_trainer(job.config, parts, recorder=records), parts, records
+    return build_trainer(config, parts, recorder=records), parts, records
 
 
 def tiny_checkpoints(task: str, trainer: Trainer, folder: Path) -> RunCheckpoints:

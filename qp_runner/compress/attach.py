@@ -1,4 +1,4 @@
-"""Joining sites to modules, parting them again, and baking a plain copy."""
+"""Attaching sites to modules, detaching them, and baking a plain copy."""
 
 import copy
 from collections.abc import Iterable
@@ -11,13 +11,13 @@ from torch.utils.hooks import RemovableHandle
 
 from qp_runner.compress.fake_quantize import widened
 from qp_runner.compress.mask import broadcasts, tiled
-from qp_runner.compress.selection import Place
+from qp_runner.compress.selection import SiteLocation
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite, WeightSite
 
 
 class Link(nn.Module):
-    """A weight's parametrization. It refers to the site without owning it: a network's state_dict holds no masks."""
+    """A weight's parametrization. It does not own its site, so a network's state_dict holds no masks."""
 
     def __init__(self, site: WeightSite) -> None:
         super().__init__()
@@ -30,7 +30,7 @@ class Link(nn.Module):
 
 @dataclass(frozen=True)
 class Attachment:
-    """A site joined to a module; `handle` is an activation site's hook."""
+    """A site attached to a module; `handle` is an activation site's hook."""
 
     site: Site
     module: nn.Module
@@ -38,7 +38,7 @@ class Attachment:
     order: tuple[str, ...] = ()  # of the module's parameters, which attaching a weight changes
 
     def remove(self) -> None:
-        """Parts them; a weight's latent Parameter, the same object as ever, is the module's weight again."""
+        """Detaches the site; a weight's latent Parameter, still the same object, is the module's weight again."""
         if self.handle is not None:
             self.handle.remove()
         else:
@@ -53,20 +53,20 @@ def latent(module: nn.Module) -> nn.Parameter:
     return cast(nn.Parameter, module.weight)
 
 
-def attach_weight(place: Place, site: WeightSite) -> Attachment:
+def attach_weight(location: SiteLocation, site: WeightSite) -> Attachment:
     """Makes the module compute with the site's value of its weight. The Parameter stays the same object."""
-    order = tuple(place.module._parameters)
-    parametrize.register_parametrization(place.module, "weight", Link(site), unsafe=True)
-    return Attachment(site, place.module, order=order)
+    order = tuple(location.module._parameters)
+    parametrize.register_parametrization(location.module, "weight", Link(site), unsafe=True)
+    return Attachment(site, location.module, order=order)
 
 
-def attach_activation(place: Place, site: ActivationSite) -> Attachment:
-    """Makes the module hand on the site's value of its output."""
-    return Attachment(site, place.module, place.module.register_forward_hook(site.hook))
+def attach_activation(location: SiteLocation, site: ActivationSite) -> Attachment:
+    """Makes the module return the site's value of its output."""
+    return Attachment(site, location.module, location.module.register_forward_hook(site.hook))
 
 
 class CompressedActivation(nn.Module):
-    """An activation site's arithmetic as a plain module of standard operations, for export."""
+    """What an activation site computes, as a plain module of standard operations, for export."""
 
     mask: Tensor | None
     scale: Tensor | None
@@ -91,14 +91,16 @@ class CompressedActivation(nn.Module):
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:
-    """A plain deep copy whose outputs equal the attached network's to the last bit.
+    """A plain deep copy whose outputs equal the attached network's bit for bit.
 
-    Weights are the values computed with. A module with an active activation site becomes
-    `nn.Sequential(module, CompressedActivation)`. The copy has no parametrizations and no hooks of ours.
+    Its weights are the compressed values. A module with an active activation site becomes
+    `nn.Sequential(module, CompressedActivation)`. The copy has no parametrizations and no hooks of sites.
     """
     paths = {id(module): path for path, module in network.named_modules()}
     inside = [a for a in attachments if id(a.module) in paths]
-    memo: dict[int, object] = {id(a.site): a.site for a in inside}  # the copy drops its sites: no need to copy them
+    memo: dict[int, object] = {
+        id(a.site): a.site for a in inside
+    }  # the copy drops its sites, so they need not be copied
     plain = copy.deepcopy(network, memo)
     swaps: dict[int, nn.Module] = {}
     for a in inside:
@@ -120,7 +122,7 @@ def _reorder(module: nn.Module, names: tuple[str, ...]) -> None:
 
 
 def _unparametrize(module: nn.Module, value: Tensor) -> None:
-    """Makes one copy plain again. `remove_parametrizations` would edit the class, which the original still shares."""
+    """Removes a copy's parametrization. `remove_parametrizations` would edit the class, which the original shares."""
     requires_grad = latent(module).requires_grad
     module.__class__ = parametrize.type_before_parametrizations(module)
     del module.parametrizations
@@ -128,7 +130,7 @@ def _unparametrize(module: nn.Module, value: Tensor) -> None:
 
 
 def _swap(network: nn.Module, swaps: dict[int, nn.Module]) -> None:
-    """Replaces modules wherever they are referred to."""
+    """Replaces modules in all their parents."""
     for parent in list(network.modules()):
         for name, child in list(parent.named_children()):
             if id(child) in swaps:

@@ -1,7 +1,7 @@
 """All weight sites computed at once, for executors that capture or compile a step.
 
-A network has dozens of weights, most of them small: one by one, masking and quantizing them is a matter of launching
-and compiling kernels, not of arithmetic. Here they lie end to end in one flat tensor.
+A network has dozens of weights, most of them small. Masking and quantizing them one by one spends its time on launching
+and compiling kernels, so here they are concatenated into one flat tensor.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,13 +16,13 @@ from qp_runner.compress.sites import WeightSite
 
 
 class WeightBank:
-    """The values of all weight sites, as their networks compute with them, in a few kernels.
+    """The compressed values of all weight sites, computed in a few kernels.
 
-    Its flat buffers follow the sites': `refresh` copies masks and scales in place after every event, so a captured
-    `compute` sees what they have become.
+    `refresh` copies the sites' masks and scales into flat buffers, in place, after every event, so a captured step sees
+    the new values.
 
     Args:
-        latents: the latent weight of every site; dense, in whatever memory layout.
+        latents: the latent weight of every site; dense, in any memory layout.
     """
 
     def __init__(self, latents: Mapping[WeightSite, Tensor]) -> None:
@@ -36,11 +36,11 @@ class WeightBank:
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Takes over the sites' masks, scales and ranges, in place."""
-        place = 0
+        """Copies the sites' masks, scales and ranges, in place."""
+        offset = 0
         for site, latent in self.latents.items():
-            part = slice(place, place + latent.numel())
-            place = part.stop
+            part = slice(offset, offset + latent.numel())
+            offset = part.stop
             self.kept[part].copy_(_flat(torch.empty_like(latent, dtype=torch.bool).copy_(site.mask)))
             self.scale[part].copy_(_flat(torch.empty_like(latent, dtype=torch.float32).copy_(site.scale)))
             self.low[part].copy_(site.low)
@@ -49,7 +49,7 @@ class WeightBank:
 
     @contextmanager
     def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
-        """Within, every site hands on a value computed once, in this dtype, as a part of the autograd graph."""
+        """Inside, every site returns a value computed once, in this dtype, as part of the autograd graph."""
         values = _Compute.apply(self, dtype, *self.latents.values())
         for site, value in zip(self.latents, values, strict=True):
             site.given = value
@@ -70,22 +70,22 @@ class _Compute(torch.autograd.Function):
         ctx.bank, ctx.latents = bank, latents
         ctx.passed = bank.kept & (~bank.quantizing | ((code >= bank.low) & (code <= bank.high)))
         values = code.clamp_(bank.low, bank.high).mul_(bank.scale)
-        return tuple(_apart(torch.where(bank.quantizing, values, kept).to(dtype), latents))
+        return tuple(_split(torch.where(bank.quantizing, values, kept).to(dtype), latents))
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         flat = torch.cat([_like(gradient, latent) for gradient, latent in zip(gradients, ctx.latents, strict=True)])
-        return None, None, *_apart(flat.float().mul_(ctx.passed), ctx.latents)
+        return None, None, *_split(flat.float().mul_(ctx.passed), ctx.latents)
 
 
 def _flat(x: Tensor) -> Tensor:
-    """A dense tensor's elements in the order in which they lie in memory; a view."""
+    """A dense tensor's elements in memory order; a view."""
     return x.as_strided((x.numel(),), (1,))
 
 
 def _like(gradient: Tensor | None, latent: Tensor) -> Tensor:
-    """A gradient's elements in the order of its latent weight's; zeros for a weight that was not used."""
+    """A gradient's elements in the order of its latent weight's; zeros for an unused weight."""
     if gradient is None:
         return latent.new_zeros(latent.numel())
     if gradient.stride() != latent.stride():
@@ -93,9 +93,9 @@ def _like(gradient: Tensor | None, latent: Tensor) -> Tensor:
     return _flat(gradient)
 
 
-def _apart(flat: Tensor, latents: Iterable[Tensor]) -> Iterator[Tensor]:
+def _split(flat: Tensor, latents: Iterable[Tensor]) -> Iterator[Tensor]:
     """Views of a flat tensor, each with the shape and layout of its latent weight."""
-    place = 0
+    offset = 0
     for latent in latents:
-        yield flat.as_strided(latent.shape, latent.stride(), place)
-        place += latent.numel()
+        yield flat.as_strided(latent.shape, latent.stride(), offset)
+        offset += latent.numel()

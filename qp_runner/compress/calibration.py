@@ -1,6 +1,6 @@
 """Choosing a quantizer's scale from data, when its event fires.
 
-Values come as rows: one row a channel, or one row in all. Sums of squares are taken in float64.
+Values come as rows: one for each channel, or a single one. Sums of squares are computed in float64.
 """
 
 import math
@@ -16,14 +16,14 @@ ScaleKind = Literal["power_of_two", "float"]
 
 _FINEST, _COARSEST = -126, 128  # scales and the ends of their ranges stay normal float32 numbers
 _GRID = 33  # starting points of the float search: one octave either side of the power of two
-_ROUNDS = 24  # of its refinement; it mostly settles within ten
+_ROUNDS = 24  # at most, of refinement; it usually converges within ten
 
 
 def check_finite(values: Tensor, site: str) -> None:
     """Raises CalibrationError if a value is NaN or infinite.
 
-    Either of them spoils the sum, which is several times faster than asking each value; the sum of finite values can
-    overflow, so only the exact test accuses.
+    The sum is not finite then, and several times faster than testing each value. Since a sum of finite values can
+    overflow, the exact test decides.
     """
     if not bool(torch.isfinite(values.sum())) and not bool(torch.isfinite(values).all()):
         raise CalibrationError(site)
@@ -32,8 +32,8 @@ def check_finite(values: Tensor, site: str) -> None:
 def clip_quantiles(rows: Tensor, quantiles: tuple[float, float]) -> Tensor:
     """Each row clipped to its lower and upper quantile.
 
-    A quantile q of n values is an order statistic, without interpolation: of rank q·(n−1) rounded down for the lower
-    and up for the upper one, so that what is clipped is never more than asked for.
+    A quantile q of n values is an order statistic, without interpolation: of rank q·(n−1), rounded down for the lower
+    and up for the upper one, so that never more than asked for is clipped.
     """
     n = rows.shape[1]
     lower = int(quantiles[0] * (n - 1))
@@ -56,8 +56,8 @@ def choose_scale(rows: Tensor, *, bits: int, kind: ScaleKind) -> Tensor:
     Args:
         rows: finite values, shape [rows, n].
         bits: 2..16.
-        kind: `power_of_two`: the best of all 2^−d with an integer d, found exactly. `float`: any positive number, never
-            worse on these values than the power of two.
+        kind: `power_of_two`: the best of all 2^−d with an integer d. `float`: any positive number, never worse
+            than the power of two on these values.
     """
     rows = rows.detach().to(torch.float32)
     scale = _power_of_two(rows, bits)
@@ -67,14 +67,14 @@ def choose_scale(rows: Tensor, *, bits: int, kind: ScaleKind) -> Tensor:
 
 
 def _power_of_two(rows: Tensor, bits: int) -> Tensor:
-    """Exact search. Only a few exponents need a look:
+    """Exact search, which has to try few exponents:
 
-    - Above the finest scale that clamps nothing, none is better: halving a scale keeps every level it had, so as long
-      as nothing is clamped each element's error can only fall.
-    - Below it, clamping alone costs Σ max(0, |distance to the range|)², which only grows as the scale falls; once that
-      bound reaches the best error found, no finer scale can win.
+    - No scale above the finest one that clamps nothing is better: halving a scale keeps all its levels, so while
+      nothing is clamped each element's error can only fall.
+    - Below it, clamping costs at least Σ max(0, |distance to the range|)², which grows as the scale falls. Once this
+      bound reaches the best error found, no finer scale can be better.
 
-    Equal errors keep the coarser scale of those looked at.
+    Of scales with equal errors the coarsest is kept.
     """
     low, high = code_range(bits)
     needed = torch.maximum(rows.amax(dim=1).double() / (high + 0.5), rows.amin(dim=1).double() / (low - 0.5))
@@ -94,16 +94,16 @@ def _power_of_two(rows: Tensor, bits: int) -> Tensor:
 
 
 def _refined(rows: Tensor, start: Tensor, bits: int) -> Tensor:
-    """Two grids around `start`, then alternating least squares: the best scale for the codes, then the codes for it.
+    """Two grids around `start`, then alternating least squares: the best scale for the codes, then new codes.
 
-    Both halves of a round can only lower the error (up to rounding; what is kept is the best error measured).
+    Both halves of a round can only lower the error, up to rounding; the best scale measured is kept.
     """
     low, high = code_range(bits)
     best, best_error = start, squared_error(rows, start, bits)
     largest = torch.maximum(rows.amax(dim=1) / high, rows.amin(dim=1) / low)
     best, best_error = _better(rows, torch.where(largest > 0, largest, start), bits, best, best_error)
     middle = start
-    for width in (1.0, 2.0 / (_GRID - 1)):  # octaves either side; the second grid looks between the points of the first
+    for width in (1.0, 2.0 / (_GRID - 1)):  # octaves to either side; the second grid refines the first
         for step in torch.linspace(-width, width, _GRID).exp2().tolist():
             best, best_error = _better(rows, step * middle, bits, best, best_error)
         middle = best

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from qp_runner.compress import attach, events
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.events import Run
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
@@ -18,22 +17,20 @@ from qp_runner.compress.sites import ActivationSite, WeightSite
 from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import Op, Stage, Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
 
 class Compressor(nn.Module):
-    """All compression of a run. Its `state_dict` holds the whole state; the networks' Parameters stay their own.
+    """All compression of a run. Its `state_dict` holds all masks and scales; the networks keep their Parameters.
 
-    Attaching keeps every Parameter object, so optimizers built before or after are both valid, but a weight is then
-    listed as `….parametrizations.weight.original`, behind its module's bias. Until its first event a site hands on the
-    very tensor it was given.
+    Attaching keeps every Parameter object, so optimizers may be built before or after, but a weight is then listed as
+    `….parametrizations.weight.original`, after its module's bias. Until its first event a site returns its very input.
 
-    Masks are chosen anew at each prune event, from the latent weights and the network as it is then: an element pruned
-    earlier may return. Scales are chosen at quantize events alone and stay frozen between them, also when a later
-    event prunes.
+    Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
+    may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
 
     Attributes:
-        networks: the networks by name. Held, not owned: they are no part of `state_dict()`, `to()` or `parameters()`.
+        networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
     """
 
     networks: dict[str, nn.Module]
@@ -45,12 +42,12 @@ class Compressor(nn.Module):
         weights, activations = select(networks, sites)
         attached: list[attach.Attachment] = []
         by_parameter: dict[int, WeightSite] = {}  # tied weights are one site
-        for place in weights:
-            site = by_parameter.setdefault(id(attach.latent(place.module)), WeightSite(place))
-            attached.append(attach.attach_weight(place, site))
+        for location in weights:
+            site = by_parameter.setdefault(id(attach.latent(location.module)), WeightSite(location))
+            attached.append(attach.attach_weight(location, site))
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        for place in activations:
-            attached.append(attach.attach_activation(place, ActivationSite(place, device)))
+        for location in activations:
+            attached.append(attach.attach_activation(location, ActivationSite(location, device)))
         self._attached = attached
         self.traced: Trace | None = None
         self._bank: WeightBank | None = None
@@ -70,14 +67,14 @@ class Compressor(nn.Module):
         return sum(p.numel() for p in {p for network in self.networks.values() for p in network.parameters()})
 
     def bank(self) -> WeightBank | None:
-        """All weight sites in one, for steps that are captured or compiled; it follows every later event."""
+        """All weight sites in one, for captured or compiled steps; every later event updates it."""
         if self._bank is None and self.latents():
             self._bank = WeightBank(self.latents())
         return self._bank
 
     @property
     def static(self) -> bool:
-        """Whether sites read their state from buffers alone, for steps that are captured or compiled once."""
+        """Whether sites read their state from buffers only, for steps that are captured or compiled once."""
         return any(site.static for site in self._all())
 
     @static.setter
@@ -97,15 +94,15 @@ class Compressor(nn.Module):
                 )
 
     def trace(self, run: Run) -> Trace:
-        """Learns the activations' shapes and lifetimes from `run`, a forward pass of one sample.
+        """Records the activations' shapes and lifetimes in `run`, a forward pass of one sample.
 
-        Masks of activations get their final shape, so that from here on every event changes every buffer in place.
+        Activation masks get their final shape, so that all later events change buffers in place.
         """
         activations = {site.path: site for site in self._activations()}
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
 
         def seen(path: str, output: Tensor) -> None:
-            one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no region
+            one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no regions
             activations[path].allocate(one, self.settings.granularity)
 
         with undisturbed(self.networks.values()), switched_off(self._all()):
@@ -114,17 +111,17 @@ class Compressor(nn.Module):
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
-        """Applies what fires at a stage's start, in one fixed order whatever the order in which events are written:
-        weight masks, weight scales, activation masks, activation scales; each sees what was done before it.
+        """Applies what fires at a stage's start, always in this order: weight masks, weight scales, activation masks,
+        activation scales. Each sees the ones before it.
 
-        Batch-norm statistics, modes of modules and the global random state stay as they are.
+        Batch-norm statistics, modes of modules and the global random state do not change.
 
         Args:
             stage: the stage that begins.
             run: passes the calibration batches through the networks; called once for each activation change.
 
         Raises:
-            ConfigError: a site's module returns no tensor, is never called, or has samples of several shapes.
+            ConfigError: a site's module does not return a tensor, is never called, or has samples of several shapes.
             CalibrationError: a value is not finite.
         """
 
@@ -155,20 +152,20 @@ class Compressor(nn.Module):
 
     def bits(self, target: Target) -> int:
         """The bits of a target's sites; 32 while they are not quantized."""
-        return max((int(site.bits) for site in self.sites(target)), default=OFF_BITS)
+        return max((int(site.bits) for site in self.sites(target)), default=FLOAT_BITS)
 
     def state(self, target: Target) -> TargetState:
         """Measured sparsity and bits of a target."""
         return TargetState(self.sparsity(target), self.bits(target))
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
-        """As `nn.Module` does it; what is derived from the state follows."""
+        """As in `nn.Module`; the bank is updated too."""
         result = super().load_state_dict(*args, **kwargs)
         self._refresh_bank()
         return result
 
     def detach(self) -> None:
-        """Parts every site from its module. The networks compute with their latent weights again."""
+        """Detaches all sites. The networks compute with their latent weights again."""
         for attachment in self._attached:
             attachment.remove()
         self._attached = []
@@ -189,6 +186,6 @@ class Compressor(nn.Module):
 
 
 def _key(site: Site) -> str:
-    """A site's name in the state_dict; module names may hold no dots."""
+    """A site's name in the state_dict; module names may not contain dots."""
     kind = Target.WEIGHT if isinstance(site, WeightSite) else Target.ACTIVATION
     return f"{kind}/{site.path.replace('.', '/')}"

@@ -1,4 +1,4 @@
-"""The mistakes that only show when a network runs, each told as the configuration key that is to blame."""
+"""Errors that show only when a network runs; each names the configuration key to change."""
 
 from torch import nn
 
@@ -6,7 +6,7 @@ from qp_runner.errors import ConfigError
 
 
 class CalibrationError(RuntimeError):
-    """The values that a scale or mask should be chosen from can't be used; the message names the site."""
+    """The values for a scale or mask are not finite; the message names the site."""
 
     def __init__(self, site: str) -> None:
         super().__init__(f"site {site}: NaN or infinite values in calibration; training has diverged (lower the lr?)")
@@ -17,7 +17,7 @@ class CalibrationError(RuntimeError):
 
 
 def wrong_shape(site: str, was: tuple[int, ...], now: tuple[int, ...]) -> ConfigError:
-    """An element-wise mask meets a sample of another shape."""
+    """The error for an element-wise mask and a sample of another shape."""
     return ConfigError(
         "compress.granularity",
         "element",
@@ -27,13 +27,13 @@ def wrong_shape(site: str, was: tuple[int, ...], now: tuple[int, ...]) -> Config
 
 
 def not_a_tensor(site: str, module: nn.Module, output: object) -> ConfigError:
-    """A module picked as an activation site returns something else than one tensor."""
+    """The error for an activation site whose module does not return one tensor."""
     allowed = f"must return one tensor, but this {type(module).__name__} returns a {type(output).__name__}"
     return ConfigError("model.sites.activation", site, allowed)
 
 
 def never_called(site: str) -> ConfigError:
-    """A module picked as an activation site takes no part in the forward pass, or is handed empty batches alone."""
+    """The error for an activation site whose module is never called, or only with empty batches."""
     return ConfigError(
         "model.sites.activation",
         site,

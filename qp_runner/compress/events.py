@@ -1,4 +1,4 @@
-"""What each kind of event does to its sites: choose masks or scales, and write them into the sites' buffers."""
+"""What each kind of event does: choose masks or scales and write them into the sites' buffers."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -7,11 +7,11 @@ from typing import Literal
 from torch import Tensor
 
 from qp_runner.compress.calibration import check_finite, choose_scale, clip_quantiles
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.mask import magnitude_mask
 from qp_runner.compress.observers import MeanMagnitude, Observer, Subsample
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.sites import ActivationSite, WeightSite
+from qp_runner.schedule import FLOAT_BITS
 
 Run = Callable[[], None]
 
@@ -33,9 +33,9 @@ def quantize_weights(weights: Mapping[WeightSite, Tensor], bits: int, settings: 
 
 
 def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings: Settings, run: Run) -> None:
-    """New masks for the prunable sites, from the mean magnitude of what their modules compute in one pass of `run`.
+    """New masks for the prunable sites, from the mean magnitude of their modules' outputs in one pass of `run`.
 
-    In that pass the network is as it was before the event, masks and quantizers included.
+    In that pass the network still has its masks and quantizers from before the event.
     """
     observers = {site: MeanMagnitude(site.path, settings.granularity) for site in sites if site.prunable}
     with _observing("before", observers):
@@ -45,12 +45,12 @@ def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings
 
 
 def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: Settings, run: Run) -> None:
-    """New scales, one for each site, all chosen in one pass of `run`: from activations that are masked but nowhere
-    quantized, so that quantizing again forgets the scales there were.
+    """New scales, one for each site, from one pass of `run` in which activations are masked but not quantized, so that
+    earlier scales have no influence.
     """
     for site in sites:
-        site.set_quantizer(site.scale, OFF_BITS)
-    if bits == OFF_BITS:
+        site.set_quantizer(site.scale, FLOAT_BITS)
+    if bits == FLOAT_BITS:
         return
     observers = {site: Subsample(site.path, settings.sample_limit) for site in sites}
     with _observing("after", observers):
@@ -60,8 +60,8 @@ def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: S
 
 
 def _scale(rows: Tensor, bits: int, settings: Settings) -> Tensor:
-    """One scale for each row of values; ones where the bits mean off."""
-    if bits == OFF_BITS:
+    """One scale for each row of values; ones where quantization is off."""
+    if bits == FLOAT_BITS:
         return rows.new_ones(rows.shape[0])
     if settings.quantiles is not None:
         rows = clip_quantiles(rows, settings.quantiles)
@@ -70,7 +70,7 @@ def _scale(rows: Tensor, bits: int, settings: Settings) -> Tensor:
 
 @contextmanager
 def _observing(where: Literal["before", "after"], observers: Mapping[ActivationSite, Observer]) -> Iterator[None]:
-    """Shows observers what their sites take in (`before`) or hand on (`after`)."""
+    """Shows observers the input (`before`) or the output (`after`) of their sites."""
     for site, observer in observers.items():
         setattr(site, where, observer)
     try:

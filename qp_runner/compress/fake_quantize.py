@@ -7,12 +7,11 @@ high is odd, so the upper one rounds out of it).
 
 Three forms give the same values:
 - `quantize`: the plain formula, no gradient. The reference, and what calibration and baking use.
-- `compress`: what training runs. On a CPU the time of such elementwise work is memory passes and fresh pages, so it
-  allocates one tensor forward and one backward and works in place on them; nothing is kept for the backward beyond
-  `x`, which the module that produced it has mostly saved already. (PyTorch's fused `fake_quantize_*_cachemask` is one
-  pass, but its CPU kernel is scalar: measured six times slower than these four vectorised passes.)
-- `compress_static`: flags are tensors, for executors that capture or compile a step once; no Python value of the
-  state is looked at.
+- `compress`: used in eager training. On a CPU such elementwise work is bound by memory, so it allocates one tensor in
+  the forward and one in the backward pass and works on them in place. The backward pass needs only `x`, which the
+  module that computed it has usually saved anyway. (PyTorch's fused `fake_quantize_*_cachemask` is one pass, but its
+  CPU kernel is scalar: measured six times slower than these four vectorised passes.)
+- `compress_static`: flags are tensors, for executors that capture or compile a step once; it reads no Python state.
 """
 
 import math
@@ -23,9 +22,6 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-OFF_BITS = 32
-"""The bit width that means: not quantized."""
-
 
 def code_range(bits: int) -> tuple[int, int]:
     """The lowest and highest code of `bits` bits, two's complement."""
@@ -33,15 +29,15 @@ def code_range(bits: int) -> tuple[int, int]:
 
 
 def widened(x: Tensor) -> Tensor:
-    """`x` in float32, or as it is where it is wider: codes in 16 bits would round twice, and a 0-dim float32 scale does
+    """`x` in float32, or unchanged if it is wider: 16-bit codes would be rounded twice, and a 0-dim float32 scale does
     not promote them.
     """
     return in_dtype(x, torch.promote_types(x.dtype, torch.float32))
 
 
 def in_dtype(x: Tensor, dtype: torch.dtype) -> Tensor:
-    """`x` in this dtype; without a call where it is already. A `to` that changes nothing returns the same tensor; in an
-    autograd function compiled by torch 2.11 one tensor is then returned twice, and the unused copy takes the gradient.
+    """`x` in this dtype, without calling `to` if it has it already: `to` would return the same tensor, and an autograd
+    function compiled by torch 2.11 then returns it twice, the unused copy with the gradient.
     """
     return x if x.dtype == dtype else x.to(dtype)
 
@@ -53,15 +49,17 @@ def quantize(x: Tensor, *, scale: Tensor, low: float, high: float) -> Tensor:
 
 def gradient_interval(*, low: float, high: float) -> tuple[float, float]:
     """The open interval of quotients x/s (float32) whose gradient passes."""
-    below = np.nextafter(np.float32(low - 0.5), np.float32(-np.inf))  # open at a float is closed at the next one
+    below = np.nextafter(
+        np.float32(low - 0.5), np.float32(-np.inf)
+    )  # an interval open at a float is closed at the next one
     return float(below), high + 0.5
 
 
 def input_interval(*, scale: float, low: float, high: float) -> tuple[float, float]:
-    """The open interval of float32 inputs x whose gradient passes, for one scale: exact, rounding of x/s included.
+    """The open interval of float32 inputs x whose gradient passes, for one scale: exact, including the rounding of x/s.
 
-    Division by a positive number is monotone after rounding too, so each end is found by stepping a few floats from
-    where exact arithmetic puts it.
+    Rounded division by a positive number is monotone, so each end is found by stepping a few floats from its exact
+    value.
     """
     s, bottom, top = np.float32(scale), np.float32(low - 0.5), np.float32(high + 0.5)
     down, up = np.float32(-np.inf), np.float32(np.inf)
@@ -69,7 +67,7 @@ def input_interval(*, scale: float, low: float, high: float) -> tuple[float, flo
         first = bottom * s
         while np.isfinite(first) and first / s >= bottom:
             first = np.nextafter(first, down)
-        while first / s < bottom:  # the smallest float inside ends up one step above `first`
+        while first / s < bottom:  # ends at the smallest float inside the interval
             first = np.nextafter(first, up)
         last = top * s
         while np.isfinite(last) and last / s >= top:
@@ -134,7 +132,7 @@ def compress(
             into a multiplication by its rounded inverse, which changes ties.
         scale: positive, broadcasts.
         code_bounds: lowest and highest code.
-        interval: `input_interval(...)` of a single scale: saves the quotient's memory. Used for float32 inputs.
+        interval: `input_interval(...)` of a single scale: saves the memory of the quotient. Used for float32 inputs.
     """
     of_input = interval is not None and x.dtype == torch.float32
     bounds = interval if of_input else gradient_interval(low=code_bounds[0], high=code_bounds[1])
@@ -143,13 +141,13 @@ def compress(
 
 def compress_static(x: Tensor, *, kept: Tensor, scale: Tensor, low: Tensor, high: Tensor, quantizing: Tensor) -> Tensor:
     """`compress` with every choice in a tensor: `kept` (bool, broadcasts), `low`, `high` (0-dim float), `quantizing`
-    (0-dim bool). For steps that are compiled, which fuses it with what computes `x`.
+    (0-dim bool). For compiled steps: the compiler fuses it with the computation of `x`.
     """
     return cast(Tensor, _CompressStatic.apply(x, kept, scale, low, high, quantizing))
 
 
 class _CompressStatic(torch.autograd.Function):
-    """See `compress_static`. The backward pass finds anew what was clamped: cheaper than to write it and to read it."""
+    """See `compress_static`. The backward pass recomputes what was clamped, which is cheaper than storing it."""
 
     @staticmethod
     def forward(

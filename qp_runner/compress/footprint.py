@@ -6,17 +6,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qp_runner.compress.compressor import Compressor
-from qp_runner.compress.fake_quantize import OFF_BITS
 from qp_runner.compress.mask import pruned_count
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
 from qp_runner.compress.trace import SiteTensor, Trace
-from qp_runner.schedule import Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Target, TargetState
 
 Kind = Literal["ideal", "stored", "published"]
 
 MEGABIT = 1e6
-FLOAT_BITS = 32
 PUBLISHED_COPIES = 2
 
 
@@ -25,9 +23,9 @@ class Footprint:
     """Megabits. Activations are of one sample.
 
     Attributes:
-        weight: all parameters; those that are no site (biases, norms) take 32 bits each.
+        weight: all parameters; those outside sites (biases, norms) take 32 bits each.
         activation: every site's tensor once, summed.
-        peak: the most that activation sites take at any one time of a forward pass.
+        peak: the most memory that activation sites take at any time of a forward pass.
     """
 
     weight: float
@@ -36,20 +34,20 @@ class Footprint:
 
     @property
     def total(self) -> float:
-        """Weights and the sum of activations: what the paper's performance density divides by."""
+        """Weights plus the sum of activations: the divisor of the paper's performance density."""
         return self.weight + self.activation
 
 
 @dataclass(frozen=True)
 class Coded:
-    """A tensor as an encoder meets it.
+    """A tensor as input of an encoder.
 
     Attributes:
-        elements: of the tensor.
-        zeros: of them need not be stored.
-        bits: of a value.
-        group: elements that one bit of the mask, or one index, stands for (a channel's; else 1).
-        scale_bits: of all its scales.
+        elements: number of elements.
+        zeros: how many of them are zero and need not be stored.
+        bits: of each value.
+        group: elements per bit of the mask, or per index (those of a channel; else 1).
+        scale_bits: of all its scales together.
     """
 
     elements: int
@@ -71,7 +69,7 @@ class Coded:
 
 
 def performance_density(utility: float, megabits: float) -> float:
-    """Utility for each megabit; NaN where there is nothing to divide by.
+    """Utility per megabit; NaN for a footprint of 0.
 
     Utility is the metric where higher is better and 1/metric where lower is better. Source: Zhang et al. 2021.
     """
@@ -79,19 +77,19 @@ def performance_density(utility: float, megabits: float) -> float:
 
 
 def published(*, parameters: int, layer_outputs: int, weight: TargetState, activation: TargetState) -> Footprint:
-    """The count of the authors' notebook, which its published performance densities rest on.
+    """The count of the authors' notebook, on which the published performance densities are based.
 
-    Every parameter × bits × (1 − sparsity), biases, norms and unpruned layers alike; and the outputs of every
-    convolution, batch norm and linear layer, likewise, twice. For MobileNetV2 on 32 × 32 images that is
-    2 × 3 449 866 = 6 899 732, their figure to the unit (summaries of networks often double outputs "for gradients").
-    There is no peak in it; `peak` is the sum.
+    Every parameter × bits × (1 − sparsity), including biases, norms and unpruned layers; and in the same way twice the
+    outputs of every convolution, batch norm and linear layer. For MobileNetV2 on 32 × 32 images these are
+    2 × 3 449 866 = 6 899 732, exactly their figure (summaries of networks often double outputs "for gradients").
+    It has no peak; `peak` is the sum.
     """
     outputs = PUBLISHED_COPIES * layer_outputs * activation.bits * (1 - activation.sparsity) / MEGABIT
     return Footprint(parameters * weight.bits * (1 - weight.sparsity) / MEGABIT, outputs, outputs)
 
 
 def measure(compressor: Compressor, *, kind: Kind = "ideal") -> Footprint:
-    """The footprint of the networks as they are now. Needs `compressor.trace` first (RuntimeError)."""
+    """The footprint of the networks in their current state. RuntimeError without an earlier `compressor.trace`."""
     if kind == "published":
         return _published(compressor, compressor.state(Target.WEIGHT), compressor.state(Target.ACTIVATION))
     latents = compressor.latents()
@@ -111,9 +109,9 @@ def measure(compressor: Compressor, *, kind: Kind = "ideal") -> Footprint:
 def expected(
     compressor: Compressor, *, weight: TargetState, activation: TargetState, kind: Kind = "ideal"
 ) -> Footprint:
-    """The footprint that a compressor's networks will have in given states, without training them.
+    """The footprint that a compressor's networks will have in the given states.
 
-    Values that quantization rounds to zero are not known in advance, so `stored` is an upper bound.
+    Which values quantization rounds to zero is not known in advance, so `stored` is an upper bound.
     """
     if kind == "published":
         return _published(compressor, weight, activation)
@@ -130,8 +128,8 @@ def expected(
 
 
 def _coded(compressor: Compressor, site: Site, *, elements: int, zeros: int, bits: int, group: int = 1) -> Coded:
-    """A power of two is stored as its exponent in 8 bits, another scale as a 32-bit float."""
-    width = 0 if bits == OFF_BITS else 8 if compressor.settings.scale == "power_of_two" else 32
+    """A power-of-two scale is stored as its exponent in 8 bits, any other as a 32-bit float."""
+    width = 0 if bits == FLOAT_BITS else 8 if compressor.settings.scale == "power_of_two" else FLOAT_BITS
     return Coded(elements, zeros, bits, group, site.scale.numel() * width)
 
 

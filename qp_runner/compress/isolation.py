@@ -1,4 +1,4 @@
-"""Running networks for calibration without training noticing."""
+"""Running networks for calibration without side effects on training."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager
@@ -9,8 +9,8 @@ from torch import nn
 
 @contextmanager
 def undisturbed(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Eval mode and no gradients inside; afterwards each module's mode, every buffer and torch's global random state
-    (CPU and CUDA) are as they were before, also if the body changed them or raised.
+    """Eval mode without gradients. Afterwards each module's mode, all buffers and torch's global random state (CPU and
+    CUDA) are restored, also if the body raised.
     """
     modules = [module for network in networks for module in network.modules()]
     modes = [module.training for module in modules]

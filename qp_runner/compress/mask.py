@@ -1,4 +1,4 @@
-"""Which elements pruning keeps: exact counts, ties broken by position; and masks laid over larger samples."""
+"""Which elements pruning keeps: exact counts, ties broken by position; and masks tiled over larger samples."""
 
 import math
 from collections.abc import Sequence
@@ -15,7 +15,7 @@ def pruned_count(elements: int, sparsity: float) -> int:
 def magnitude_mask(saliency: Tensor, sparsity: float) -> Tensor:
     """A float32 mask of the saliency's shape and memory layout: 0 at the `pruned_count` smallest elements, else 1.
 
-    Among equal saliencies the earlier position (row-major) is pruned first, so the count is exact whatever the ties:
+    Among equal saliencies the earlier position (row-major) is pruned first, so the count is exact despite ties:
     a tensor with 60 % zeros at sparsity 0.5 loses exactly half of its elements, all of them zeros.
     """
     order = saliency.flatten().argsort(stable=True)
@@ -25,17 +25,17 @@ def magnitude_mask(saliency: Tensor, sparsity: float) -> Tensor:
 
 
 def broadcasts(mask: Sequence[int], sample: Sequence[int]) -> bool:
-    """Whether a mask of one shape fits samples of another as it is: equal, by channel, or a single element."""
+    """Whether a mask of one shape broadcasts to samples of another: equal, by channel, or a single element."""
     return not mask or (len(mask) == len(sample) and all(m in (1, s) for m, s in zip(mask, sample, strict=True)))
 
 
 def tileable(mask: Sequence[int], sample: Sequence[int]) -> bool:
-    """Whether a mask of one shape [C, h, w] can be laid over a sample of another: as many channels, other positions."""
+    """Whether a mask of shape [C, h, w] can be tiled over samples of a shape: equal channels, any positions."""
     return len(mask) == len(sample) > 1 and mask[0] == sample[0]
 
 
 def tiled(mask: Tensor, sample: Sequence[int]) -> Tensor:
-    """A mask [C, h, w] repeated over the positions of a sample's shape [C, H, W], cropped at their ends.
+    """A mask [C, h, w] repeated over the positions of a sample's shape [C, H, W], cropped at the ends.
 
     Element (c, i, j) of the result is the mask's (c, i mod h, j mod w); a smaller sample gets the mask's first part.
     """

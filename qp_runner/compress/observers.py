@@ -1,4 +1,4 @@
-"""What is remembered of activations while calibration batches pass: bounded memory, never the samples themselves."""
+"""What is kept of activations during calibration: bounded memory, never the samples themselves."""
 
 import zlib
 from typing import Literal, Protocol
@@ -13,10 +13,10 @@ Granularity = Literal["element", "channel"]
 
 
 class Observer(Protocol):
-    """Sees each output of one site's module, shape [batch, ...], before the site compresses it."""
+    """Is shown each input or each output of one site, shape [batch, ...]."""
 
     def __call__(self, x: Tensor) -> None:
-        """Takes in a batch."""
+        """Adds a batch."""
 
 
 def channel_means(x: Tensor) -> Tensor:
@@ -53,16 +53,16 @@ class MeanMagnitude:
         self.samples += x.shape[0]
 
     def result(self) -> Tensor:
-        """The mean; raises ConfigError if the module was never called, or for nothing."""
+        """The mean; raises ConfigError if the module was never called, or only with empty batches."""
         return _seen(self._total if self.samples else None, self.site) / self.samples
 
 
 class Subsample:
-    """A deterministic sample of at most `limit` values out of a stream of unknown length; all of them while they fit.
+    """A deterministic sample of at most `limit` values from a stream of unknown length; all values while they fit.
 
-    One value is drawn from each run of `2^level` neighbours in a batch. Where a batch would pass the limit, the level
-    rises and of each two neighbours kept so far a random one is dropped, so every value of the stream has had the same
-    chance. Draws come from a generator of its own, seeded by the site's path.
+    One value is drawn from each run of `2^level` neighbours in a batch. When a batch would exceed the limit, the level
+    rises, and of each two neighbours kept so far a random one is dropped, so every value of the stream has the same
+    chance. The random generator is seeded by the site's path.
     """
 
     def __init__(self, site: str, limit: int) -> None:
@@ -83,7 +83,7 @@ class Subsample:
         self._kept = torch.cat([kept, self._draw(flat, 2**self._level).float()])
 
     def _draw(self, flat: Tensor, stride: int) -> Tensor:
-        """A random one of each run of `stride` neighbours, the shorter last run included."""
+        """A random value from each run of `stride` neighbours, including a shorter last run."""
         if stride == 1:
             return flat
         starts = torch.arange(0, flat.numel(), stride)
@@ -91,7 +91,7 @@ class Subsample:
         return flat[index.clamp_(max=flat.numel() - 1).to(flat.device)]
 
     def result(self) -> Tensor:
-        """The values, float32, one dimension; raises ConfigError if the module was never called, or for nothing."""
+        """The values, float32 [n]; raises ConfigError if the module was never called, or only with empty batches."""
         return _seen(self._kept if self._kept is not None and self._kept.numel() else None, self.site)
 
 

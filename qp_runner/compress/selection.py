@@ -20,7 +20,7 @@ class SiteSelection:
     Attributes:
         weight: over weights of convolutions, transposed convolutions and linear layers, such as `layers.3.conv.weight`.
         activation: over modules, such as `layers.3.relu`; the module's output is the site.
-        unpruned: over both; what it matches is quantized, never pruned.
+        unpruned: over both; what it matches is quantized but never pruned.
 
     With several networks, paths begin with the network's name: `generator.layers.3.relu`.
     """
@@ -31,8 +31,8 @@ class SiteSelection:
 
 
 @dataclass(frozen=True)
-class Place:
-    """Where a site is: its path and the module that owns it (whose weight, or whose output)."""
+class SiteLocation:
+    """A site's path, and the module whose weight or output it is."""
 
     path: str
     module: nn.Module
@@ -44,7 +44,7 @@ class Place:
         return 1 if isinstance(self.module, _Transposed) else 0
 
 
-def select(networks: Mapping[str, nn.Module], sites: SiteSelection) -> tuple[list[Place], list[Place]]:
+def select(networks: Mapping[str, nn.Module], sites: SiteSelection) -> tuple[list[SiteLocation], list[SiteLocation]]:
     """The weight and the activation sites, in module order; raises ConfigError for a glob that matches nothing."""
     modules = dict(_modules(networks))
     weights = {f"{path}.weight": module for path, module in modules.items() if _has_weight(module)}
@@ -52,8 +52,8 @@ def select(networks: Mapping[str, nn.Module], sites: SiteSelection) -> tuple[lis
     chosen_modules = _matching(sites.activation, list(modules), "model.sites.activation")
     unpruned = set(_matching(sites.unpruned, chosen_weights + chosen_modules, "model.sites.unpruned"))
     return (
-        [Place(path, weights[path], path not in unpruned) for path in chosen_weights],
-        [Place(path, modules[path], path not in unpruned) for path in chosen_modules],
+        [SiteLocation(path, weights[path], path not in unpruned) for path in chosen_weights],
+        [SiteLocation(path, modules[path], path not in unpruned) for path in chosen_modules],
     )
 
 

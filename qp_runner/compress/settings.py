@@ -1,4 +1,4 @@
-"""What a user chooses about compression, apart from its schedule."""
+"""A user's settings for compression, apart from the schedule."""
 
 from dataclasses import dataclass
 
@@ -9,20 +9,18 @@ from qp_runner.errors import ConfigError
 
 @dataclass(frozen=True)
 class Settings:
-    """How masks and scales are chosen (configuration group `compress`).
+    """How masks and scales are computed (configuration group `compress`).
 
     Attributes:
         scale: `power_of_two` (2^−d) or `float` (any positive number).
         granularity: of activation masks: single elements of a sample, or whole channels.
         quantiles: lower and upper quantile that calibration data are clipped to (saturated quantization), or None.
-        calibration_samples: training samples that the caller's `run` should pass at an event.
         sample_limit: activation values kept for each site while its scale is chosen.
     """
 
     scale: ScaleKind = "power_of_two"
     granularity: Granularity = "element"
     quantiles: tuple[float, float] | None = None
-    calibration_samples: int = 256
     sample_limit: int = 2**18
 
     def __post_init__(self) -> None:
@@ -32,7 +30,5 @@ class Settings:
             raise ConfigError("compress.granularity", self.granularity, "element or channel")
         if self.quantiles is not None and not 0 <= self.quantiles[0] < self.quantiles[1] <= 1:
             raise ConfigError("compress.quantiles", self.quantiles, "two numbers in [0, 1], the lower one first")
-        if self.calibration_samples < 1:
-            raise ConfigError("compress.calibration.samples", self.calibration_samples, "at least 1")
         if self.sample_limit < 64:
             raise ConfigError("compress.sample_limit", self.sample_limit, "at least 64")

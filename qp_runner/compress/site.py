@@ -1,4 +1,4 @@
-"""A site: one tensor that is masked and quantized, with all its state in buffers."""
+"""A site: one tensor that is masked and quantized; all its state is in buffers."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -8,7 +8,6 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress.fake_quantize import (
-    OFF_BITS,
     code_range,
     compress,
     compress_static,
@@ -16,6 +15,7 @@ from qp_runner.compress.fake_quantize import (
     masked_divisor,
     quantize,
 )
+from qp_runner.schedule import FLOAT_BITS
 
 
 class Site(nn.Module):
@@ -23,8 +23,8 @@ class Site(nn.Module):
 
     Buffers, changed in place by events: `mask` (float32, 1 keeps, 0 prunes) and the same as bool, `kept`; `scale`,
     `low`, `high` (float32), `bits` (int64), `pruning`, `quantizing` (bool). `forward` branches on Python copies of
-    them, which costs an inactive site nothing; with `static` set it reads the buffers alone, so a captured or compiled
-    step follows events by itself.
+    them, so that an inactive site costs nothing; with `static` set it reads only the buffers, so that a captured or
+    compiled step needs no change after an event.
     """
 
     mask: Tensor
@@ -36,7 +36,7 @@ class Site(nn.Module):
     pruning: Tensor
     quantizing: Tensor
 
-    reshapes = False  # whether a loaded mask may have another shape than there is
+    reshapes = False  # whether a loaded mask may have another shape
 
     def __init__(self, path: str, *, prunable: bool, mask: Tensor, scale: Tensor) -> None:
         super().__init__()
@@ -49,14 +49,14 @@ class Site(nn.Module):
         self.register_buffer("scale", scale)
         self.register_buffer("low", torch.tensor(0.0, device=device))
         self.register_buffer("high", torch.tensor(0.0, device=device))
-        self.register_buffer("bits", torch.tensor(OFF_BITS, device=device))
+        self.register_buffer("bits", torch.tensor(FLOAT_BITS, device=device))
         self.register_buffer("pruning", torch.tensor(False, device=device))
         self.register_buffer("quantizing", torch.tensor(False, device=device))
         self.refresh()
 
     @torch.no_grad()
     def refresh(self) -> None:
-        """Rebuilds the Python side from the buffers: after an event, a load or a move. The one place that syncs."""
+        """Updates the Python copies after an event, a load or a move. Only this waits for the device."""
         self.is_pruning = bool(self.pruning)
         self.is_quantizing = bool(self.quantizing)
         if self.kept.shape == self.mask.shape:
@@ -73,7 +73,7 @@ class Site(nn.Module):
 
     @torch.no_grad()
     def set_mask(self, mask: Tensor) -> None:
-        """Takes a new mask; it is written in place unless its shape is new."""
+        """Sets the mask, in place unless its shape is new."""
         if mask.shape == self.mask.shape:
             self.mask.copy_(mask)
         else:
@@ -83,27 +83,27 @@ class Site(nn.Module):
 
     @torch.no_grad()
     def set_quantizer(self, scale: Tensor, bits: int) -> None:
-        """Takes a new scale (of the buffer's number of elements) and bit width; 32 switches quantization off."""
-        low, high = code_range(bits) if bits != OFF_BITS else (0, 0)
+        """Sets the scale (as many elements as the buffer) and the bit width; 32 turns quantization off."""
+        low, high = code_range(bits) if bits != FLOAT_BITS else (0, 0)
         self.scale.copy_(scale.reshape(self.scale.shape))
         self.low.fill_(low)
         self.high.fill_(high)
         self.bits.fill_(bits)
-        self.quantizing.fill_(bits != OFF_BITS)
+        self.quantizing.fill_(bits != FLOAT_BITS)
         self.refresh()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`Q(M ⊙ x)`, or `x` itself while nothing is on."""
+        """`Q(M ⊙ x)`, or `x` itself while the site is inactive."""
         if self.static:
             return compress_static(
                 x,
-                kept=self.laid(self.kept, x),
+                kept=self.mask_for(self.kept, x),
                 scale=self.scale,
                 low=self.low,
                 high=self.high,
                 quantizing=self.quantizing,
             )
-        mask = self.laid(self.mask, x) if self.is_pruning else self.mask
+        mask = self.mask_for(self.mask, x) if self.is_pruning else self.mask
         if self.is_quantizing:
             return compress(
                 x,
@@ -115,14 +115,14 @@ class Site(nn.Module):
             )
         return x * mask.to(x.dtype) if self.is_pruning else x
 
-    def laid(self, mask: Tensor, _x: Tensor) -> Tensor:
-        """The site's mask (either form) as it is laid over a tensor: as it is, unless the kind of site knows better."""
+    def mask_for(self, mask: Tensor, _x: Tensor) -> Tensor:
+        """The site's mask (`mask` or `kept`) in the shape that applies to a tensor."""
         return mask
 
     @torch.no_grad()
     def value(self, x: Tensor) -> Tensor:
-        """What `forward` makes of `x`, by the plain formula."""
-        kept = x * self.laid(self.mask, x).to(x.dtype) if self.is_pruning else x
+        """The result of `forward` for `x`, by the plain formula and without gradient."""
+        kept = x * self.mask_for(self.mask, x).to(x.dtype) if self.is_pruning else x
         if not self.is_quantizing:
             return kept.clone()
         return quantize(kept, scale=self.scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)
@@ -142,7 +142,7 @@ class Site(nn.Module):
 
 @contextmanager
 def switched_off(sites: Iterable[Site]) -> Iterator[None]:
-    """Inside, sites hand on what they are given; their buffers stay as they are."""
+    """Inside, sites return their input; their buffers do not change."""
     modes = [(site, site.static) for site in sites]
     for site, _ in modes:
         site.static = site.is_pruning = site.is_quantizing = False

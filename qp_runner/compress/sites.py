@@ -1,4 +1,4 @@
-"""The two kinds of site: a weight, and a module's output."""
+"""The two kinds of sites: a weight, and a module's output."""
 
 from typing import Any
 
@@ -8,63 +8,65 @@ from torch import Tensor, nn
 from qp_runner.compress.errors import not_a_tensor, wrong_shape
 from qp_runner.compress.mask import broadcasts, tileable, tiled
 from qp_runner.compress.observers import Granularity, Observer, channel_means
-from qp_runner.compress.selection import Place
+from qp_runner.compress.selection import SiteLocation
 from qp_runner.compress.site import Site
 
 
 class WeightSite(Site):
     """A weight, quantized per output channel. The latent weight stays the module's Parameter.
 
-    A pruned element's latent weight gets no gradient (weight decay and momentum still move it), so it can return when
-    a later event ranks the weights anew.
+    The latent weight of a pruned element gets no gradient, though weight decay and momentum still change it; it can
+    return when a later event ranks the weights again.
     """
 
-    def __init__(self, place: Place) -> None:
-        weight: Tensor = place.module.weight  # type: ignore[assignment]
+    def __init__(self, location: SiteLocation) -> None:
+        weight: Tensor = location.module.weight  # type: ignore[assignment]
         shape = [1] * weight.dim()
-        shape[place.channel_axis] = weight.shape[place.channel_axis]
+        shape[location.channel_axis] = weight.shape[location.channel_axis]
         mask = torch.ones_like(weight, dtype=torch.float32, requires_grad=False)
         scale = torch.ones(shape, device=weight.device)
-        super().__init__(place.path, prunable=place.prunable, mask=mask, scale=scale)
-        self.channel_axis = place.channel_axis
-        self.given: Tensor | None = None  # its value, where a bank has computed it
+        super().__init__(location.path, prunable=location.prunable, mask=mask, scale=scale)
+        self.channel_axis = location.channel_axis
+        self.given: Tensor | None = None  # its value, if a bank has computed it
 
     def forward(self, x: Tensor) -> Tensor:
-        """`Q(M ⊙ x)`, or what a bank has made of it for this step."""
+        """`Q(M ⊙ x)`, or the bank's result of it for this step."""
         return super().forward(x) if self.given is None else self.given
 
     def rows(self, x: Tensor) -> Tensor:
-        """`x`, one output channel a row."""
+        """`x` with one output channel per row."""
         return x.transpose(0, self.channel_axis).flatten(1)
 
 
 class ActivationSite(Site):
-    """A module's output, quantized per tensor. Its mask is 0-dim until its shape is known, then of a training sample's.
+    """A module's output, quantized per tensor. Its mask is 0-dim until the shape of a training sample is known.
 
-    Samples may be larger elsewhere: super-resolution trains on patches and evaluates on whole images. Then
-    - by channel (`granularity: channel`) a mask means the same for any size: these channels are zero everywhere;
-    - by element it is tiled (`mask.tiled`), as in the published experiments: where training zeroed position (i, j) of a
-      patch of h × w, positions (i + a·h, j + b·w) are zero for all a, b. The share of zeros stays the patch's, up to
-      the cropping at the ends; a position has no meaning of its own any more. The footprint is a patch's.
+    Samples may be larger in evaluation: super-resolution trains on patches and evaluates on whole images. Then
+    - a mask by channel (`granularity: channel`) applies to any size: its channels are zero everywhere;
+    - a mask by element is tiled (`mask.tiled`), as in the published experiments: if position (i, j) of a patch of h × w
+      is pruned, positions (i + a·h, j + b·w) are zero for all a, b. The share of zeros stays that of the patch, up to
+      cropping at the ends. The footprint is that of a patch.
     """
 
     reshapes = True
     before: Observer | None
     after: Observer | None
 
-    def __init__(self, place: Place, device: torch.device) -> None:
+    def __init__(self, location: SiteLocation, device: torch.device) -> None:
         super().__init__(
-            place.path,
-            prunable=place.prunable,
+            location.path,
+            prunable=location.prunable,
             mask=torch.ones((), device=device),
             scale=torch.ones((), device=device),
         )
         self.before = self.after = None
 
     def hook(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> Tensor | None:
-        """The module's forward hook: nothing while the site is inactive. Calibration sets the observers for a while."""
+        """The module's forward hook; does nothing while the site is inactive. Calibration sets the observers."""
         observed = self.before is not None or self.after is not None
-        if not (self.static or self.is_pruning or self.is_quantizing or observed):  # a compiler stops at `static`
+        if not (
+            self.static or self.is_pruning or self.is_quantizing or observed
+        ):  # `static` first: a compiler then skips the rest
             return None
         if not isinstance(output, Tensor):
             raise not_a_tensor(self.path, module, output)
@@ -76,17 +78,17 @@ class ActivationSite(Site):
         return result
 
     def allocate(self, sample: Tensor, granularity: Granularity) -> None:
-        """Gives a mask that has no shape yet that of a sample, its memory layout too: later changes are in place."""
+        """Gives a 0-dim mask the shape and memory layout of a sample, so that later changes are in place."""
         if not self.prunable or self.mask.dim() > 0:
             return
         like = sample if granularity == "element" else channel_means(sample[None])[0]
         self.mask = torch.ones_like(like, dtype=torch.float32, device=self.mask.device)
         self.refresh()
 
-    def laid(self, mask: Tensor, x: Tensor) -> Tensor:
-        """The site's mask as it is laid over a batch [n, ...]: tiled where samples are of another size than the mask.
+    def mask_for(self, mask: Tensor, x: Tensor) -> Tensor:
+        """The site's mask for a batch [n, ...]: tiled where samples have another size than the mask.
 
-        Looks at shapes alone, which a compiler knows: a compiled training step has no trace of it.
+        Depends on shapes only, so a compiled step has no trace of it.
         """
         shape, sample = mask.shape, x.shape[1:]
         if broadcasts(shape, sample):

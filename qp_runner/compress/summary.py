@@ -1,4 +1,4 @@
-"""What sites are like now, in numbers that a report can show."""
+"""The current state of sites in numbers, for records."""
 
 from dataclasses import dataclass
 
@@ -12,12 +12,12 @@ from qp_runner.schedule import Target
 
 @dataclass(frozen=True)
 class SiteRecord:
-    """A site as it is now.
+    """A site's current state.
 
     Attributes:
         elements: of the weight, or of one sample's activation (None until its shape is known).
-        mask_zeros: of them pruned.
-        value_zeros: of a weight's, zero after quantization too; None for activations, where it varies with the input.
+        mask_zeros: how many of them are pruned.
+        value_zeros: zeros of a weight after quantization; None for activations, where it depends on the input.
         scale: one for each channel of a weight, one for an activation; None while not quantized.
     """
 
@@ -32,13 +32,13 @@ class SiteRecord:
 
     @property
     def sparsity(self) -> float:
-        """The share of elements that is pruned."""
+        """The share of pruned elements."""
         return self.mask_zeros / self.elements if self.elements else 0.0
 
 
 def counts(site: Site, trace: Trace | None) -> tuple[int | None, int]:
-    """Elements and mask zeros of a site: of the weight, or of one sample's activation (the first of its tensors, where
-    its module is called several times). Elements are None while no sample's shape is known.
+    """Elements and mask zeros of a weight, or of one sample's activation (of the first call, if its module is called
+    several times). Elements are None while the shape of a sample is unknown.
     """
     mask = site.mask
     zeros = int((mask == 0).sum())

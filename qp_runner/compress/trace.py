@@ -1,4 +1,4 @@
-"""What one forward pass of one sample shows: the shape of every activation site, and when it is in memory."""
+"""A traced forward pass of one sample: the shape of every activation site, and when it is in memory."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -17,14 +17,14 @@ _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.
 
 @dataclass(frozen=True)
 class SiteTensor:
-    """One tensor that a site hands on: a module called twice in a forward makes two.
+    """One output of a site; a module called twice in a forward pass makes two.
 
-    Where a network works on parts of a sample, such as a detector's head on its regions, which come as a batch of their
-    own, one part counts: a constant, which their number is not, and what has to be in memory at a time.
+    Where a network works on a batch of parts of a sample, such as a detector's head on regions, one part counts: the
+    number of parts varies, and only one has to be in memory at a time.
 
-    It lives from operation `first`, where the chain of operations that computes it sets out from other sites' tensors
-    (so a convolution, its norm and its activation function count as one, as they are executed in deployment), to
-    operation `last`, the last that reads it.
+    It is in memory from operation `first` to operation `last`, the last that reads it. `first` is where the chain of
+    operations that computes it starts from other sites' tensors: a convolution, its norm and its activation function
+    count as one, as a deployed network executes them.
     """
 
     site: str
@@ -40,23 +40,23 @@ class SiteTensor:
 
 @dataclass(frozen=True)
 class Trace:
-    """The site tensors of a forward pass in order of computation, and the published count's outputs of one sample."""
+    """The site tensors of a forward pass in order of computation, and the layer outputs of the published count."""
 
     tensors: tuple[SiteTensor, ...]
-    layer_outputs: int  # elements that convolutions, norms and linear layers hand on
+    layer_outputs: int  # elements, of convolutions, norms and linear layers
 
     def peak(self, sizes: Sequence[float]) -> float:
-        """The largest sum of sizes (one for each of `tensors`) that is alive at any one operation."""
+        """The largest sum of sizes (one for each of `tensors`) in memory at any operation."""
         alive = [
             sum(size for other, size in zip(self.tensors, sizes, strict=True) if other.first <= t.first <= other.last)
-            for t in self.tensors  # a sum can only rise where a tensor is born
+            for t in self.tensors  # the sum rises only where a tensor is created
         ]
         return max(alive, default=0.0)
 
 
 @dataclass
 class _Value:
-    """Contents of a storage between two writes to it."""
+    """The contents of a storage between two writes."""
 
     first: int
     last: int
@@ -65,14 +65,14 @@ class _Value:
 
 
 class _Recorder(TorchDispatchMode):
-    """Follows storages through every operation: a view shares its base's value, a write in place makes a new value."""
+    """Follows storages through all operations: a view shares its base's value; a write in place makes a new value."""
 
     def __init__(self) -> None:
         super().__init__()
         self.time = 0
         self.values: list[_Value] = []
         self._current: dict[int, _Value] = {}
-        self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used twice
+        self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is reused
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
@@ -95,7 +95,7 @@ class _Recorder(TorchDispatchMode):
         return storage._cdata
 
     def mark(self, site: str, tensor: Tensor) -> None:
-        """Says that a tensor, just computed, is what a site hands on. A tensor is one site's: the first to name it."""
+        """Marks a tensor, just computed, as a site's output. A tensor belongs to the first site that marks it."""
         value = self._current.setdefault(self._key(tensor), _Value(self.time, self.time))
         if value.site is None:
             value.site, value.shape = site, tuple(tensor.shape[1:])
@@ -122,10 +122,10 @@ def trace(
     run: Callable[[], None],
     seen: Callable[[str, Tensor], None],
 ) -> Trace:
-    """Runs a forward pass of one sample and follows what it computes.
+    """Traces a forward pass of one sample.
 
     Args:
-        networks: all that `run` may call.
+        networks: all networks that `run` may call.
         modules: the sites' modules, by path. Sites must be switched off, modules in eval mode.
         run: the forward pass.
         seen: called with each site's path and output.
@@ -149,7 +149,7 @@ def trace(
     finally:
         for hook in hooks:
             hook.remove()
-    for path, output in found:  # after the pass: what `seen` computes is no part of it
+    for path, output in found:  # after the pass, so that it does not trace `seen`
         seen(path, output)
     tensors = (SiteTensor(v.site or "", v.shape, v.first, v.last) for v in recorder.values)
     return Trace(tuple(tensors), sum(outputs))

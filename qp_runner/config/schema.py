@@ -7,8 +7,7 @@ from pydantic import ConfigDict, Field, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
-from qp_runner.errors import ConfigError
-from qp_runner.schedule import Schedule, ScheduleError
+from qp_runner.schedule import Schedule
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -21,7 +20,7 @@ class TaskSection(Section):
 
 
 class DataSection(Section):
-    """Where samples come from. A data set may have keys of its own beside these (`split`, `subset`, ...)."""
+    """Where samples come from. A data set may have further keys (`split`, `subset`, ...)."""
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
     name: str
@@ -38,7 +37,7 @@ class SitesSection(Section):
 
 
 class ModelSection(Section):
-    """The networks of a task by the names it knows them by, and what of them is compressed."""
+    """A task's networks by name, and what of them is compressed."""
 
     name: str
     networks: dict[str, Factory] = Field(min_length=1)
@@ -46,20 +45,20 @@ class ModelSection(Section):
 
 
 class ScheduleSection(Section):
-    """The events, by name. Their own rules live in `qp_runner.schedule`."""
+    """The events by name; `qp_runner.schedule` checks them."""
 
     events: dict[str, Any] = Field(default={})
 
 
 class CalibrationSection(Section):
-    """Training samples that choose activation masks and scales when their event fires."""
+    """The training samples from which activation masks and scales are computed."""
 
     samples: int = Field(default=256, ge=1)
     batch_size: int = Field(default=64, ge=1)
 
 
 class CompressSection(Section):
-    """How masks and scales are chosen, and which footprint performance density divides by."""
+    """How masks and scales are computed, and which footprint performance density divides by."""
 
     scale: Literal["power_of_two", "float"] = "power_of_two"
     granularity: Literal["element", "channel"] = "element"
@@ -101,14 +100,14 @@ class TrainerSection(Section):
 
 
 class TrackingSection(Section):
-    """Where records go. Plain files are always written; `mlflow` adds the store at `uri` (null: below results)."""
+    """Where records go. Plain files are always written; `mlflow` adds a store at `uri` (null: below results)."""
 
     kind: Literal["mlflow", "none"]
     uri: str | None = None
 
 
 class CheckpointSection(Section):
-    """Stored states, which runs share and resume from: kept before every event and every `every` steps."""
+    """Stored states that runs share and resume from: before every event and every `every` steps."""
 
     enabled: bool = True
     every: int | None = Field(default=1000, ge=1)
@@ -137,14 +136,11 @@ class Config(Section):
     search: SearchSection | None = None
 
     def store_uri(self) -> str | None:
-        """The MLflow store's address (SQLite paths absolute, so that no working directory matters), or None."""
+        """The MLflow store's URI, or None. SQLite paths are absolute, independent of the working directory."""
         if self.tracking.kind == "none":
             return None
         return self.tracking.uri or f"sqlite:///{Path(self.results).resolve() / 'mlflow.db'}"
 
     def events(self) -> Schedule:
-        """The schedule, its rules checked (ConfigError)."""
-        try:
-            return Schedule.from_config(self.schedule.events)
-        except ScheduleError as error:
-            raise ConfigError(error.key, error.value, error.allowed) from error
+        """The schedule; raises ConfigError where it breaks a rule."""
+        return Schedule.from_config(self.schedule.events)

@@ -1,4 +1,4 @@
-"""What all parts of the configuration have in common."""
+"""The base of all parts of the configuration."""
 
 from typing import Any
 
@@ -9,6 +9,6 @@ Factory = dict[str, Any]
 
 
 class Section(BaseModel):
-    """A closed group of keys: unknown ones are refused, values are not converted between kinds."""
+    """A fixed set of keys: unknown keys are refused, and values are not converted between types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)

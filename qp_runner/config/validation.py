@@ -1,4 +1,4 @@
-"""Every bad value stops here, before anything is built, in one line that names it."""
+"""Checks a configuration before anything is built; an error names one key, in one line."""
 
 import difflib
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from qp_runner.errors import ConfigError
 
 
 def validate(config: DictConfig | Mapping[str, Any]) -> Config:
-    """Types a composed configuration; raises ConfigError for the first bad value."""
+    """A composed configuration as typed sections; raises ConfigError for the first bad value."""
     try:
         plain = OmegaConf.to_container(config, resolve=True) if isinstance(config, DictConfig) else dict(config)
     except OmegaConfBaseException as error:
@@ -28,7 +28,7 @@ def validate(config: DictConfig | Mapping[str, Any]) -> Config:
 
 
 def _one_line(error: ErrorDetails) -> ConfigError:
-    """Pydantic's account of an error, as key, value and what is allowed."""
+    """A pydantic error as key, value and what is allowed."""
     key = ".".join(str(part) for part in error["loc"]) or "config"
     value: object = error["input"]
     if error["type"] == "extra_forbidden":
@@ -50,7 +50,7 @@ def _siblings(loc: tuple[int | str, ...]) -> str:
 
 
 def _inside(kind: Any, key: str) -> Any:
-    """What lies under a key of a section, or of a mapping of sections."""
+    """The type below a key of a section, or of a mapping of sections."""
     if get_origin(kind) is dict:
         return get_args(kind)[1]
     field = _fields(kind).get(key)

@@ -1,4 +1,4 @@
-"""Data sets. Those embedded need no download; the others load from their official layouts."""
+"""Data sets: embedded ones, which need no download, and others in their official layouts."""
 
 from qp_runner.data.augmentation import Augmentation, RandomCrop
 from qp_runner.data.cifar10 import cifar10

@@ -1,4 +1,4 @@
-"""Random changes of training images, drawn on the CPU and applied in batches on the images' device."""
+"""Random crops and flips of training images, drawn on the CPU and applied in batches on the images' device."""
 
 from dataclasses import dataclass
 
@@ -9,19 +9,19 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A crop after padding every side with `pad` black pixels, and a horizontal flip of every second image or so."""
+    """A random crop after padding every side with `pad` black pixels, and a horizontal flip with probability ½."""
 
     pad: int = 0
     flip: bool = False
 
     def draw(self, samples: int, generator: torch.Generator) -> Tensor:
-        """Draws for so many images [samples, 3] (int64): upper and left edge of the crop, 1 where flipped."""
+        """Draws for images, [samples, 3] (int64): upper and left edge of the crop, 1 where flipped."""
         edges = torch.randint(2 * self.pad + 1, (samples, 2), generator=generator)
         flips = torch.randint(1 + self.flip, (samples, 1), generator=generator)
         return torch.cat([edges, flips], dim=1)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Images [n, c, h, w] of any type, each changed as its row of `draws` says; the same shape and type."""
+        """Images [n, c, h, w] of any type, changed according to the rows of `draws`; the same shape and type."""
         if not (self.pad or self.flip):
             return images
         height, width = images.shape[-2:]
@@ -30,13 +30,13 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class RandomCrop:
-    """A square of `size` pixels out of each image, and a horizontal flip of every second image or so."""
+    """A random square of `size` pixels from each image, and a horizontal flip with probability ½."""
 
     size: int
     flip: bool = False
 
     def draw(self, samples: int, generator: torch.Generator, *, height: int, width: int) -> Tensor:
-        """Draws for so many images of a height and width, as `crop` takes them."""
+        """Draws for images of a height and width, as `crop` takes them."""
         top = torch.randint(height - self.size + 1, (samples, 1), generator=generator)
         left = torch.randint(width - self.size + 1, (samples, 1), generator=generator)
         flips = torch.randint(1 + self.flip, (samples, 1), generator=generator)

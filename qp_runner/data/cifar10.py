@@ -31,16 +31,16 @@ def cifar10(
 
     Args:
         root: the folder that holds `cifar-10-batches-py` (torchvision's layout) or `cifar-10-batches-bin`, or one of
-            these itself.
-        split: `official` tests on the official 10 000 and keeps a fixed, stratified 5000 of the 50 000 training images
-            for validation. `holdout` needs the training files alone: those 5000 serve as validation **and** as test,
-            so what is chosen on them can't be reported on them.
-        download: fetch the set to `root` if it is not there (needs a network).
-        subset: train on this many images only, fixed and stratified; validation and test stay whole.
+            these.
+        split: `official` tests on the official 10 000 images and validates on a fixed, stratified 5000 of the 50 000
+            training images. `holdout` needs only the training files: those 5000 are validation **and** test data, so a
+            choice made on them must not be reported on them.
+        download: download the set to `root` if it is missing.
+        subset: train on this many images only, fixed and stratified; validation and test stay complete.
         augment: whether training images are augmented.
 
     Raises:
-        ConfigError: no such folder, missing or damaged files, a split or subset that does not exist.
+        ConfigError: no such folder, missing or damaged files, an impossible split or subset.
     """
     if split not in ("official", "holdout"):
         raise ConfigError("data.split", split, "official or holdout")
@@ -67,7 +67,7 @@ def _subset(train: ImageSet, samples: object) -> ImageSet:
 
 
 def _folder(root: object, names: tuple[str, ...], *, download: bool) -> Path:
-    """The first layout below `root` that has all files; otherwise an error that names what is missing."""
+    """The first layout below `root` that has all files; otherwise ConfigError naming the missing ones."""
     if root is None:
         raise ConfigError("data.root", root, f"the folder that holds {PYTHON} or {BINARY}; {HELP}")
     place = Path(str(root)).expanduser()
@@ -99,7 +99,7 @@ def _complaint(place: Path, missing: dict[Path, list[str]]) -> str:
 
 
 def _download(place: Path) -> None:
-    from torchvision.datasets import CIFAR10  # here, for it takes seconds to import
+    from torchvision.datasets import CIFAR10  # slow to import
 
     try:
         CIFAR10(str(place), download=True)

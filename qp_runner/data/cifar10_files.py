@@ -13,11 +13,11 @@ from qp_runner.data.images import ImageSet
 from qp_runner.errors import ConfigError
 
 PYTHON, BINARY = "cifar-10-batches-py", "cifar-10-batches-bin"
-LAYOUTS = {PYTHON: "", BINARY: ".bin"}  # folder -> ending of its files
+LAYOUTS = {PYTHON: "", BINARY: ".bin"}  # folder -> suffix of its files
 IMAGES_PER_FILE = 10_000
 SHAPE = (3, 32, 32)
 PIXELS = 3 * 32 * 32
-HARMLESS = {  # all that an array needs, in any version of numpy; a pickle could otherwise run any code
+HARMLESS = {  # what an array needs, in any version of numpy; anything else in a pickle could run code
     ("numpy", "dtype"),
     ("numpy", "ndarray"),
     ("numpy.core.multiarray", "_reconstruct"),
@@ -29,7 +29,7 @@ HARMLESS = {  # all that an array needs, in any version of numpy; a pickle could
 
 
 def load(folder: Path, names: Sequence[str]) -> ImageSet:
-    """These files of a folder, one after the other. Raises ConfigError for one that is damaged."""
+    """These files of a folder, concatenated. Raises ConfigError for a damaged file."""
     read = _read_binary if folder.name == BINARY else _read_python
     parts = [read(folder / f"{name}{LAYOUTS[folder.name]}") for name in names]
     images = np.concatenate([images for images, _ in parts]).reshape(-1, *SHAPE)
@@ -38,7 +38,7 @@ def load(folder: Path, names: Sequence[str]) -> ImageSet:
 
 
 def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of one byte of label and 3072 bytes of pixels (red, green, blue planes)."""
+    """Reads rows of one label byte and 3072 pixel bytes (red, green and blue planes)."""
     data = np.fromfile(path, dtype=np.uint8)
     if len(data) % (PIXELS + 1):
         raise _damaged(path, f"{len(data)} bytes are no whole number of images")
@@ -47,7 +47,7 @@ def _read_binary(path: Path) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _read_python(path: Path) -> tuple[np.ndarray, np.ndarray]:
-    """A pickled dictionary with b"data" [n, 3072] and b"labels"."""
+    """Reads a pickled dictionary with b"data" [n, 3072] and b"labels"."""
     try:
         entry = _Unpickler(io.BytesIO(path.read_bytes()), encoding="bytes").load()
         images, labels = np.asarray(entry[b"data"]), np.asarray(entry[b"labels"])

@@ -1,4 +1,4 @@
-"""Images with boxes: what a detector is trained and measured on."""
+"""Images with boxes, for detectors."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -15,13 +15,13 @@ from qp_runner.errors import ConfigError
 
 Split = Literal["train", "val", "test"]
 Target = dict[str, Tensor]
-"""`boxes` [k, 4] (float32: left, top, right, bottom in pixels), `labels` [k] (int64, from 1) and, where nothing is
-learned, `difficult` [k] (bool)."""
+"""`boxes` [k, 4] (float32: left, top, right, bottom in pixels), `labels` [k] (int64, from 1) and, in evaluation,
+`difficult` [k] (bool)."""
 
 
 class DetectionBatch(NamedTuple):
-    """Images, each float32 [3, h, w] in 0..1 and of its own size, their targets, and what draws in this step set out
-    from (int64, 0-dim, on the CPU).
+    """Images, float32 [3, h, w] in 0..1, which may differ in size; their targets; and the seed of random draws in this
+    step (int64, 0-dim, on the CPU).
     """
 
     images: list[Tensor]
@@ -31,15 +31,15 @@ class DetectionBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """An image and what is in it.
+    """An image and its objects.
 
     Args:
         name: of the image, for errors and pictures.
-        image: uint8 [3, h, w], or the file to read.
-        size: (h, w) that the image is given out in; boxes are in its pixels.
+        image: uint8 [3, h, w], or the path of a file.
+        size: (h, w) to which the image is scaled; boxes are in its pixels.
         boxes: [k, 4] (float32): left, top, right, bottom; inside the image and not empty.
-        labels: [k] (int64): 1 is the first class, 0 would be the background.
-        difficult: [k] (bool): not learned, and neither right nor wrong where detected.
+        labels: [k] (int64): 1 is the first class; 0 is reserved for the background.
+        difficult: [k] (bool): left out of training, and ignored in evaluation.
     """
 
     name: str
@@ -67,15 +67,15 @@ class DetectionData:
     """A detection set.
 
     Args:
-        train, val, test: the splits. Images without objects are taken as they are: background.
-        classes: the classes' names; label 1 is the first.
-        flip: mirror every second training image or so, left to right.
-        left_out: what was dropped while reading, by reason, for records.
-        device: where batches are made.
+        train, val, test: the splits. Images without objects are kept as background.
+        classes: their names; label 1 is the first.
+        flip: mirror training images horizontally with probability ½.
+        left_out: numbers of objects dropped while reading, by reason.
+        device: of the batches.
 
     Raises:
-        ConfigError: an empty split, boxes that are empty or outside their image, labels that are no class, a training
-            split without a box to learn.
+        ConfigError: an empty split, boxes that are empty or outside their image, labels without a class, a training
+            split without boxes.
     """
 
     train: tuple[Scene, ...]
@@ -97,7 +97,7 @@ class DetectionData:
             raise ConfigError("data", "train split", "has no box to learn (difficult ones are not learned)")
 
     def to(self, device: torch.device) -> "DetectionData":
-        """The same data on a device: images in memory are moved now, others when they are read."""
+        """The same data on a device: images in memory are moved now, files when they are read."""
 
         def moved(scene: Scene) -> Scene:
             return scene if isinstance(scene.image, Path) else replace(scene, image=scene.image.to(device))
@@ -106,9 +106,9 @@ class DetectionData:
         return replace(self, device=device, **splits)  # type: ignore[arg-type]
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[DetectionBatch]:
-        """Shuffled training batches, flipped at random, difficult objects left out; an incomplete last one is dropped.
+        """Shuffled training batches, flipped at random, without difficult objects; an incomplete last one is dropped.
 
-        All of it is a function of (seed, epoch) alone, and a batch's part of its position beside them.
+        They depend on (seed, epoch) only.
         """
         order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch)).tolist()
         flips = torch.rand(len(order), generator=generator(seed, "augmentation", epoch)) < 0.5 * self.flip
@@ -119,19 +119,19 @@ class DetectionData:
             yield self._batch(scenes, flips=flips[place].tolist(), seed=draws[start], learned=True)
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[DetectionBatch]:
-        """Training images as they are, always the same ones for a seed (all of them where there are fewer)."""
+        """Unflipped training images, always the same for a seed (all of them if there are fewer)."""
         order = torch.randperm(len(self.train), generator=generator(seed, "calibration"))[:samples]
         for index in order.split(batch_size):
             yield self.batch([self.train[position] for position in index.tolist()])
 
     def evaluation(self, split: Split, *, batch_size: int) -> Iterator[DetectionBatch]:
-        """A split in its own order, whole; targets say which objects are difficult."""
+        """A complete split in order; targets include `difficult`."""
         scenes: tuple[Scene, ...] = getattr(self, split)
         for start in range(0, len(scenes), batch_size):
             yield self.batch(scenes[start : start + batch_size])
 
     def batch(self, scenes: "list[Scene] | tuple[Scene, ...]") -> DetectionBatch:
-        """Scenes as they are, difficult objects included."""
+        """A batch of unflipped scenes, including difficult objects."""
         return self._batch(scenes, flips=[False] * len(scenes), seed=torch.tensor(0), learned=False)
 
     def _batch(
@@ -151,13 +151,13 @@ class DetectionData:
 
 
 def mirrored(boxes: Tensor, *, width: int) -> Tensor:
-    """Boxes [k, 4] of an image so many pixels wide, seen in its mirror image."""
+    """Boxes [k, 4] of an image `width` pixels wide, in its mirror image."""
     left, top, right, bottom = boxes.unbind(1)
     return torch.stack([width - right, top, width - left, bottom], dim=1)
 
 
 def scaled_size(size: tuple[int, int], *, shorter: int | None, longer: int | None) -> tuple[int, int]:
-    """(h, w) scaled so that the shorter side is `shorter`, or less where the longer one would pass `longer`."""
+    """(h, w) scaled so that the shorter side is `shorter`, or less if the longer one would exceed `longer`."""
     if shorter is None:
         return size
     scale = shorter / min(size)

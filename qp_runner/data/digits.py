@@ -16,10 +16,10 @@ from qp_runner.data.splits import stratified
 
 
 def digits(*, augment: bool = False) -> ImageData:
-    """The digits, split once and for all by class: 898 for training, 179 for validation, 720 for test.
+    """The digits in a fixed, stratified split: 898 for training, 179 for validation, 720 for test.
 
-    That is 50, 10 and 40 %. The test part is large so that the differences between schedules, a few tenths of a point,
-    can be resolved: one image of it is 0.14 points.
+    These are 50, 10 and 40 %. The test part is large enough to resolve differences between schedules of a few tenths of
+    a point: one image is 0.14 points.
 
     Args:
         augment: random shifts by up to one pixel.
@@ -45,8 +45,8 @@ def digits(*, augment: bool = False) -> ImageData:
 def _table() -> NDArray[Any]:
     """Rows of 64 grey values (whole numbers from 0 to 16) and the digit, [1797, 65], from scikit-learn's own file.
 
-    The file is read without scikit-learn, whose import takes a second or more of every run; where a version of it
-    keeps the file somewhere else, it is asked.
+    The file is read without importing scikit-learn, which would take a second or more of every run, unless a version
+    keeps it somewhere else.
     """
     spec = find_spec("sklearn")
     folder = Path(spec.origin or "").parent if spec is not None else Path()

@@ -1,4 +1,4 @@
-"""The plan of a made-up façade: which rectangles it consists of. Drawn at random; everything else follows from it."""
+"""The plan of a generated façade: the rectangles it consists of, drawn at random."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ Rectangle = tuple[float, float, float, float]  # left, top, right, bottom; the w
 
 @dataclass(frozen=True)
 class Plan:
-    """Rectangles by what they are, and where the façade stands. Lengths are shares of the picture's edge."""
+    """The rectangles of a façade by kind. Lengths are shares of the picture's edge."""
 
     wall: Rectangle
     roof: Rectangle

@@ -1,4 +1,4 @@
-"""Made-up façades, the embedded default of both translation tasks: label maps and pictures rendered from them."""
+"""Generated façades, the embedded default of both translation tasks: label maps and pictures rendered from them."""
 
 from collections.abc import Iterable
 
@@ -29,19 +29,19 @@ NOISE = 3.0  # standard deviation of the pictures' noise, of 255
 def generated_facades(
     *, size: int = 64, train: int = 200, val: int = 48, test: int = 64, seed: int = 0, flip: bool = False
 ) -> TranslationData:
-    """Pairs of a label map (A) and a rendered façade (B); a set is a function of its arguments alone.
+    """Pairs of a label map (A) and a rendered façade (B), which depend on the arguments only.
 
-    A picture follows from its label map but for slight noise, and takes more than a colour for each label: walls are
-    brick, or plaster where there is a cornice; what juts out throws a shadow to its lower right; panes reflect the sky
-    by their place within the window and have frames and bars; railings, doors and tiles have patterns of their own.
+    A picture follows from its label map, up to slight noise, but is more than a colour for each label: walls are brick,
+    or plaster if there is a cornice; protruding parts cast shadows to the lower right; panes have frames, bars and
+    reflections; railings, doors and tiles have patterns.
 
     Args:
         size: height and width in pixels.
         train: training pairs.
         val: validation pairs.
         test: test pairs.
-        seed: of the set, apart from a run's.
-        flip: whether every second training pair or so is flipped (light then falls from the other side).
+        seed: of the set, independent of the run's seed.
+        flip: flip training pairs with probability ½ (light then comes from the other side).
 
     Raises:
         ConfigError: a size below 16, a split of fewer than 2 pairs.
@@ -81,7 +81,7 @@ def _as_tensor(picture: Picture) -> Tensor:
 
 
 def label_map(plan: Plan, size: int) -> Picture:
-    """A flat colour for each part, without soft edges."""
+    """A flat colour for each part, with hard edges."""
     canvas = Canvas(size)
     canvas.pixels[:] = COLOURS["sky"]
     canvas.fill((0, 0.985, 1, 1), COLOURS["street"])
@@ -97,10 +97,10 @@ def label_map(plan: Plan, size: int) -> Picture:
 
 
 def photograph(plan: Plan, size: int) -> Picture:
-    """The façade as light from the upper left shows it, without noise."""
+    """The façade lit from the upper left, without noise."""
     canvas = Canvas(2 * size)  # halved at the end, so that thin parts are not jagged
     x, y = canvas.x, canvas.y
-    canvas.pixels[:] = mix((150, 195, 240), (232, 238, 242), y)  # the sky pales downward
+    canvas.pixels[:] = mix((150, 195, 240), (232, 238, 242), y)  # the sky is paler toward the bottom
     canvas.fill((0, 0.985, 1, 1), (96, 92, 90))
     tiles = 0.72 + 0.28 * stripes(y, 0.03, 0.7) * stripes(x + 0.02 * (np.floor(y / 0.03) % 2), 0.04, 0.85)
     canvas.fill_roof(plan.roof, mix((120, 70, 62), (92, 58, 60), x) * tiles[..., None])
@@ -116,7 +116,7 @@ def photograph(plan: Plan, size: int) -> Picture:
         _balcony(canvas, rectangle)
     if plan.cornice:
         canvas.fill(plan.cornice, np.array((214, 205, 184)) * (0.8 + 0.2 * stripes(x, 0.05))[..., None])
-    light = 1.06 - 0.10 * x - 0.14 * y**2  # it falls off to the lower right
+    light = 1.06 - 0.10 * x - 0.14 * y**2  # fades to the lower right
     return halved(canvas.pixels * light[..., None])
 
 
@@ -132,7 +132,7 @@ def _plaster(x: np.ndarray, y: np.ndarray) -> Picture:
 
 
 def _shade(canvas: Canvas, plan: Plan) -> None:
-    """Shadows on the wall, to the lower right of what juts out of it."""
+    """Shadows on the wall, to the lower right of protruding parts."""
     eaves = (plan.wall[0], plan.wall[1], plan.wall[2], plan.wall[1] + (0.075 if plan.cornice else 0.03))
     canvas.shine(eaves, 0.62)
     for left, top, right, bottom in (*plan.balconies, *plan.sills):

@@ -15,14 +15,14 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff")
 
 
 def image_paths(folder: str | Path, *, key: str) -> list[Path]:
-    """The image files directly in a folder, in the order of their names.
+    """The image files directly in a folder, sorted by name.
 
     Args:
-        folder: where to look; its subfolders are left out.
-        key: the configuration key that names the folder, for errors.
+        folder: the folder; subfolders are ignored.
+        key: the configuration key of the folder, for errors.
 
     Raises:
-        ConfigError: no such folder, or no image in it.
+        ConfigError: no such folder, or no images in it.
     """
     place = Path(folder).expanduser()
     if not place.is_dir():
@@ -37,14 +37,14 @@ def read_image(path: Path, *, key: str) -> Tensor:
     """An image as RGB, uint8 [3, h, w]. Grey images get three equal channels, transparency is dropped.
 
     Raises:
-        ConfigError: a file that is missing or no readable image; it names the file.
+        ConfigError: a missing file, or one that is not a readable image.
     """
     with _opened(path, key=key) as image:
         return pil_to_tensor(image.convert("RGB")).to(torch.uint8)
 
 
 def image_size(path: Path, *, key: str) -> tuple[int, int]:
-    """An image's height and width in pixels, from its header alone. ConfigError as `read_image`."""
+    """An image's height and width in pixels, from its header only. ConfigError as in `read_image`."""
     with _opened(path, key=key) as image:
         return image.height, image.width
 

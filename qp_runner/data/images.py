@@ -1,4 +1,4 @@
-"""Image sets that live in memory as uint8, on the device that trains, and the batches drawn from them."""
+"""Image sets in memory as uint8, on the training device, and the batches drawn from them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -46,12 +46,12 @@ class ImageData:
 
     Args:
         train, val, test: the splits, all with images of one shape.
-        classes: the classes' names; labels are positions in it.
-        mean, std: of the training pixels by channel [c], in units in which black is 0 and white 1.
+        classes: their names; labels are positions in it.
+        mean, std: of the training pixels by channel [c], where black is 0 and white 1.
         augmentation: of training images.
 
     Raises:
-        ConfigError: splits that are empty, of other types or shapes, or with labels that are no class.
+        ConfigError: splits that are empty, of wrong types or shapes, or with labels without a class.
     """
 
     train: ImageSet
@@ -80,16 +80,15 @@ class ImageData:
         return replace(self, **moved)
 
     def normalise(self, samples: ImageSet) -> Batch:
-        """Samples as a batch: white at 1, then by mean and standard deviation."""
+        """Samples as a batch, normalised by mean and standard deviation."""
         mean, std = self.mean.view(1, -1, 1, 1), self.std.view(1, -1, 1, 1)
         return Batch((samples.images.float() / 255 - mean) / std, samples.labels)
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Shuffled, augmented training batches; an incomplete last one is left out, so that shapes never change.
+        """Shuffled, augmented training batches; an incomplete last one is dropped, so that shapes never change.
 
-        Order and augmentation are a function of (seed, epoch) alone, and a batch's of its position beside them: any
-        epoch can be repeated by itself, and the global generators are never drawn from. All of an epoch's draws are
-        moved to the device before its first batch; the batches then need nothing from the host.
+        They depend on (seed, epoch) only, so any epoch can be repeated, and the global generators are not used. All of
+        an epoch's draws are moved to the device before its first batch; batches then need nothing from the host.
         """
         device = self.train.images.device
         order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch)).to(device)
@@ -100,13 +99,13 @@ class ImageData:
             yield self.normalise(replace(samples, images=self.augmentation.apply(samples.images, draws[place])))
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Batch]:
-        """Unaugmented training samples, always the same ones for a seed (all of them where there are fewer)."""
+        """Unaugmented training samples, always the same for a seed (all of them if there are fewer)."""
         order = torch.randperm(len(self.train), generator=generator(seed, "calibration"))[:samples]
         for index in order.to(self.train.images.device).split(batch_size):
             yield self.normalise(self.train.take(index))
 
     def evaluation(self, split: Split, *, batch_size: int) -> Iterator[Batch]:
-        """A split in its own order, whole."""
+        """A complete split in order."""
         chosen: ImageSet = getattr(self, split)
         for start in range(0, len(chosen), batch_size):
             yield self.normalise(chosen.take(slice(start, start + batch_size)))
@@ -124,6 +123,6 @@ def _problem(samples: ImageSet, *, shape: torch.Size, classes: int) -> str | Non
     if len(labels) == 0:
         return "has no images"
     if labels.device.type != "cpu":
-        return None  # looked at before it was moved; to look again would wait for the device
+        return None  # was checked before it was moved; checking again would wait for the device
     low, high = int(labels.min()), int(labels.max())
     return None if 0 <= low <= high < classes else f"labels must be in 0..{classes - 1}; these are in {low}..{high}"

@@ -14,7 +14,7 @@ from qp_runner.data.super_resolution import (
 TRAIN = ("astronaut", "brick", "chelsea", "grass", "gravel", "immunohistochemistry", "page", "rocket")
 VAL = ("coins",)
 TEST = ("camera", "coffee", "text")
-"""Split by motif. All are free to use: public domain, CC0, or without known restrictions, as scikit-image says."""
+"""Split by motif. According to scikit-image all are public domain, CC0, or without known restrictions."""
 
 
 def photographs(*, scale: int = 3, patch: int = 17, stride: int = 13) -> SuperResolutionData:
@@ -26,7 +26,7 @@ def photographs(*, scale: int = 3, patch: int = 17, stride: int = 13) -> SuperRe
         stride: low-resolution pixels from one patch to the next.
 
     Raises:
-        ConfigError: a scale, patch or stride that can't be.
+        ConfigError: an impossible scale, patch or stride.
     """
     check_patches(scale=scale, patch=patch, stride=stride)
     train, val, test = (tuple(_load(name, scale=scale) for name in names) for names in (TRAIN, VAL, TEST))
@@ -36,7 +36,7 @@ def photographs(*, scale: int = 3, patch: int = 17, stride: int = 13) -> SuperRe
 
 
 def _load(name: str, *, scale: int) -> Photograph:
-    import skimage.data  # here, since most runs don't need it
+    import skimage.data  # most runs don't need it
 
     pixels = np.asarray(getattr(skimage.data, name)())  # uint8 [h, w] or [h, w, 3], read from the installed package
     rgb = torch.from_numpy(pixels if pixels.ndim == 3 else np.stack([pixels] * 3, axis=2))

@@ -1,4 +1,4 @@
-"""Random numbers that belong to one place in training, whatever happened before it."""
+"""Random numbers for one position in training, independent of what happened before."""
 
 import hashlib
 
@@ -6,10 +6,10 @@ import torch
 
 
 def generator(*place: int | str) -> torch.Generator:
-    """A generator on the CPU whose numbers are a function of `place` alone, such as `(seed, "order", epoch)`.
+    """A generator whose numbers depend on `place` only, such as `(seed, "order", epoch)`.
 
-    Hashing keeps neighbouring places apart: torch's CPU generator uses the lowest 32 bits of its seed only, so sums and
-    shifts of seed and epoch would collide. On the CPU, so that every device sees the same numbers.
+    Hashing avoids collisions: torch's CPU generator uses only the lowest 32 bits of its seed, so sums or shifts of
+    seed and epoch would collide. On the CPU, so that all devices get the same numbers.
     """
     digest = hashlib.blake2b(repr(place).encode(), digest_size=4).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))

@@ -1,4 +1,4 @@
-"""Generated shapes on textured backgrounds, the embedded default of detection: nothing to download, boxes are exact."""
+"""Generated shapes on textured backgrounds, with exact boxes: the embedded default of detection."""
 
 import math
 
@@ -11,11 +11,11 @@ from qp_runner.data.detection import DetectionData, Scene
 from qp_runner.errors import ConfigError
 
 CLASSES = ("circle", "square", "triangle", "star")
-FINE = 4  # shapes are drawn so many times as large and averaged down: smooth edges
-LEAST_SEEN = 0.4  # an object is not placed where less than this share of any other would stay visible
+FINE = 4  # shapes are drawn at this scale and averaged down, for smooth edges
+LEAST_SEEN = 0.4  # of every other object, at least this share stays visible when one is placed
 DIFFICULT = 0.6  # below this visible share an object is marked difficult
-TURN = 0.35  # radians, either way
-TRIES = 20  # places tried for an object before there is one fewer
+TURN = 0.35  # largest rotation, radians
+TRIES = 20  # positions tried for an object before it is dropped
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]  # [FINE · size, FINE · size]
@@ -25,18 +25,18 @@ _CORNERS = {"circle": 64, "square": 4, "triangle": 3, "star": 10}
 def shapes(
     *, train: int = 480, val: int = 80, test: int = 240, size: int = 64, objects: int = 4, seed: int = 0
 ) -> DetectionData:
-    """Images of one to `objects` filled shapes, turned a little, overlapping, on noise, gradients and stripes.
+    """Images of one to `objects` filled, slightly rotated, overlapping shapes on noise, gradients and stripes.
 
-    An object's box is that of its whole outline as drawn (to a quarter of a pixel), cut at the image's edge, also where
-    another covers a part of it; if less than 60 % of it can be seen, it is marked difficult.
+    An object's box encloses its whole outline (to a quarter of a pixel), even if another object covers a part of it,
+    cut at the image's edge. An object of which less than 60 % is visible is marked difficult.
 
     Args:
         train: number of images.
         val: likewise.
         test: likewise.
         size: of the square images, in pixels; shapes are about 1/4 to 1/2 of it wide.
-        objects: at most so many in an image.
-        seed: of the drawing, which depends on nothing else: runs with any seed share one data set.
+        objects: the most in an image.
+        seed: of the data set, independent of the run's seed.
 
     Raises:
         ConfigError: numbers that are too small.
@@ -58,7 +58,7 @@ def _scene(name: str, random: np.random.Generator, *, size: int, objects: int) -
     picture = _background(random, size)
     labels: list[int] = []
     masks: list[Mask] = []
-    top = np.full((FINE * size, FINE * size), -1)  # the number of the object that is seen at each fine pixel
+    top = np.full((FINE * size, FINE * size), -1)  # the number of the visible object at each fine pixel
     for _ in range(int(random.integers(1, objects + 1))):
         for _ in range(TRIES):
             label, mask = _shape(random, size)
@@ -79,7 +79,7 @@ def _scene(name: str, random: np.random.Generator, *, size: int, objects: int) -
 
 
 def _seen(top: NDArray[np.int64], number: int, mask: Mask) -> float:
-    """The share of an object that no other covers."""
+    """The visible share of an object."""
     return float((top == number).sum() / mask.sum())
 
 
@@ -90,7 +90,7 @@ def _box(mask: Mask) -> list[float]:
 
 
 def _shape(random: np.random.Generator, size: int) -> tuple[int, Mask]:
-    """The label and the fine pixels of a shape of any class, size, place and turn, mostly inside the image."""
+    """The label and the fine pixels of a random shape, mostly inside the image."""
     label = int(random.integers(len(CLASSES)))
     radius = size * random.uniform(1 / 8, 1 / 4)
     middle = random.uniform(radius / 2, size - radius / 2, size=2)
@@ -128,12 +128,12 @@ def _smooth(random: np.random.Generator, cells: int, size: int) -> Floats:
 
 
 def _painted(picture: Floats, mask: Mask, random: np.random.Generator) -> Floats:
-    """The picture with a shape filled on it, in a colour of its own, a little uneven."""
+    """The picture with a filled shape, in a slightly uneven colour that differs from the background."""
     size = len(picture)
     cover = mask.reshape(size, FINE, size, FINE).mean(axis=(1, 3))[:, :, None]
     under = (picture * cover).sum(axis=(0, 1)) / cover.sum()
     colour = random.uniform(0, 255, 3)
-    while np.abs(colour - under).max() < 60:  # told apart from what is below it
+    while np.abs(colour - under).max() < 60:  # until it differs from what is below
         colour = random.uniform(0, 255, 3)
     fill = colour + 25 * _smooth(random, 6, size)[:, :, None] + random.normal(0, 6, picture.shape)
     painted: Floats = picture * (1 - cover) + fill * cover

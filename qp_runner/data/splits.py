@@ -1,11 +1,11 @@
-"""Fixed, stratified splits."""
+"""Fixed splits: by class, or at random."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-SPLIT_SEED = 20211020  # one constant for all data sets: a split never depends on a run's seed
+SPLIT_SEED = 20211020  # for all data sets: splits do not depend on a run's seed
 
 
 def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
@@ -13,11 +13,11 @@ def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
 
     Args:
         labels: classes [n] (int64).
-        shares: for each part but the last, a fraction of all samples or, as an int, a number of samples that is dealt
-            out evenly over the classes; the last part takes what is left.
+        shares: for each part but the last, a fraction of all samples or, as an int, a number of samples, which are
+            distributed evenly over the classes; the last part takes the rest.
 
     Returns:
-        Sorted positions, one tensor for each share and one for the rest; together every position once.
+        Sorted positions, one tensor for each share and one for the rest; together every position exactly once.
 
     Raises:
         ValueError: a class has fewer samples than its parts need.
@@ -36,8 +36,14 @@ def stratified(labels: Tensor, shares: Sequence[float | int]) -> list[Tensor]:
     return [torch.cat(part).sort().values for part in parts]
 
 
+def held_out(samples: int, count: int) -> tuple[Tensor, Tensor]:
+    """Sorted positions to keep and to hold out, `count` of them drawn at random; the same ones at every call."""
+    order = torch.randperm(samples, generator=torch.Generator().manual_seed(SPLIT_SEED))
+    return order[count:].sort().values, order[:count].sort().values
+
+
 def _count(share: float | int, *, members: int, number: int, classes: int) -> int:
-    """How many samples a share takes of the class with this number, which has `members`."""
+    """The samples that a share takes of the class with this number, which has `members`."""
     if isinstance(share, int):
         return share // classes + (number < share % classes)
     return round(share * members)

@@ -1,4 +1,4 @@
-"""Images at two resolutions: patches to train on, whole images to evaluate on."""
+"""Images at two resolutions: patches for training, whole images for evaluation."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -28,9 +28,9 @@ class Photograph:
     """One image at both resolutions.
 
     Attributes:
-        name: of its file or its motif.
+        name: of its file or motif.
         low, high: luminance, float32 [1, h, w] and [1, h·scale, w·scale].
-        rgb, bicubic: the image, and its low resolution enlarged again by bicubic interpolation: uint8
+        rgb, bicubic: the image, and its low resolution enlarged by bicubic interpolation: uint8
             [3, h·scale, w·scale], always on the CPU.
     """
 
@@ -47,12 +47,12 @@ class Photograph:
 
 @dataclass(frozen=True, eq=False)
 class SuperResolutionData:
-    """Training patches and whole images, in memory and on the device that trains.
+    """Training patches and whole images, in memory on the training device.
 
     Args:
         train: all patches of all training images.
         val, test: whole images, of any sizes.
-        scale: by how much height and width grow.
+        scale: the factor by which height and width grow.
     """
 
     train: Patches
@@ -67,13 +67,13 @@ class SuperResolutionData:
         return replace(self, train=train, val=val, test=test)
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Patches]:
-        """Shuffled batches of patches, a function of (seed, epoch); an incomplete last one is left out."""
+        """Shuffled batches of patches, which depend on (seed, epoch) only; an incomplete last one is dropped."""
         order = torch.randperm(len(self.train.low), generator=generator(seed, "order", epoch)).to(self.train.low.device)
         for number in range(len(order) // batch_size):
             yield self._take(order[number * batch_size : (number + 1) * batch_size])
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Patches]:
-        """Training patches, always the same ones for a seed (all of them where there are fewer)."""
+        """Training patches, always the same for a seed (all of them if there are fewer)."""
         order = torch.randperm(len(self.train.low), generator=generator(seed, "calibration"))[:samples]
         for index in order.to(self.train.low.device).split(batch_size):
             yield self._take(index)
@@ -85,7 +85,7 @@ class SuperResolutionData:
 def at_two_resolutions(name: str, rgb: Tensor, *, scale: int) -> Photograph:
     """An image uint8 [3, h, w] and its low resolution, by Pillow's bicubic filter (with antialiasing).
 
-    The image is first cropped, at its right and lower edge, to a multiple of the scale.
+    The image is first cropped at its right and lower edge to a multiple of the scale.
     """
     height, width = (size // scale for size in rgb.shape[1:])
     rgb = rgb[:, : height * scale, : width * scale].contiguous()
@@ -97,9 +97,9 @@ def at_two_resolutions(name: str, rgb: Tensor, *, scale: int) -> Photograph:
 def patches(images: Sequence[Photograph], *, scale: int, size: int, stride: int) -> Patches:
     """The patches of whole images: `size` low-resolution pixels a side, at every `stride`-th low-resolution pixel.
 
-    An image of h × w low-resolution pixels gives (1 + ⌊(h − size)/stride⌋) · (1 + ⌊(w − size)/stride⌋) of them; what
-    is left at its right and lower edge is not used. Both resolutions are cut from the whole image, so that what the
-    down-sampling filter saw beyond a patch's edge is in it.
+    An image of h × w low-resolution pixels gives (1 + ⌊(h − size)/stride⌋) · (1 + ⌊(w − size)/stride⌋) patches; the
+    rest at its right and lower edge is not used. Images are downsampled before they are cut, so the filter sees pixels
+    beyond a patch's edge.
     """
     low = torch.cat([_cut(image.low, size, stride) for image in images])
     high = torch.cat([_cut(image.high, size * scale, stride * scale) for image in images])
@@ -113,7 +113,7 @@ def _cut(image: Tensor, size: int, stride: int) -> Tensor:
 
 
 def check_patches(*, scale: int, patch: int, stride: int) -> None:
-    """Raises ConfigError for a scale, patch size or stride that can't be."""
+    """Raises ConfigError for an impossible scale, patch size or stride."""
     if scale not in SCALES:
         raise ConfigError("data.scale", scale, f"one of {', '.join(map(str, SCALES))}")
     if not isinstance(stride, int) or stride < 1:
@@ -123,7 +123,7 @@ def check_patches(*, scale: int, patch: int, stride: int) -> None:
 
 
 def check_size(rgb: Tensor, *, key: str, name: str, scale: int, patch: int) -> None:
-    """Raises ConfigError for an image [3, h, w] smaller than a patch; `name` names it."""
+    """Raises ConfigError for an image [3, h, w] smaller than a patch."""
     height, width = rgb.shape[1:]
     if min(height, width) < patch * scale:
         need = f"{patch * scale}×{patch * scale}, a patch of {patch} pixels at ×{scale}"

@@ -14,7 +14,7 @@ from qp_runner.data.super_resolution import (
 )
 from qp_runner.errors import ConfigError
 
-EVERY = 10  # of the training images serves as validation image where there are no others
+EVERY = 10  # every tenth training image is held out if there are no validation images
 HELP = "set data.train and data.eval to folders of images; T91 and Set5 come with many super-resolution code bases"
 
 
@@ -27,21 +27,21 @@ def super_resolution_folders(
     patch: int = 17,
     stride: int = 13,
 ) -> SuperResolutionData:
-    """Images of folders: any number, any sizes, grey ones as RGB of three equal channels.
+    """Folders of images of any number and size; grey images become RGB.
 
     Args:
         train: the folder of training images.
         evaluation: the folder of test images.
-        val: the folder of validation images. None: every tenth training image in the order of the names (T91: 9 of 91)
-            is held out, so that schedules can be chosen without looking at the test images.
+        val: the folder of validation images. None: every tenth training image, in the order of names, is held out (T91:
+            9 of 91), so that schedules can be chosen without looking at the test images.
         scale: 2, 3 or 4.
         patch: low-resolution pixels a side of a training patch.
         stride: low-resolution pixels from one patch to the next. With 13, T91's 82 images give 2401 patches of
             17 pixels at ×3. All patches are kept in memory: 1.2 kB · (1 + scale²) each, for 17 pixels.
 
     Raises:
-        ConfigError: no such folder, no images, an image that can't be read or is smaller than a patch (it names the
-            file), a scale, patch or stride that can't be.
+        ConfigError: no such folder, no images, an image that can't be read or is smaller than a patch, an impossible
+            scale, patch or stride.
     """
     check_patches(scale=scale, patch=patch, stride=stride)
     train_paths, val_paths = _split(train, val)

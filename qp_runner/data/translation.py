@@ -1,4 +1,4 @@
-"""Images of two domains for translation, kept in memory as uint8 on the device that trains."""
+"""Images of two domains for translation, in memory as uint8 on the training device."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -22,7 +22,7 @@ class TranslationBatch(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Domains:
-    """Images of domain A and of domain B, uint8 [n, 3, h, w] each; where they are pairs, a[i] belongs to b[i]."""
+    """Images of domain A and of domain B, uint8 [n, 3, h, w] each; in a paired set a[i] belongs to b[i]."""
 
     a: Tensor
     b: Tensor
@@ -34,17 +34,17 @@ class Domains:
 
 @dataclass(frozen=True, eq=False)
 class TranslationData:
-    """A set for translation from A to B (and back, where its images are no pairs).
+    """A set for translation from A to B, and back if its images are not paired.
 
     Args:
-        train, val, test: the splits. Validation and test images are `size`×`size`; training images at least that, and
-            a random square of `size` is cut out of each.
-        size: height and width of what networks see, in pixels.
+        train, val, test: the splits. Validation and test images are `size`×`size`. Training images are at least as
+            large; a random square of `size` is cropped from each.
+        size: height and width of the networks' inputs, in pixels.
         paired: whether a[i] belongs to b[i]; both then get the same crop and flip.
-        flip: whether every second training image or so is flipped horizontally.
+        flip: flip training images horizontally with probability ½.
 
     Raises:
-        ConfigError: splits that are empty, of other types or shapes, or pairs that are none.
+        ConfigError: splits that are empty or of wrong types or shapes; pairs of unequal numbers or shapes.
     """
 
     train: Domains
@@ -64,7 +64,7 @@ class TranslationData:
 
     @property
     def samples(self) -> int:
-        """Training samples of an epoch: images of the larger domain."""
+        """Training samples of an epoch: the number of images of the larger domain."""
         return max(len(self.train.a), len(self.train.b))
 
     def to(self, device: torch.device) -> "TranslationData":
@@ -72,10 +72,10 @@ class TranslationData:
         return replace(self, train=self.train.to(device), val=self.val.to(device), test=self.test.to(device))
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[TranslationBatch]:
-        """Shuffled, cropped and flipped training batches; an incomplete last one is left out.
+        """Shuffled, cropped and flipped training batches; an incomplete last one is dropped.
 
-        Each domain is shuffled by itself unless they are pairs; the smaller one begins anew, in another order, when it
-        is through. A function of (seed, epoch) alone; all draws are moved to the device before the first batch.
+        Unless they are paired, domains are shuffled separately, and the smaller one repeats in another order. Batches
+        depend on (seed, epoch) only; all draws are moved to the device before the first batch.
         """
         order_a, order_b = self._orders("order", epoch, seed=seed)
         draws_a, draws_b = self._draws(epoch, seed=seed)
@@ -86,7 +86,7 @@ class TranslationData:
             yield TranslationBatch(scaled(a), scaled(b))
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[TranslationBatch]:
-        """The centres of unflipped training images, always the same ones for a seed (all where there are fewer)."""
+        """The centres of unflipped training images, always the same for a seed (all if there are fewer)."""
         order_a, order_b = (order[:samples] for order in self._orders("calibration", 0, seed=seed))
         for a, b in zip(order_a.split(batch_size), order_b.split(batch_size), strict=True):
             yield TranslationBatch(scaled(self._centre(self.train.a[a])), scaled(self._centre(self.train.b[b])))
@@ -96,7 +96,7 @@ class TranslationData:
         return TranslationBatch(*(scaled(self._centre(each[:1])) for each in (self.train.a, self.train.b)))
 
     def split(self, name: Split) -> Domains:
-        """The images of a split as they are, uint8."""
+        """The images of a split, uint8."""
         chosen: Domains = getattr(self, name)
         return chosen
 
@@ -125,17 +125,17 @@ class TranslationData:
 
 
 def scaled(images: Tensor) -> Tensor:
-    """uint8 images as networks see them: float32, −1 black to 1 white."""
+    """uint8 images as inputs of networks: float32, −1 black to 1 white."""
     return images.float() / 127.5 - 1
 
 
 def as_uint8(images: Tensor) -> Tensor:
-    """What a network made, values in [−1, 1], as uint8 images: the reverse of `scaled`, rounded."""
+    """A network's outputs in [−1, 1] as uint8 images: the inverse of `scaled`, rounded."""
     return ((images.float() + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
 
 
 def _order(images: int, count: int, random: torch.Generator) -> Tensor:
-    """`count` positions among so many images: one shuffle after the other."""
+    """`count` positions of images, from as many shuffles as needed."""
     shuffles = [torch.randperm(images, generator=random) for _ in range(-(-count // images))]
     return torch.cat(shuffles)[:count]
 

@@ -10,7 +10,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms.functional import resize
 
 from qp_runner.data.image_files import image_paths, read_image
-from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.splits import held_out
 from qp_runner.data.translation import Domains, TranslationData
 from qp_runner.errors import ConfigError
 
@@ -31,33 +31,31 @@ def aligned(
     holdout: float = 0.1,
     subset: int | None = None,
 ) -> TranslationData:
-    """The aligned layout: folders of images, each of them a pair side by side, A on the left and B on the right.
+    """The aligned layout: images of two pictures side by side, A on the left and B on the right.
 
-    Grey images become RGB with three equal channels. Pairs may differ in size from each other: all are resized.
+    Grey images become RGB. Pairs may differ in size: all are resized.
 
     Args:
-        root: the folder that holds the folders of the splits.
+        root: the folder that contains the splits' folders.
         direction: `AtoB` translates left to right, `BtoA` right to left (facades: label maps to photographs).
-        size: height and width that networks see.
-        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
-        flip: whether every second training pair or so is flipped.
+        size: height and width of the networks' inputs.
+        load_size: training images are resized to this, and a random square of `size` is cropped; None: no jitter.
+        flip: flip training pairs with probability ½.
         train: name of the training pairs' folder.
-        val: of the validation pairs' folder; null: a fixed share of the training pairs is held out.
+        val: of the validation pairs' folder; None: the share `holdout` of the training pairs is held out.
         test: of the test pairs' folder.
-        holdout: that share.
-        subset: use the first so many pairs of each split only, for quick looks.
+        holdout: see `val`; always the same pairs.
+        subset: use only the first `subset` pairs of each split, for quick runs.
 
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image, one of odd width.
     """
-    if direction not in ("AtoB", "BtoA"):
-        raise ConfigError("data.direction", direction, "AtoB or BtoA")
-    train_size = _train_size(size, load_size)
+    train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the aligned layout: folders of images that show two pictures side by side")
     read = _read_aligned(image_paths(folder / train, key=KEY)[:subset], train_size, direction)
     if val is None:
-        rest, held_out = _hold_out(len(read.a), holdout)
-        training, validation = _take(read, rest), _shrunk(_take(read, held_out), size)
+        rest, taken = _hold_out(len(read.a), holdout)
+        training, validation = _take(read, rest), _shrunk(_take(read, taken), size)
     else:
         training = read
         validation = _read_aligned(image_paths(folder / val, key=KEY)[:subset], size, direction)
@@ -75,23 +73,21 @@ def unpaired(
     holdout: float = 0.1,
     subset: int | None = None,
 ) -> TranslationData:
-    """The unpaired layout: folders trainA, trainB, testA, testB, and valA, valB where there are any.
+    """The unpaired layout: folders trainA, trainB, testA, testB, and optionally valA, valB.
 
     Args:
-        root: the folder that holds these.
-        direction: `BtoA` exchanges the domains.
-        size: height and width that networks see.
-        load_size: training images are resized to this, and a random square of `size` is cut out; null: no jitter.
-        flip: whether every second training image or so is flipped.
-        holdout: without valA and valB, this share of the training images of each domain, always the same ones.
-        subset: use the first so many images of each folder only, for quick looks.
+        root: the folder that contains them.
+        direction: `BtoA` swaps the domains.
+        size: height and width of the networks' inputs.
+        load_size: training images are resized to this, and a random square of `size` is cropped; None: no jitter.
+        flip: flip training images with probability ½.
+        holdout: share of each domain's training images for validation, always the same, if valA and valB are missing.
+        subset: use only the first `subset` images of each folder, for quick runs.
 
     Raises:
         ConfigError: no such folder, a folder without images, an unreadable image.
     """
-    if direction not in ("AtoB", "BtoA"):
-        raise ConfigError("data.direction", direction, "AtoB or BtoA")
-    train_size = _train_size(size, load_size)
+    train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the unpaired layout: folders trainA, trainB, testA and testB")
     letters = ("A", "B") if direction == "AtoB" else ("B", "A")
     sides: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
@@ -100,8 +96,8 @@ def unpaired(
         if (folder / f"val{letter}").is_dir():
             sides["val"].append(_read(image_paths(folder / f"val{letter}", key=KEY)[:subset], size))
         else:
-            rest, held_out = _hold_out(len(read), holdout)
-            sides["val"].append(_resized(read[held_out], size))
+            rest, taken = _hold_out(len(read), holdout)
+            sides["val"].append(_resized(read[taken], size))
             read = read[rest]
         sides["train"].append(read)
         sides["test"].append(_read(image_paths(folder / f"test{letter}", key=KEY)[:subset], size))
@@ -110,9 +106,9 @@ def unpaired(
 
 
 def halves(*, paired: TranslationData) -> TranslationData:
-    """A paired set as an unpaired one: A from every second training pair, B from the others, so no pair is left.
+    """A paired set as an unpaired one: A from every second training pair, B from the others.
 
-    Validation and test keep all their images of both domains; nothing is trained on them.
+    Validation and test data keep all images of both domains.
     """
     train = Domains(paired.train.a[0::2], paired.train.b[1::2])
     return TranslationData(
@@ -129,7 +125,10 @@ def _folder(root: str | None, layout: str) -> Path:
     return place
 
 
-def _train_size(size: int, load_size: int | None) -> int:
+def _train_size(size: int, load_size: int | None, direction: str) -> int:
+    """The size that training images are read in; raises ConfigError for arguments that are not allowed."""
+    if direction not in ("AtoB", "BtoA"):
+        raise ConfigError("data.direction", direction, "AtoB or BtoA")
     if size < 1:
         raise ConfigError("data.size", size, "at least 1")
     if load_size is not None and load_size < size:
@@ -171,9 +170,8 @@ def _take(domains: Domains, index: Tensor) -> Domains:
 
 
 def _hold_out(images: int, share: float) -> tuple[Tensor, Tensor]:
-    """Positions kept for training and positions held out, both sorted; the same ones every time."""
+    """Positions kept for training and positions held out."""
     count = round(share * images)
     if not 0 < count < images:
         raise ConfigError("data.holdout", share, f"has to leave some of the {images} training images on both sides")
-    order = torch.randperm(images, generator=torch.Generator().manual_seed(SPLIT_SEED))
-    return order[count:].sort().values, order[:count].sort().values
+    return held_out(images, count)

@@ -11,7 +11,7 @@ from urllib.error import URLError
 import torch
 
 from qp_runner.data.detection import DetectionData, Scene, scaled_size
-from qp_runner.data.splits import SPLIT_SEED
+from qp_runner.data.splits import held_out
 from qp_runner.data.voc_files import VocImage, devkit, expected, read_list, usable_box
 from qp_runner.errors import ConfigError
 
@@ -37,25 +37,25 @@ def voc_layout(
 ) -> DetectionData:
     """A data set in VOC's layout.
 
-    Objects that VOC marks difficult are not learned and count neither way in the measurement. Objects with degenerate
-    or missing boxes, outside their image, or of a class that is not listed are left out: a warning says how many, and
-    `left_out` of the result. Images without objects are background.
+    Objects marked difficult are left out of training and ignored in evaluation. Objects with degenerate or missing
+    boxes, outside their image, or of an unlisted class are dropped; a warning and
+    `left_out` of the result count them. Images without objects are background.
 
     Args:
-        root: the folder with the sets (or with VOCdevkit, which has them).
-        train: lists of images, `SET/LIST` or `LIST`; several are put together.
+        root: the folder of the sets, or of VOCdevkit, which contains them.
+        train: lists of images, `SET/LIST` or `LIST`, which are concatenated.
         val: likewise.
         test: likewise.
-        classes: names in the order of their labels. None: all that the annotations have, sorted.
-        size: the shorter side that images are scaled to. None: as they are.
-        max_size: the longer side never passes this.
-        holdout: training images that are taken out for validation where `val` is null, always the same ones.
-        flip: mirror every second training image or so.
-        cache: keep the scaled images in memory (3 · h · w bytes each), else read them from disk whenever they are used.
-        download: fetch VOC 2007 and 2012 from where torchvision finds them, if they are missing.
+        classes: names in the order of their labels. None: all names in the annotations, sorted.
+        size: length to which the shorter side is scaled. None: images are not scaled.
+        max_size: limit of the longer side.
+        holdout: number of training images for validation if `val` is None, always the same.
+        flip: mirror training images with probability ½.
+        cache: keep the scaled images in memory (3 · h · w bytes each); otherwise read them from disk at every use.
+        download: download VOC 2007 and 2012 with torchvision if they are missing.
 
     Raises:
-        ConfigError: files that are missing or can't be read, numbers that make no sense, no class.
+        ConfigError: missing or unreadable files, impossible numbers, no classes.
     """
     for key, value in (("size", size), ("max_size", max_size)):
         if value is not None and value < 1:
@@ -79,7 +79,7 @@ def voc_layout(
 
 @dataclass(frozen=True)
 class _Reader:
-    """Makes scenes of images, and counts what it leaves out."""
+    """Makes scenes of images and counts dropped objects."""
 
     classes: tuple[str, ...]
     size: int | None
@@ -88,7 +88,7 @@ class _Reader:
     left_out: "Counter[str]"
 
     def scene(self, image: VocImage) -> Scene:
-        """An image with its usable objects, scaled."""
+        """A scaled image with its usable objects."""
         height, width = scaled_size(image.size, shorter=self.size, longer=self.max_size)
         boxes, labels, difficult = [], [], []
         for thing in image.objects:
@@ -114,7 +114,7 @@ class _Reader:
         return scene.held() if self.cache else scene
 
     def warn(self, place: Path) -> None:
-        """Says what was left out."""
+        """Logs what was dropped."""
         if self.left_out:
             parts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
             _say_once(f"{place}: left out {parts}")
@@ -122,7 +122,7 @@ class _Reader:
 
 @functools.cache
 def _say_once(text: str) -> None:
-    """A warning, once in a process: a sweep reads the same data set for each of its jobs."""
+    """Logs a warning once per process: a sweep reads the same data set for each job."""
     log.warning(text)
 
 
@@ -135,8 +135,8 @@ def _lists(place: Path, entries: Sequence[str]) -> list[VocImage]:
 def _held_out(images: list[VocImage], count: int) -> tuple[list[VocImage], list[VocImage]]:
     if not 1 <= count < len(images):
         raise ConfigError("data.holdout", count, f"from 1 to {len(images) - 1} training images, as data.val is null")
-    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(SPLIT_SEED)).tolist()
-    return [images[i] for i in sorted(order[count:])], [images[i] for i in sorted(order[:count])]
+    kept, taken = held_out(len(images), count)
+    return [images[i] for i in kept.tolist()], [images[i] for i in taken.tolist()]
 
 
 def _named(images: dict[str, list[VocImage]]) -> tuple[str, ...]:

@@ -13,9 +13,9 @@ EDGES = ("xmin", "ymin", "xmax", "ymax")
 
 @dataclass(frozen=True)
 class VocObject:
-    """An annotated object: its class and its box as (left, top, right, bottom) in pixels of the image.
+    """An annotated object: its class, and its box as (left, top, right, bottom) in pixels.
 
-    VOC counts pixels from 1 and its boxes include their last pixels: `xmin` 1 and `xmax` 10 are 0.0 to 10.0 here.
+    VOC counts pixels from 1 and its boxes include their last pixels: `xmin` 1 and `xmax` 10 become 0.0 and 10.0.
     """
 
     name: str
@@ -25,7 +25,7 @@ class VocObject:
 
 @dataclass(frozen=True)
 class VocImage:
-    """An image of the layout, its size (h, w) as the file has it, and its objects."""
+    """An image file, its size (h, w) and its objects."""
 
     name: str
     path: Path
@@ -34,21 +34,21 @@ class VocImage:
 
 
 def devkit(root: str | Path) -> Path:
-    """The folder with the sets: `root` itself, or `root/VOCdevkit` where that is there."""
+    """The folder of the sets: `root/VOCdevkit` if it exists, else `root`."""
     place = Path(root).expanduser()
     inside = place / "VOCdevkit"
     return inside if inside.is_dir() else place
 
 
 def read_list(root: Path, entry: str) -> list[VocImage]:
-    """The images of a list, with what of their annotations can be used.
+    """The images of a list with their annotations.
 
     Args:
-        root: the folder with the sets.
-        entry: `VOC2007/trainval` is ROOT/VOC2007/ImageSets/Main/trainval.txt; `train` alone has no folder between.
+        root: the folder of the sets.
+        entry: `VOC2007/trainval` is ROOT/VOC2007/ImageSets/Main/trainval.txt; `train` is ROOT/ImageSets/Main/train.txt.
 
     Raises:
-        ConfigError: a file that is missing or can't be read; it says which, where it was looked for, and how many.
+        ConfigError: missing or unreadable files.
     """
     folder, _, name = entry.rpartition("/")
     place = root / folder
@@ -72,7 +72,7 @@ def expected() -> str:
 
 
 def _files(folder: Path) -> dict[str, Path]:
-    """The images of a folder by their names without ending; `.jpg` first, should there be several."""
+    """The images of a folder by name without suffix; `.jpg` has precedence."""
     if not folder.is_dir():
         return {}
     found = [path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES]
@@ -95,7 +95,7 @@ def _image(name: str, path: Path, annotation: Path) -> VocImage:
 
 
 def _object(element: ElementTree.Element) -> VocObject:
-    """An object; what its box lacks is NaN."""
+    """An object; missing numbers of its box are NaN."""
     left, top, right, bottom = (_number(element.findtext(f"bndbox/{edge}")) for edge in EDGES)
     difficult = (element.findtext("difficult") or "0").strip() == "1"
     return VocObject((element.findtext("name") or "").strip(), (left - 1, top - 1, right, bottom), difficult)
@@ -109,9 +109,9 @@ def _number(text: str | None) -> float:
 
 
 def usable_box(image: VocImage, thing: VocObject, reasons: Counter[str]) -> tuple[float, float, float, float] | None:
-    """An object's box cut at the image's edges; None, and the reason counted, for one that can't be used.
+    """An object's box clipped to the image; None for an unusable one, whose reason is counted in `reasons`.
 
-    Boxes whose `xmax` or `ymax` does not pass `xmin` or `ymin` are degenerate: they were meant for nothing.
+    Boxes with `xmax` ≤ `xmin` or `ymax` ≤ `ymin` are degenerate.
     """
     left, top, right, bottom = thing.box
     height, width = image.size

@@ -1,4 +1,4 @@
-"""Plain networks. They know nothing of compression; each activation function is a module of its own."""
+"""Plain networks without compression. Each activation function is a separate module."""
 
 from qp_runner.models.espcn import ESPCN
 from qp_runner.models.faster_rcnn import faster_rcnn_c4, faster_rcnn_fpn

@@ -14,16 +14,16 @@ DOWNLOADED = "DEFAULT"
 
 
 def load_backbone(network: nn.Module, weights: str, *, depth: int, key: str) -> None:
-    """Loads ImageNet weights into a ResNet that lacks its classifier (and perhaps its last stages).
+    """Loads ImageNet weights into a ResNet without classifier (and perhaps without its last stages).
 
     Args:
-        network: parameters named as torchvision's ResNets name them.
-        weights: `DEFAULT`, torchvision's best (downloaded once, then from torch's cache), or a file with a state_dict.
+        network: its parameters have the names of torchvision's ResNets.
+        weights: `DEFAULT`, torchvision's best (downloaded once, then cached), or a file with a state_dict.
         depth: of the ResNet.
         key: the configuration key, for errors.
 
     Raises:
-        ConfigError: no network and nothing in the cache, no such file, or weights of another network.
+        ConfigError: a failed download, no such file, or weights of another network.
     """
     state = _downloaded(depth, key) if weights == DOWNLOADED else _from_file(weights, key)
     wanted = network.state_dict()
@@ -55,7 +55,7 @@ def _from_file(path: str, key: str) -> dict[str, Tensor]:
         raise ConfigError(key, path, f"no such file ({place.resolve()}); {DOWNLOADED}, null or a file's path")
     try:
         state = torch.load(place, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever the reader of a foreign file says
+    except Exception as error:  # damaged files raise many kinds
         raise ConfigError(key, path, f"not a file of weights: {str(error).splitlines()[0]}") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise ConfigError(key, path, "has to hold a state_dict: tensors by parameter name")

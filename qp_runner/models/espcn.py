@@ -9,14 +9,13 @@ class ESPCN(nn.Module):
     """Convolutions of 5×5 to 64 and 3×3 to 32 channels with tanh, one of 3×3 to scale² channels, and a pixel shuffle.
 
     Args:
-        scale: by how much height and width grow.
-        channels: of images in and out; 1 is luminance alone, as published.
+        scale: the factor by which height and width grow.
+        channels: of the images; 1, as published, for luminance.
 
     Shapes: [n, channels, h, w] → [n, channels, h·scale, w·scale]. With ×3 and one channel 22 729 parameters.
 
-    Initialised as in the PyTorch version that most results rest on: weights normal, with a standard deviation of
-    √(2 / (output channels · kernel area)), but 0.001 in the last layer, which is also trained at a tenth of the
-    learning rate; biases zero.
+    Initialised as in the PyTorch version of most published results: weights normal, with a standard deviation of
+    √(2 / (output channels · kernel area)), but 0.001 in the last layer; biases zero.
     """
 
     def __init__(self, *, scale: int, channels: int = 1) -> None:

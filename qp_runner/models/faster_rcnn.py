@@ -1,8 +1,8 @@
-"""Faster R-CNN (Ren et al. 2015): torchvision's detector around our own backbones and heads.
+"""Faster R-CNN (Ren et al. 2015): torchvision's detector with the backbones and heads of this package.
 
 Like torchvision's, a network takes a list of images, float32 [3, h, w] in 0..1, and returns detections in evaluation
 (for each image a dict of `boxes` [k, 4], `labels` [k] from 1 and `scores` [k]) or, in training with a list of targets
-(`boxes`, `labels`), a dict of four losses. Images are not resized: the data decide their size.
+(`boxes`, `labels`), a dict of four losses. Images are not resized.
 """
 
 from collections.abc import Sequence
@@ -31,12 +31,12 @@ class Normalise(GeneralizedRCNNTransform):
         super().__init__(min_size=1, max_size=1, image_mean=list(MEAN), image_std=list(STD))
 
     def resize(self, image: Tensor, target: Any = None) -> tuple[Tensor, Any]:
-        """Both as they are."""
+        """Returns both unchanged."""
         return image, target
 
 
 class TwoLayerHead(nn.Module):
-    """Two linear layers, each with a ReLU of its own, on pooled regions: [k, c, s, s] → [k, width]."""
+    """Two linear layers, each with a separate ReLU, on pooled regions: [k, c, s, s] → [k, width]."""
 
     def __init__(self, *, in_features: int, width: int) -> None:
         super().__init__()
@@ -88,25 +88,25 @@ def faster_rcnn_fpn(
     """Faster R-CNN with a ResNet and a feature pyramid (Lin et al. 2017).
 
     Args:
-        classes: kinds of objects; the background is one more.
+        classes: number of classes, without the background.
         depth: of the ResNet, see `ResNetBackbone`.
-        norm: likewise.
-        weights: of the ResNet: null (initialised anew), DEFAULT (torchvision's) or a file.
-        frozen: what is not trained: 1 the stem, 2 the first stage too, and so on.
-        width: of the ResNet, likewise.
-        small_stem: likewise.
+        norm: see `norm_layer`.
+        weights: of the ResNet: None (random), DEFAULT (torchvision's) or a file.
+        frozen: parts that are not trained: 1 for the stem, 2 for stem and first stage, and so on.
+        width: see `ResNetBackbone`.
+        small_stem: see `ResNetBackbone`.
         stages: the ResNet's stages that the pyramid reads.
-        pyramid_channels: of every map of the pyramid.
-        extra_level: one more map for the largest anchors.
-        head_width: of the two linear layers on regions.
+        pyramid_channels: channels of every map of the pyramid.
+        extra_level: add a map for the largest anchors.
+        head_width: width of the two linear layers on regions.
         anchor_sizes: in pixels, one for each map, finest first; each in the ratios 1:2, 1:1 and 2:1.
-        proposals: at most so many for an image, in training and evaluation.
-        regions: of them so many are drawn for an image's loss.
-        pooled: rows and columns that a region is pooled to.
+        proposals: the most proposals per image, in training and evaluation.
+        regions: number of proposals drawn for an image's loss.
+        pooled: rows and columns of a pooled region.
 
     Raises:
         ConfigError: weights that can't be loaded.
-        ValueError: arguments that do not fit together.
+        ValueError: inconsistent arguments.
     """
     body = _body(depth=depth, norm=norm, weights=weights, frozen=frozen, width=width, small_stem=small_stem)
     if list(stages) != [stage for stage in STAGES if stage in stages] or not stages:
@@ -145,8 +145,8 @@ def faster_rcnn_c4(
     """Faster R-CNN in the published form, C4 (Ren et al. 2015; He et al. 2016): proposals from the third stage's map,
     with stride 16, and the fourth stage as the head on their regions.
 
-    Arguments and errors as `faster_rcnn_fpn`; `anchor_sizes` are those of the one map. By default the stem and the
-    first stage are frozen, and every batch norm is.
+    Arguments and errors as in `faster_rcnn_fpn`; `anchor_sizes` belong to the one map. By default the stem, the first
+    stage and all batch norms are frozen.
     """
     body = _body(depth=depth, norm=norm, weights=weights, frozen=frozen, width=width, small_stem=small_stem)
     head, channels = StageHead(body.get_submodule("layer4")), body.channels[3]
@@ -175,7 +175,7 @@ def _body(*, depth: int, norm: Norm, weights: str | None, frozen: int, width: in
 
 
 def _detector(backbone: nn.Module, *, proposals: int, **parts: object) -> FasterRCNN:
-    """The detector of torchvision of these parts, which takes images in the size that they have."""
+    """Torchvision's detector with these parts, without resizing of images."""
     detector = FasterRCNN(
         backbone,
         rpn_pre_nms_top_n_train=2 * proposals,

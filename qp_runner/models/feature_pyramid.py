@@ -1,4 +1,4 @@
-"""A feature pyramid (Lin et al. 2017) whose every tensor that reaches memory is the output of a module."""
+"""A feature pyramid (Lin et al. 2017) in which every tensor that is written to memory is the output of a module."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class FeaturePyramid(FeaturePyramidNetwork):
-    """torchvision's pyramid with its sums as modules: `merged.0` (the finest) and so on, each an identity that hands on
-    a lateral 1×1 convolution plus what comes from above.
+    """torchvision's pyramid with its sums as modules: `merged.0` (the finest) and so on, each an identity that returns
+    the sum of a lateral 1×1 convolution and the coarser map.
 
     Args:
-        in_channels: of the maps that it is given, the finest first.
-        out_channels: of every map that it makes.
-        extra_level: one more map at the coarse end, every second pixel of the coarsest.
+        in_channels: of the input maps, the finest first.
+        out_channels: of every output map.
+        extra_level: add a map of every second pixel of the coarsest one.
     """
 
     def __init__(self, in_channels: Sequence[int], out_channels: int, *, extra_level: bool) -> None:
@@ -44,10 +44,10 @@ class FeaturePyramid(FeaturePyramidNetwork):
 
 
 class PyramidBackbone(nn.Module):
-    """A ResNet and a pyramid on some of its stages.
+    """A ResNet and a pyramid over some of its stages.
 
     Args:
-        body: the ResNet; its stages above the highest one that is used are never called.
+        body: the ResNet; stages after the last one used are never called.
         stages: the stages that the pyramid reads, in order.
         out_channels: of every map.
         extra_level: see `FeaturePyramid`.
@@ -70,7 +70,7 @@ class PyramidBackbone(nn.Module):
 
 
 class StageBackbone(nn.Module):
-    """A ResNet up to one of its stages: one map (C4 where that is the third stage, with stride 16)."""
+    """A ResNet up to one of its stages, with one map (C4 for the third stage, with stride 16)."""
 
     def __init__(self, body: ResNetBackbone, *, stage: str) -> None:
         super().__init__()
@@ -79,5 +79,5 @@ class StageBackbone(nn.Module):
         self.out_channels = body.channels[STAGES.index(stage)]
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
-        """The map, by the name `0`."""
+        """The map, named `0`."""
         return OrderedDict([("0", self.body.stages(images, self.last)[-1])])

@@ -9,7 +9,7 @@ STD = 0.02  # of initial weights, as in arXiv 1611.07004 and 1703.10593
 
 
 def norm(kind: Norm, channels: int, *, affine: bool = True) -> nn.Module:
-    """A norm with weight and bias. For one sample, `instance` computes what `batch` computes in training mode.
+    """A norm. For one sample, `instance` computes what `batch` computes in training mode.
 
     Raises:
         ValueError: another kind.

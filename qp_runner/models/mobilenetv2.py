@@ -3,14 +3,14 @@
 from torch import Tensor, nn
 
 STAGES = [(1, 16, 1, 1), (6, 24, 2, 1), (6, 32, 3, 2), (6, 64, 4, 2), (6, 96, 3, 1), (6, 160, 3, 2), (6, 320, 1, 1)]
-"""Expansion, channels, blocks, stride (Sandler et al. 2018, table 2); here the second stage keeps its resolution."""
+"""Expansion, channels, blocks, stride (Sandler et al. 2018, table 2), but the second stage keeps its resolution."""
 
 
 class InvertedResidual(nn.Module):
     """Expand, filter each channel, project back (Sandler et al. 2018, section 3.4), with a shortcut at stride 1.
 
-    As in the CIFAR networks of the paper that this project follows, a shortcut whose channels change is projected by a
-    1×1 convolution. The block's output (after the sum) is what a runtime with fused layers writes to memory.
+    As in the CIFAR networks of arXiv 2110.08271, a shortcut whose channels change is projected by a 1×1 convolution.
+    The block's output (after the sum) is what a runtime with fused layers writes to memory.
     """
 
     def __init__(self, *, in_channels: int, channels: int, expansion: int, stride: int) -> None:
@@ -43,8 +43,7 @@ def _projection(in_channels: int, channels: int) -> nn.Sequential:
 class MobileNetV2(nn.Module):
     """MobileNetV2 for 32×32 images: 2 296 922 parameters with 3 input channels and 10 classes.
 
-    Shapes: [n, in_channels, h, w] → [n, classes]. Initialised as torch does by
-    default: uniform in ±1/√(inputs of an output).
+    Shapes: [n, in_channels, h, w] → [n, classes]. Initialised by torch's default: uniform in ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int) -> None:

@@ -1,4 +1,4 @@
-"""The discriminator of Pix2Pix and CycleGAN: it judges overlapping patches (arXiv 1611.07004, section 6.1.2)."""
+"""The discriminator of Pix2Pix and CycleGAN, which judges overlapping patches (arXiv 1611.07004, section 6.1.2)."""
 
 from torch import Tensor, nn
 
@@ -6,16 +6,17 @@ from qp_runner.models.layers import Norm, initialise, norm
 
 
 class PatchGAN(nn.Module):
-    """Convolutions of 4×4, `layers` of them halving the size, then two that don't; each output judges one patch.
+    """4×4 convolutions: `layers` of them halve the size, two more do not. Each output judges one patch.
 
     Args:
-        in_channels: of the images, both of a pair together where it judges pairs.
-        width: channels of the first layer; doubled from layer to layer up to eight times as many.
-        layers: that halve the size. With 3, as published, a patch is 70×70 pixels; with 2 it is 34×34, with 1 16×16.
+        in_channels: of the images; of both images together if it judges pairs.
+        width: channels of the first layer; doubled per layer up to eight times as many.
+        layers: number of layers that halve the size. A patch has 70×70 pixels with 3, as published, 34×34 with 2, 16×16
+            with 1.
         norm: of all layers but the first and the last.
-        affine: whether norms have weights and biases; CycleGAN's have none.
+        affine: whether norms have weights and biases; in CycleGAN they do not.
 
-    Shapes: [n, in_channels, h, w] → logits [n, 1, about h/2^layers, about w/2^layers], not between 0 and 1.
+    Shapes: [n, in_channels, h, w] → logits [n, 1, about h/2^layers, about w/2^layers], not probabilities.
 
     Raises:
         ValueError: a width or a number of layers below 1, an unknown norm.
@@ -40,7 +41,7 @@ class PatchGAN(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """One logit a patch."""
+        """One logit per patch."""
         x = self.act(self.conv(x))
         for block in self.blocks:
             x = block(x)

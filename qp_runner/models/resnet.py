@@ -20,7 +20,7 @@ class PadShortcut(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two 3×3 convolutions and a shortcut; a ReLU of its own behind each (the second behind the sum)."""
+    """Two 3×3 convolutions and a shortcut; separate ReLUs after the first convolution and after the sum."""
 
     def __init__(self, *, in_channels: int, channels: int, stride: int, project: bool) -> None:
         super().__init__()
@@ -85,7 +85,7 @@ class ResNet(nn.Module):
 
 
 def resnet18(*, in_channels: int, classes: int) -> ResNet:
-    """ResNet-18 with a 3×3 stem and no pooling behind it: 11 173 962 parameters for CIFAR-10."""
+    """ResNet-18 with a 3×3 stem and no pooling after it: 11 173 962 parameters for CIFAR-10."""
     return ResNet(
         in_channels=in_channels, classes=classes, blocks=[2, 2, 2, 2], widths=[64, 128, 256, 512], project=True
     )

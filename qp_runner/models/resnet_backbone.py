@@ -1,6 +1,6 @@
 """ResNets without their classifier (He et al. 2016), for networks that read feature maps.
 
-Parameters carry torchvision's names, so that its weights load; unlike there, every ReLU is a module of its own.
+Parameters have torchvision's names, so that its weights load; unlike there, every ReLU is a separate module.
 """
 
 import math
@@ -18,7 +18,7 @@ STAGES = ("layer1", "layer2", "layer3", "layer4")
 
 
 def norm_layer(kind: Norm) -> MakeNorm:
-    """What makes a norm of so many channels.
+    """The function that makes a norm from its number of channels.
 
     `batch`: batch norm, for batches of eight images or more. `group`: group norm with 32 groups (or the largest number
     that divides both 32 and the channels; Wu & He 2018), independent of the batch. `frozen`: batch norm whose
@@ -89,11 +89,11 @@ class ResNetBackbone(nn.Module):
         depth: 18, 34, 50 or 101.
         norm: see `norm_layer`.
         width: channels of the stem and of the first stage's 3×3 convolutions; each later stage has twice as many.
-        small_stem: a 3×3 convolution with stride 2 in place of the 7×7 with stride 2 and the max pooling, for images of
-            a hundred pixels or so. Stages then have strides 2, 4, 8, 16 in place of 4, 8, 16, 32.
+        small_stem: a 3×3 convolution with stride 2 instead of the 7×7 with stride 2 and the max pooling, for images of
+            about a hundred pixels. Stages then have strides 2, 4, 8, 16 instead of 4, 8, 16, 32.
 
     Raises:
-        ValueError: another depth, width below 1.
+        ValueError: an unknown depth or norm, width below 1.
     """
 
     def __init__(self, *, depth: int, norm: Norm, width: int = 64, small_stem: bool = False) -> None:
@@ -121,7 +121,7 @@ class ResNetBackbone(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def stages(self, x: Tensor, names: Sequence[str] = STAGES) -> list[Tensor]:
-        """The outputs of the named stages, first ones first, for images [n, 3, h, w]."""
+        """The outputs of the named stages, in order, for images [n, 3, h, w]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
         outputs = []
         for name in names:
@@ -134,7 +134,7 @@ class ResNetBackbone(nn.Module):
         return self.stages(x)
 
     def freeze(self, count: int) -> None:
-        """Takes the stem and the first `count` − 1 stages out of training; 0 freezes nothing (ValueError above 5)."""
+        """Freezes the stem and the first `count` − 1 stages; 0 freezes nothing (ValueError above 5)."""
         if not 0 <= count <= 5:
             raise ValueError(f"frozen must be from 0 to 5 (the stem and four stages), not {count}")
         for module in [nn.ModuleList([self.conv1, self.bn1]), *map(self.get_submodule, STAGES)][:count]:

@@ -6,7 +6,7 @@ from qp_runner.models.layers import initialise, norm
 
 
 class Layer(nn.Module):
-    """Convolution, instance norm, ReLU. The convolution's bias has no effect before the norm; it is published so."""
+    """Convolution, instance norm, ReLU. As published, the convolution has a bias, though the norm cancels it."""
 
     def __init__(self, conv: nn.Conv2d | nn.ConvTranspose2d, *, pad: int = 0) -> None:
         super().__init__()
@@ -16,13 +16,13 @@ class Layer(nn.Module):
         self.relu = nn.ReLU()
 
     def forward(self, x: Tensor) -> Tensor:
-        """[n, inputs, h, w] → [n, outputs, h', w'], as the convolution has them."""
+        """[n, inputs, h, w] → [n, outputs, h', w'], the convolution's output shape."""
         out: Tensor = self.relu(self.norm(self.conv(self.pad(x))))
         return out
 
 
 class ResidualBlock(nn.Module):
-    """Two convolutions of 3×3 with reflected borders, added to what came in; no ReLU behind the sum."""
+    """Two 3×3 convolutions with reflection padding, added to the input; no ReLU after the sum."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -38,17 +38,17 @@ class ResidualBlock(nn.Module):
 
 
 class ResnetGenerator(nn.Module):
-    """7×7 convolution, two that halve the size, residual blocks, two that double it, 7×7 convolution, tanh.
+    """A 7×7 convolution, two that halve the size, residual blocks, two that double it, a 7×7 convolution, tanh.
 
     Args:
         in_channels, out_channels: of the images.
-        width: channels of the first layer; twice and four times as many inside.
+        width: channels of the first layer; inner layers have two and four times as many.
         blocks: residual blocks. 9 and a width of 64 are the published network for 256×256, with 11.38 M parameters.
 
     Shapes: [n, in_channels, h, w] with h, w multiples of 4 and at least 16 → [n, out_channels, h, w] in (−1, 1).
 
     Raises:
-        ValueError: a width or a number of blocks below 1.
+        ValueError: width or blocks below 1.
     """
 
     def __init__(self, *, in_channels: int, out_channels: int, width: int = 64, blocks: int = 9) -> None:
@@ -67,7 +67,7 @@ class ResnetGenerator(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translates images; ValueError for a size that is no multiple of 4."""
+        """Translates images; ValueError for a size that is not a multiple of 4."""
         if x.shape[-2] % 4 or x.shape[-1] % 4:
             size = "×".join(map(str, x.shape[-2:]))
             raise ValueError(f"heights and widths have to be multiples of 4; these are {size}")

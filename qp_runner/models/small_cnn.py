@@ -4,15 +4,15 @@ from torch import Tensor, nn
 
 
 class SmallCNN(nn.Module):
-    """Three blocks of convolution, batch norm and ReLU, two of them pooled, and a linear classifier.
+    """Three blocks of convolution, batch norm and ReLU, two poolings, and a linear classifier.
 
     Args:
         in_channels: channels of the images.
         classes: outputs.
         width: channels of the first block; the others have twice and four times as many.
 
-    Shapes: [n, in_channels, h, w] with h, w of at least 2 → [n, classes]. Initialised as torch does by default:
-    uniform in ±1/√(inputs of an output).
+    Shapes: [n, in_channels, h, w] with h, w of at least 2 → [n, classes]. Initialised by torch's default: uniform in
+    ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int, width: int = 16) -> None:

@@ -38,20 +38,20 @@ class Up(nn.Module):
 
 
 class UNetGenerator(nn.Module):
-    """An encoder and a decoder with skip connections between their layers of one size.
+    """An encoder and a decoder with skip connections between layers of equal size.
 
-    A skip hands the encoder's activation (a LeakyReLU's output) through a ReLU to the decoder. That is the published
-    ReLU of the joined tensor, applied to its two halves apart, so that each half is one tensor in memory: the encoder's
-    and the decoder's.
+    A skip passes the encoder's activation (a LeakyReLU's output) through a ReLU to the decoder. This equals the
+    published ReLU of the concatenated tensor, applied to its halves separately, so that each half is one tensor in
+    memory.
 
     Args:
         in_channels, out_channels: of the images.
-        width: channels of the first layer; doubled from layer to layer up to eight times as many.
-        depth: layers down and layers up. Heights and widths have to be multiples of 2^depth. 8 and a width of 64 are
+        width: channels of the first layer; doubled per layer up to eight times as many.
+        depth: layers down and layers up. Heights and widths must be multiples of 2^depth. 8 and a width of 64 are
             the published network for 256×256, with 54.4 M parameters.
-        norm: `batch` as published. At the published batch size of 1, where batch norm is applied with the statistics
-            of the one sample also after training, `instance` is the same function in both modes.
-        dropout: probability, in the `dropout_layers` innermost layers up.
+        norm: `batch` as published. At the published batch size of 1, where batch norm uses the statistics of the one
+            sample also in evaluation, `instance` computes the same in both modes.
+        dropout: its probability in the `dropout_layers` innermost layers up.
         dropout_layers: how many layers have dropout.
 
     Shapes: [n, in_channels, h, w] → [n, out_channels, h, w] in (−1, 1).
@@ -93,7 +93,7 @@ class UNetGenerator(nn.Module):
         initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Translates images; ValueError for a size that is no multiple of 2^depth."""
+        """Translates images; ValueError for a size that is not a multiple of 2^depth."""
         if x.shape[-2] % self.multiple or x.shape[-1] % self.multiple:
             size = "×".join(map(str, x.shape[-2:]))
             raise ValueError(f"heights and widths have to be multiples of 2^depth = {self.multiple}; these are {size}")

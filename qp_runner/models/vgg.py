@@ -11,8 +11,8 @@ VGG11: list[int | Literal["pool"]] = [64, "pool", 128, "pool", 256, 256, "pool",
 class VGG(nn.Module):
     """VGG-11 with batch norm and one linear layer: 9 231 114 parameters for CIFAR-10.
 
-    Five poolings need images of at least 32×32. Shapes: [n, in_channels, h, w] → [n, classes]; larger images are
-    averaged. Initialised as torch does by default: uniform in ±1/√(inputs of an output).
+    Its five poolings need images of at least 32×32; larger ones are averaged. Shapes: [n, in_channels, h, w] →
+    [n, classes]. Initialised by torch's default: uniform in ±1/√(inputs of an output).
     """
 
     def __init__(self, *, in_channels: int, classes: int) -> None:

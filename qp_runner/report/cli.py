@@ -1,4 +1,4 @@
-"""The command `qp-report`: from an MLflow store to a table, a CSV file and one HTML page."""
+"""The command `qp-report`: a table, a CSV file and an HTML page from an MLflow store."""
 
 import argparse
 import sys
@@ -18,7 +18,7 @@ a table on the terminal, OUT/summary.csv (one row a run) and OUT/report.html (on
 EXAMPLES = """\
 examples:
   qp-report                                      the latest sweep of results/mlflow.db
-  qp-report --sweep all --task classification    every run of a task, whatever its sweep
+  qp-report --sweep all --task classification    all runs of a task, of any sweep
   qp-report --sweep 2026-03-01_12-00-00 --out results/march
   qp-report --store http://127.0.0.1:5000        a tracking server
 
@@ -63,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _report(args: argparse.Namespace) -> Path:
-    with lasting():  # pandas, scipy, matplotlib and MLflow: not for --help
+    with lasting():  # pandas, scipy, matplotlib and MLflow are slow to import: not for --help
         from qp_runner.report.html import write_page
         from qp_runner.report.read import read
         from qp_runner.report.sections import sections

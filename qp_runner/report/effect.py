@@ -1,27 +1,39 @@
-"""The order effect: two schedules that do the same in another order, compared seed by seed."""
+"""The order effect: two schedules with the same changes in another order, compared seed by seed."""
 
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from enum import Enum, auto
 from itertools import combinations
 
+from qp_runner.metric import Metric
 from qp_runner.report.rows import Row
 from qp_runner.report.stats import Paired, holm, paired
-from qp_runner.report.words import Metric, p_value, plural, whole
 
 ALPHA = 0.05
 
 
+class Verdict(Enum):
+    """What a comparison of two orders shows."""
+
+    NO_SEED = auto()  # no seed in common
+    ONE_SEED = auto()
+    EQUAL = auto()  # no difference in any seed
+    NO_SPREAD = auto()  # the same difference in every seed: no estimate of an interval
+    NOT_SHOWN = auto()  # the interval contains 0
+    CORRECTED_AWAY = auto()  # the interval excludes 0, but not after the correction for several pairs
+    SHOWN = auto()
+
+
 @dataclass(frozen=True)
 class Effect:
-    """The advantage of `first` over `second`, in the metric's good direction: positive, then `first` is better.
+    """The advantage of `first` over `second`: positive if `first` is better.
 
     Attributes:
-        seeds, differences: of the seeds that both have.
+        seeds, differences: the seeds of both sides, and their differences.
         paired: the differences' mean and interval.
-        comparisons: intervals in the same section.
-        p_holm: p value adjusted for them; None where there is one interval or none.
-        verdict, caution: in words; caution is empty where recovery is equal or nothing was shown.
+        comparisons: number of intervals in the same section.
+        p_holm: p value adjusted for them; None with fewer than two intervals.
     """
 
     first: Row
@@ -31,18 +43,22 @@ class Effect:
     paired: Paired
     comparisons: int = 1
     p_holm: float | None = None
-    verdict: str = ""
-    caution: str = ""
 
     @property
-    def excludes_zero(self) -> bool:
-        """Whether this pair's own interval excludes 0."""
-        return self.paired.excludes_zero
+    def verdict(self) -> Verdict:
+        """What the differences show."""
+        if self.paired.n <= 1:
+            return Verdict.ONE_SEED if self.paired.n else Verdict.NO_SEED
+        if not self.paired.has_interval:
+            return Verdict.NO_SPREAD if self.paired.mean else Verdict.EQUAL
+        if not self.paired.excludes_zero:
+            return Verdict.NOT_SHOWN
+        return Verdict.SHOWN if self.p_holm is None or self.p_holm < ALPHA else Verdict.CORRECTED_AWAY
 
     @property
     def shown(self) -> bool:
         """Whether a difference is shown, also after the correction for several pairs."""
-        return self.excludes_zero and (self.p_holm is None or self.p_holm < ALPHA)
+        return self.verdict is Verdict.SHOWN
 
     @property
     def winner(self) -> Row:
@@ -59,21 +75,27 @@ class Effect:
         return self.first.figures.get(name, math.nan), self.second.figures.get(name, math.nan)
 
     @property
+    def extra_recovery(self) -> float:
+        """Steps of recovery that the winner has more than the loser; 0 where this pair's own interval contains 0."""
+        if not self.paired.excludes_zero:
+            return 0.0
+        return self.winner.figures.get("recovery_steps", math.nan) - self.loser.figures.get("recovery_steps", math.nan)
+
+    @property
     def equal_times(self) -> bool:
-        """Whether both have the same recovery and the same first event, so that the order alone differs."""
+        """Whether both have the same recovery and the same first event, so that only the order differs."""
         return all(len(set(self.steps(name))) == 1 for name in ("recovery_steps", "first_event_step"))
 
 
 def order_effects(rows: Sequence[Row], metric: Metric) -> list[Effect]:
-    """One effect for each pair of rows of equal signature, family and training length, but another order."""
+    """The effects of all pairs of rows with equal signature, family and training length, but different order."""
     effects = [_compare(first, second, metric) for first, second in _pairs(rows)]
     ps = [effect.paired.p for effect in effects if effect.paired.p is not None]
     adjusted = iter(holm(ps) if len(ps) > 1 else [])
-    effects = [
+    return [
         replace(effect, comparisons=len(ps), p_holm=next(adjusted, None)) if effect.paired.p is not None else effect
         for effect in effects
     ]
-    return [replace(effect, verdict=_verdict(effect, metric), caution=_caution(effect)) for effect in effects]
 
 
 def family(schedule: str) -> str:
@@ -93,45 +115,3 @@ def _compare(first: Row, second: Row, metric: Metric) -> Effect:
     seeds = tuple(sorted(first.by_seed.keys() & second.by_seed.keys()))
     differences = tuple(metric.sign * (first.by_seed[seed] - second.by_seed[seed]) for seed in seeds)
     return Effect(first, second, seeds, differences, paired(differences))
-
-
-def _verdict(effect: Effect, metric: Metric) -> str:
-    found, n = effect.paired, effect.paired.n
-    if n == 0:
-        return "no seed in common: no verdict"
-    if n == 1:
-        return "one seed: no verdict"
-    if found.low is None or found.high is None:
-        return _without_spread(effect, metric)
-    if not found.excludes_zero:
-        return f"no difference shown (n={n})"
-    low, high = sorted((abs(found.low), abs(found.high)))
-    text = f"{effect.winner.order} is better by {metric.number(low)} to {metric.number(high)} {metric.points} (n={n})"
-    if not effect.shown and effect.p_holm is not None:
-        text += f"; not after Holm's correction for {effect.comparisons} pairs ({p_value(effect.p_holm)})"
-    return text
-
-
-def _without_spread(effect: Effect, metric: Metric) -> str:
-    """Every seed has the same difference: there is nothing to estimate an interval from."""
-    n, mean = effect.paired.n, effect.paired.mean
-    if mean == 0:
-        return f"no difference: equal in each of {plural(n, 'seed')}"
-    exactly = f"{metric.number(abs(mean))} {metric.points}"
-    return (
-        f"{effect.winner.order} is better by {exactly} in each of {n} seeds: no spread, so no interval and no verdict"
-    )
-
-
-def _caution(effect: Effect) -> str:
-    """What else than the order may have decided."""
-    recovery = {side.schedule: side.figures.get("recovery_steps", math.nan) for side in (effect.first, effect.second)}
-    winner, loser = recovery[effect.winner.schedule], recovery[effect.loser.schedule]
-    if not effect.excludes_zero or winner == loser:
-        return ""
-    if winner > loser:
-        return (
-            f"it was also given more recovery ({whole(winner)} against {whole(loser)} steps) and may win for that "
-            "reason; the controlled/ schedules separate the two"
-        )
-    return f"although it was given less recovery ({whole(winner)} against {whole(loser)} steps)"

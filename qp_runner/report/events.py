@@ -1,17 +1,19 @@
-"""When a run was compressed, read back from its recorded metrics."""
+"""When a run was compressed, from its recorded metrics."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
 
-LETTERS = {"sparsity": "P", "bits": "Q", "weight": "w", "activation": "f"}
-START = {"sparsity": 0.0, "bits": 32.0}
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Target
+
+START = {"sparsity": (Op.PRUNE, 0.0), "bits": (Op.QUANTIZE, FLOAT_BITS)}
+"""The op of a recorded series, and its value without compression."""
 
 
 @dataclass(frozen=True)
 class Change:
-    """Sparsity (`op` P) or bits (Q) of weights (`target` w) or activations (f) take a new value at a training step."""
+    """A new sparsity (`op` P) or number of bits (Q) of weights (`target` w) or activations (f) at a training step."""
 
     step: int
     op: str
@@ -21,7 +23,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Mark:
-    """Changes of one kind so close together that they are one event to the eye: `first` to `last` in steps."""
+    """Changes of one op close together in steps `first` to `last`, shown as one event."""
 
     op: str
     targets: str
@@ -35,22 +37,22 @@ class Mark:
 
 
 def changes(histories: pd.DataFrame, run_id: str) -> list[Change]:
-    """The changes of a run, in their order. A site calibrated again to the same bits leaves no trace here."""
+    """The changes of a run, in order. A new calibration to the same bits is not recorded."""
     own = histories[histories["run_id"] == run_id]
     found: list[Change] = []
-    for what in ("sparsity", "bits"):
-        for target in ("weight", "activation"):
-            now = START[what]
+    for what, (op, start) in START.items():
+        for target in Target:
+            now: float = start
             series = own[own["name"] == f"{what}_{target}"].sort_values("step")
             for step, value in zip(series["step"], series["value"], strict=True):
                 if value != now:
-                    found.append(Change(int(step), LETTERS[what], LETTERS[target], float(value)))
+                    found.append(Change(int(step), LETTERS[op], LETTERS[target], float(value)))
                 now = value
     return sorted(found, key=lambda change: (change.step, change.op, change.target))
 
 
 def marks(found: Sequence[Change], *, gap: float) -> list[Mark]:
-    """Changes of one op joined where less than `gap` steps lie between them."""
+    """Changes of one op, merged where at most `gap` steps lie between them."""
     joined: list[Mark] = []
     for op in ("P", "Q"):
         group: list[Change] = []

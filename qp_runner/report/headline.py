@@ -1,23 +1,25 @@
-"""The answer to "In which order?", no stronger than the runs allow."""
+"""The answer to "In which order?", as strong as the runs allow."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect
+from qp_runner.report.effect_words import advantage
 from qp_runner.report.sections import Section
 from qp_runner.report.words import listed, plural
 
 
 @dataclass(frozen=True)
 class Headline:
-    """An answer in a few words, and what it rests on, a sentence a line."""
+    """An answer in a few words, and its reasons, a sentence each."""
 
     answer: str
     because: tuple[str, ...]
 
 
 def headline(section: Section) -> Headline:
-    """What the section's order effects say together."""
+    """What the section's order effects show together."""
     effects = section.effects
     if not effects:
         return Headline("No answer here.", ("No two of these schedules differ in order alone.",))
@@ -26,13 +28,13 @@ def headline(section: Section) -> Headline:
     shown = [effect for effect in effects if effect.shown]
     if not shown:
         return Headline("No difference shown.", (_nothing_shown(effects),))
-    reasons = [*_sentences(shown, len(effects)), *_confounded(shown, effects)]
+    reasons = [*_sentences(shown, section.metric, len(effects)), *_confounded(shown, effects)]
     return Headline(_answer(shown), tuple(reasons))
 
 
 def _answer(shown: Sequence[Effect]) -> str:
-    """Advice where the order alone may have decided; else what was seen."""
-    clear = [effect for effect in shown if not _doubtful(effect)]
+    """Advice if the order may have decided; if recovery may have, what was observed."""
+    clear = [effect for effect in shown if not effect.extra_recovery > 0]
     starts = {_start(effect) for effect in clear or shown}
     if starts == {"P"}:
         return "Prune first, then quantize." if clear else "Pruning first did better."
@@ -43,33 +45,28 @@ def _answer(shown: Sequence[Effect]) -> str:
     return "It depends."
 
 
-def _doubtful(effect: Effect) -> bool:
-    """Whether recovery, too, spoke for the winner."""
-    return effect.caution.startswith("it was also")
-
-
 def _start(effect: Effect) -> str:
-    """What the winner does first, where the loser begins with the other; else nothing."""
+    """What the winner does first, if the loser does the other first; else an empty text."""
     first, other = _first_change(effect.winner.order), _first_change(effect.loser.order)
     return first if {first, other} == {"P", "Q"} else ""
 
 
 def _first_change(order: str) -> str:
-    """P or Q; nothing where both come at once."""
+    """P or Q; empty if both come at once."""
     changes = {change.strip()[:1] for change in order.split("→")[0].split("+")}
     return changes.pop() if len(changes) == 1 else ""
 
 
-def _sentences(shown: Sequence[Effect], pairs: int) -> list[str]:
-    sentences = [f"{e.verdict.replace(' is better by', f' is better than {e.loser.order} by', 1)}." for e in shown]
+def _sentences(shown: Sequence[Effect], metric: Metric, pairs: int) -> list[str]:
+    sentences = [f"{e.winner.order} is better than {e.loser.order} by {advantage(e, metric)}." for e in shown]
     if len(shown) < pairs:
         sentences.append(f"{plural(pairs - len(shown), 'other pair')} of orders: no difference shown.")
     return sentences
 
 
 def _confounded(shown: Sequence[Effect], effects: Sequence[Effect]) -> list[str]:
-    """Whether something else than the order may have decided."""
-    doubtful = [effect for effect in shown if _doubtful(effect)]
+    """Whether recovery may have decided instead of the order."""
+    doubtful = [effect for effect in shown if effect.extra_recovery > 0]
     if not doubtful:
         return []
     who = "The better order" if len(doubtful) == len(shown) else listed([each.winner.order for each in doubtful])
@@ -85,7 +82,7 @@ def _nothing_shown(effects: Sequence[Effect]) -> str:
     seeds = sorted({effect.paired.n for effect in effects})
     n = f"{plural(seeds[0], 'seed')} each" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
     why = "every 95 % interval that there is contains 0"
-    if any(effect.excludes_zero for effect in effects):
+    if any(effect.paired.excludes_zero for effect in effects):
         why = "after the correction for several pairs none stands"
     several = f"{plural(len(effects), 'pair')} of orders, {n}: {why}."
     return f"{several} That is no proof of equality; more seeds narrow the intervals."

@@ -1,4 +1,4 @@
-"""The report as one HTML file that loads nothing: words, tables and pictures in one template."""
+"""The report as one HTML file without external resources."""
 
 import math
 import os
@@ -13,6 +13,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qp_runner.report import words
+from qp_runner.report.effect_words import caution, verdict
 from qp_runner.report.headline import Headline, headline
 from qp_runner.report.overview import best_compressed, overview
 from qp_runner.report.pictures import Subject, subjects
@@ -22,12 +23,12 @@ from qp_runner.report.read import Records
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
 
-WIDE, NARROW = 940, 390  # pixels: pictures are drawn for a screen and for a telephone, not scaled down
+WIDE, NARROW = 940, 390  # pixels: pictures are drawn for a screen and for a phone, not scaled
 
 
 @dataclass(frozen=True)
 class Picture:
-    """The same picture for wide and narrow screens."""
+    """A picture for wide and for narrow screens."""
 
     wide: str
     narrow: str
@@ -35,7 +36,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Chapter:
-    """What the page says of one section."""
+    """The page's content for one section."""
 
     section: Section
     headline: Headline
@@ -49,7 +50,7 @@ class Chapter:
 
 @dataclass(frozen=True)
 class Density:
-    """How far PD alone could mislead here: `value` of the metric at which `densest` still equals the float network.
+    """How PD alone could mislead: at `value` of the metric, `densest` would still have the PD of the float network.
 
     `best` is the compressed schedule with the best metric.
     """
@@ -60,7 +61,7 @@ class Density:
 
 
 def write_page(records: Records, found: Sequence[Section], path: Path) -> None:
-    """Writes the page at once, so that a reader never sees half of it."""
+    """Writes the page atomically."""
     text = render(records, found)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".html.tmp")
@@ -81,7 +82,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, looks=looks, nan=math.nan)
+    environment.globals.update(words=words, verdict=verdict, caution=caution, looks=looks, nan=math.nan)
     template = environment.get_template("report.html.j2")
     return template.render(
         records=records,
@@ -136,13 +137,13 @@ def _density(section: Section) -> Density | None:
 
 
 def _origin(runs: pd.DataFrame) -> dict[str, list[str]]:
-    """From what the figures came, each value once."""
+    """The origin of the figures, each value once."""
     names = ("command", "git_commit", "versions", "cpus", "sweep")
     return {name: [value for value in dict.fromkeys(runs[name].astype(str)) if value] for name in names}
 
 
 def _now() -> str:
-    """Now, or what SOURCE_DATE_EPOCH says, so that a page can be made again bit for bit."""
+    """The time, or SOURCE_DATE_EPOCH if set, so that a page can be reproduced exactly."""
     fixed = os.environ.get("SOURCE_DATE_EPOCH")
     now = datetime.now(UTC) if fixed is None else datetime.fromtimestamp(int(fixed), UTC)
     return now.strftime("%Y-%m-%d %H:%M UTC")

@@ -1,4 +1,4 @@
-"""Tasks beside each other: which order wins where."""
+"""A comparison of tasks: which order wins where."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from qp_runner.report.sections import Section
 
 @dataclass(frozen=True)
 class Standing:
-    """What won in one section.
+    """The winners in one section.
 
     Attributes:
         plain: the float network.
         best: the compressed schedule with the best mean metric.
         densest: the compressed schedule with the highest mean performance density.
-        answer: what the order effects say, with their statistics: a best mean alone shows nothing.
+        answer: of the order effects, with their statistics; a best mean alone shows nothing.
     """
 
     section: Section
@@ -28,7 +28,7 @@ class Standing:
 
 
 def overview(found: Sequence[Section]) -> list[Standing]:
-    """A line for each section with figures, where they are of several tasks; else nothing."""
+    """A line for each section with figures, if these are from several tasks; else none."""
     finished = [section for section in found if section.finished]
     if len({section.task for section in finished}) < 2:
         return []
@@ -36,7 +36,7 @@ def overview(found: Sequence[Section]) -> list[Standing]:
 
 
 def float_row(section: Section) -> Row | None:
-    """The network that nothing was done to."""
+    """The uncompressed network."""
     return next((row for row in section.finished if row.is_float), None)
 
 

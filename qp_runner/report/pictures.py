@@ -1,4 +1,4 @@
-"""What the networks made of a few samples, schedule beside schedule, as images that a page can hold."""
+"""The networks' outputs for a few samples, by schedule, as images for the page."""
 
 import base64
 import io
@@ -12,9 +12,9 @@ from qp_runner.report.rows import Row
 Pictures = Callable[[str], Mapping[str, bytes]]
 """From a run's identifier to the PNG files of its pictures, by name."""
 
-SUBJECTS = 6  # shown of each section
+SUBJECTS = 6  # samples shown in each section
 WIDEST = 1200  # pixels; wider pictures are scaled down
-QUALITY = 92  # of the JPEG copies in the page; the artifacts are lossless
+QUALITY = 92  # of the JPEG copies in the page; artifacts are lossless
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Shown:
 
 @dataclass(frozen=True)
 class Subject:
-    """One sample: its name, what its pictures show from left to right (if they say so), one for each schedule."""
+    """One sample: its name, the parts of its pictures from left to right (if named), a picture for each schedule."""
 
     title: str
     parts: tuple[str, ...]
@@ -37,7 +37,7 @@ class Subject:
 
 
 def subjects(rows: Sequence[Row], pictures: Pictures) -> tuple[Subject, ...]:
-    """The samples that any schedule has a picture of, each with the pictures of every schedule's first seed."""
+    """All samples with pictures, each with the pictures of every schedule's first seed."""
     of_row = [(row, pictures(row.run_ids[0])) for row in rows if row.run_ids]
     names = dict.fromkeys(name for _, found in of_row for name in found)
     return tuple(

@@ -1,4 +1,4 @@
-"""From the MLflow store to tidy tables: one row a run, one row a recorded value."""
+"""From the MLflow store to tables: one row per run, one row per recorded value."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -40,15 +40,15 @@ LOWER_IS_BETTER = {"fid", "kid", "lpips", "l1", "l2", "mse", "mae", "rmse", "los
 
 @dataclass(frozen=True)
 class Records:
-    """What a report is made from.
+    """The input of a report.
 
     Attributes:
-        runs: one row a run, finished or not, in the order of their start; columns RUN_COLUMNS.
-        histories: one row a value of the validation metric (name `metric`) and of what compression was in force (names
-            COMPRESSION); columns HISTORY_COLUMNS, `step` in training steps done.
+        runs: one row per run, finished or not, by start; columns RUN_COLUMNS.
+        histories: one row per value of the validation metric (name `metric`) and of compression (names COMPRESSION);
+            columns HISTORY_COLUMNS, `step` in training steps.
         store: where they were read.
-        sweep: which runs these are, in words.
-        pictures: from a run's identifier to the PNG files of its pictures, by name; read when asked for.
+        sweep: the title of these runs.
+        pictures: from a run's identifier to the PNG files of its pictures, by name; read on demand.
     """
 
     runs: pd.DataFrame
@@ -61,23 +61,23 @@ class Records:
 def read(store: str, *, sweep: str = "latest", task: str | None = None) -> Records:
     """Reads the runs of a sweep (`latest`, `all`, a sweep's id or name), of one task if given.
 
-    Raises ConfigError naming `--store`, `--sweep` or `--task` where there is nothing to report.
+    Raises ConfigError naming `--store`, `--sweep` or `--task` if there is nothing to report.
     """
     source = Source(store)
     found = source.runs()
     jobs, title = choose(found, sweep=sweep, task=task, store=store)
     runs = run_table(jobs)
     if not (runs["status"] == "FINISHED").any():
-        told = "; ".join(f"{count} {str(status).lower()}" for status, count in runs["status"].value_counts().items())
+        counts = "; ".join(f"{count} {str(status).lower()}" for status, count in runs["status"].value_counts().items())
         reason = next((f" (first error: {error})" for error in runs["error"] if error), "")
-        raise ConfigError("--sweep", title, f"a sweep with finished runs; this one has {told}{reason}")
+        raise ConfigError("--sweep", title, f"a sweep with finished runs; this one has {counts}{reason}")
     return Records(runs, _histories(source, runs), store, title, source.pictures)
 
 
 def run_table(runs: Iterable["Run"]) -> pd.DataFrame:
-    """One row a run, columns RUN_COLUMNS; figures that a run never reached are NaN."""
+    """One row per run, columns RUN_COLUMNS; missing figures are NaN."""
     table = pd.DataFrame([_row(run) for run in runs], columns=list(RUN_COLUMNS))
-    for name in ("metric", "metric_direction", "metric_unit"):  # a run that failed early does not know its metric
+    for name in ("metric", "metric_direction", "metric_unit"):  # a run that failed early has no metric tag
         known = table[table["metric"] != ""].groupby("task")[name].first().to_dict()
         table[name] = table[name].where(table["metric"] != "", [str(known.get(task, "")) for task in table["task"]])
     return table
@@ -113,7 +113,7 @@ def _row(run: "Run") -> dict[str, object]:
 
 
 def _infer_metric(final: Mapping[str, float]) -> str:
-    """A metric is measured on both splits; of several, the loss is the last to be meant. For runs without the tag."""
+    """The metric of a run without the tag: measured on both splits, and not the loss."""
     both = [key.removeprefix("final/val_") for key in sorted(final) if key.startswith("final/val_")]
     both = [name for name in both if f"final/{name}" in final]
     return next((name for name in both if name != "loss"), "")
@@ -142,7 +142,7 @@ def _histories(source: Source, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _series(source: Source, run_id: str, stored: str, name: str) -> Sequence[tuple[str, str, int, float]]:
-    """Steps ascending; of several values at a step the one recorded last."""
+    """Values by rising step; of several values at a step the last one recorded."""
     values = sorted(source.history(run_id, stored), key=lambda each: (each.step, each.timestamp))
     last = {int(each.step): float(each.value) for each in values}
     return [(run_id, name, step, value) for step, value in last.items()]

@@ -1,4 +1,4 @@
-"""What the runs of one schedule say together, over their seeds."""
+"""The runs of one schedule, summarised over seeds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -6,26 +6,26 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report.pareto import front
 from qp_runner.report.stats import Summary, summarise
-from qp_runner.report.words import Metric
 
 FLOAT = "float"
-DIGITS = 10  # significant: means of equal figures must be equal
+DIGITS = 10  # significant ones: means of equal figures must be equal
 
 
 @dataclass(frozen=True)
 class Row:
-    """A schedule, over its seeds.
+    """A schedule, summarised over its seeds.
 
     Attributes:
         schedule: the choice in the configuration, such as `p_q_wf`.
-        order, signature: its readable name; what it does, free of order.
+        order, signature: its readable name; its changes without their order.
         by_seed: seed -> the metric on the test split, of finished runs with a figure.
         metric, footprint, density: the metric; total footprint in Mb; total performance density.
-        unfinished: runs that failed, were killed or are still open.
+        unfinished: number of runs that failed, were killed or still run.
         figures: means of every other final figure, by name (`sparsity_weight`, `recovery_steps`, ...).
-        on_front: on the Pareto front of mean metric against mean footprint.
+        on_front: whether it is on the Pareto front of mean metric against mean footprint.
         run_ids: of the finished runs, in the order of `by_seed`.
     """
 
@@ -48,7 +48,7 @@ class Row:
 
 
 def make_row(schedule: str, order: str, runs: pd.DataFrame, counted: pd.DataFrame) -> Row:
-    """The row of a schedule: `runs` are all of its runs, `counted` the finished ones that count, one for each seed."""
+    """The row of a schedule: `runs` are all its runs, `counted` the finished one of each seed."""
     with_figure = counted[np.isfinite(counted["value"].astype(float))].sort_values("seed")
     numbers = with_figure.select_dtypes("number").drop(columns=["seed"]).mean()
     return Row(

@@ -1,23 +1,22 @@
-"""A compiled schedule as a picture: sparsity and bits of both targets over the epochs."""
+"""A compiled schedule as a figure: sparsity and bits of both targets over the epochs."""
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, first_event, recovery, total_steps
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
 
 COLOURS = {Target.WEIGHT: "#1f6fb4", Target.ACTIVATION: "#c8641b"}
-LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q"}
 INK, FAINT = "#333333", "#e9e9e9"
 GRID = {"height_ratios": [5, 1, 5, 1], "hspace": 0.14, "left": 0.09, "right": 0.94, "top": 0.89, "bottom": 0.105}
-"""Said outright: the figure's size is fixed, and working the room for its texts out would take half of the drawing."""
+"""Fixed margins, since computing them would take half of the drawing time."""
 
 
 def schedule_figure(stages: Sequence[Stage], *, steps_per_epoch: int, title: str) -> Figure:
-    """For each target, sparsity as a filled curve and bits as a strip; P and Q mark events, grey ground the recovery.
+    """For each target, sparsity as a filled curve and bits as a strip; P and Q mark events, grey the recovery.
 
-    A plain Figure, tied to no window and no global state: `figure.savefig(path)`, then drop it.
+    A plain Figure without window or global state: save it with `figure.savefig(path)`.
     """
     figure = Figure(figsize=(9, 4.6), dpi=150)
     figure.suptitle(title, fontsize=13, color=INK)
@@ -48,7 +47,7 @@ def _draw_sparsity(axis: Axes, stages: Sequence[Stage], target: Target, *, steps
 
 
 def _draw_bits(axis: Axes, stages: Sequence[Stage], target: Target, steps_per_epoch: int) -> None:
-    """Stretches of equal bits, the darker the fewer."""
+    """Ranges of equal bits, darker for fewer bits."""
     cuts = [stage for i, stage in enumerate(stages) if i == 0 or (Op.QUANTIZE, target) in stage.fires]
     end = total_steps(stages)
     for stage, following in zip(cuts, [*(cut.first for cut in cuts[1:]), end], strict=True):
@@ -84,10 +83,10 @@ def _draw_bits(axis: Axes, stages: Sequence[Stage], target: Target, steps_per_ep
 
 
 def _mark_events(axis: Axes, stages: Sequence[Stage], target: Target, steps_per_epoch: int) -> None:
-    """A dotted line and P, Q or P+Q for each event; letters that would overprint are left out or set lower."""
+    """A dotted line and P, Q or P+Q for each event; letters that would overlap are left out or set lower."""
     end, last_at, last_text, low = total_steps(stages) / steps_per_epoch, -1.0, "", False
     for stage in stages:
-        text = "+".join(letter for op, letter in LETTERS.items() if (op, target) in stage.fires)
+        text = "+".join(LETTERS[op] for op in Op if (op, target) in stage.fires)
         if not text:
             continue
         at = stage.first / steps_per_epoch
@@ -115,7 +114,7 @@ def _draw_recovery(axes: Sequence[Axes], stages: Sequence[Stage], steps_per_epoc
     end, steps = total_steps(stages), recovery(stages)
     if first_event(stages) is None:
         return
-    for axis in axes[::2]:  # over the bits it would look like other bits
+    for axis in axes[::2]:  # on the bits it would look like another bit width
         axis.axvspan((end - steps) / steps_per_epoch, end / steps_per_epoch, color="#000000", alpha=0.06, linewidth=0)
     axes[0].set_title(
         f"recovery {steps / steps_per_epoch:.3g} epochs, {steps / end:.1%} of training",

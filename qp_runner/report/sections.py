@@ -1,28 +1,29 @@
-"""The runs that may be compared with each other."""
+"""Groups of runs that may be compared with each other."""
 
 from dataclasses import dataclass
 
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect, order_effects
 from qp_runner.report.read import Records
 from qp_runner.report.rows import Row, make_row, mark_front
-from qp_runner.report.words import Metric, spelled
+from qp_runner.report.words import spelled
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
 
 
 @dataclass(frozen=True)
 class Section:
-    """Runs of one task, model and data set, trained alike: what a table may hold side by side.
+    """Runs of one task, model, data set and way of training, which may share a table.
 
     Attributes:
         task, model, data, variant, epochs: what these runs share.
-        metric: what is measured, on the test split at the last epoch.
-        rows: the schedules; float first, then as they first appeared.
-        effects: one for each pair of schedules that differ in order alone.
-        runs: all its runs, unfinished ones too.
-        repeated: finished runs left out because a later one has the same schedule and seed.
+        metric: measured on the test split at the last epoch.
+        rows: the schedules; float first, then in order of appearance.
+        effects: of all pairs of schedules that differ in order only.
+        runs: all its runs, including unfinished ones.
+        repeated: number of finished runs left out because a later one has the same schedule and seed.
     """
 
     task: str
@@ -66,7 +67,7 @@ def _section(setting: dict[str, str], runs: pd.DataFrame) -> Section:
         make_row(str(schedule), str(order), group, counted.loc[counted.index.intersection(group.index)])
         for (schedule, order), group in runs.groupby(["schedule", "order"], sort=False)
     ]
-    rows = sorted(mark_front(rows, metric), key=lambda row: not row.is_float)  # stable: then as they appeared
+    rows = sorted(mark_front(rows, metric), key=lambda row: not row.is_float)  # stable: keeps the order of appearance
     effects = tuple(order_effects(rows, metric))
     return Section(
         metric=metric,

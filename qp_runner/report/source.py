@@ -1,4 +1,4 @@
-"""The MLflow store as a reader sees it: opened without being changed, its runs in order."""
+"""Read-only access to an MLflow store, with its runs in order."""
 
 import logging
 import tempfile
@@ -22,10 +22,10 @@ PICTURES = "pictures"
 
 
 class Source:
-    """A store that exists. Reads only: a missing database is not made."""
+    """An existing store, read-only: a missing database is not created."""
 
     def __init__(self, store: str) -> None:
-        """`store` is the path of an SQLite file or any MLflow URI. ConfigError (`--store`) where it cannot be read."""
+        """`store` is the path of an SQLite file or any MLflow URI. ConfigError (`--store`) if it can't be read."""
         self.name = store
         path = _path(store)
         if path is not None and not path.is_file():
@@ -39,15 +39,15 @@ class Source:
             raise ConfigError("--store", store, f"an MLflow store that can be read ({reason})") from error
 
     def runs(self) -> list["Run"]:
-        """All runs that are not deleted, in order."""
+        """All runs but deleted ones, in order."""
         return in_order([run for page in self._pages() for run in page])
 
     def history(self, run_id: str, metric: str) -> Sequence["Metric"]:
-        """Every value of a metric of a run."""
+        """All values of a metric of a run."""
         return patiently(lambda: list(self._client.get_metric_history(run_id, metric)))
 
     def pictures(self, run_id: str) -> dict[str, bytes]:
-        """The PNG files among a run's artifacts, by name; none where they can't be had: a report does without."""
+        """The PNG files among a run's pictures, by name; empty if they can't be read, which the report tolerates."""
         found: dict[str, bytes] = {}
         try:
             with tempfile.TemporaryDirectory() as folder:
@@ -79,7 +79,7 @@ class Source:
 
 
 def _path(store: str) -> Path | None:
-    """The file of an SQLite store; None for another kind."""
+    """The file of an SQLite store; None for other stores."""
     if store.startswith(SQLITE):
         return Path(store.removeprefix(SQLITE))
     return None if "://" in store else Path(store)
@@ -90,7 +90,7 @@ def _tag(run: "Run", name: str) -> str:
 
 
 def in_order(runs: Sequence["Run"]) -> list["Run"]:
-    """Sweeps as they began; in each its jobs by number, whatever the wave they ran in, or else as they began."""
+    """Sweeps by start; in each sweep the jobs by number, or by start if they have none."""
     began: dict[str, int] = {}
 
     def place(run: "Run") -> tuple[int, int, int, str, str]:
@@ -105,5 +105,5 @@ def in_order(runs: Sequence["Run"]) -> list["Run"]:
 
 
 def _sweep(run: "Run") -> str:
-    """The run that this one stands under; itself where there is none."""
+    """The run's parent, or itself if it has none."""
     return _tag(run, PARENT) or run.info.run_id

@@ -1,4 +1,4 @@
-"""Small statistics over seeds: mean and spread, paired differences with an interval, many comparisons."""
+"""Statistics over seeds: mean and spread, paired differences with an interval, multiple comparisons."""
 
 import math
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Summary:
-    """n values: their mean, and their sample standard deviation (n - 1), which a single value has none of."""
+    """n values: their mean, and their sample standard deviation (n - 1), None for a single value."""
 
     n: int
     mean: float
@@ -21,15 +21,15 @@ class Summary:
 
 @dataclass(frozen=True)
 class Paired:
-    """Differences of pairs, and what they show.
+    """Paired differences and their statistics.
 
     Attributes:
         n: pairs.
         mean: of the differences; NaN without pairs.
         std: sample standard deviation of the differences; None below two pairs.
-        low, high: Student's t interval of the mean at CONFIDENCE; None below two pairs, and where the differences do
-            not vary at all: a spread of 0 is no estimate of anything.
-        p: two-sided p value of the paired t test; None where there is no interval.
+        low, high: Student's t interval of the mean at CONFIDENCE; None below two pairs, or if all differences are
+            equal: a spread of 0 is not an estimate.
+        p: two-sided p value of the paired t test; None without interval.
     """
 
     n: int
@@ -51,7 +51,7 @@ class Paired:
 
 
 def summarise(values: Sequence[float]) -> Summary:
-    """Mean and spread of the values that are numbers."""
+    """Mean and spread of the finite values."""
     known = np.asarray([value for value in values if math.isfinite(value)], dtype=float)
     if known.size == 0:
         return Summary(0, math.nan, None)
@@ -67,7 +67,7 @@ def paired(differences: Sequence[float]) -> Paired:
     if known.size == 1:
         return Paired(1, mean)
     std = float(known.std(ddof=1))
-    if std <= 1e-9 * max(1e-12, float(np.abs(known).max())):  # equal but for rounding
+    if std <= 1e-9 * max(1e-12, float(np.abs(known).max())):  # equal up to rounding
         return Paired(known.size, mean, 0.0)
     error = std / math.sqrt(known.size)
     half = float(stats.t.ppf((1 + CONFIDENCE) / 2, known.size - 1)) * error
@@ -76,7 +76,7 @@ def paired(differences: Sequence[float]) -> Paired:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """Holm's step-down adjustment (Holm 1979), in the order given: below α together, the family errs at most α."""
+    """Holm's step-down adjustment of p values (Holm 1979), in the given order."""
     order = sorted(range(len(p_values)), key=lambda index: p_values[index])
     adjusted, floor = [0.0] * len(p_values), 0.0
     for rank, index in enumerate(order):

@@ -13,11 +13,11 @@ SHOWN = 8
 
 
 def choose(runs: Sequence["Run"], *, sweep: str, task: str | None, store: str) -> tuple[list["Run"], str]:
-    """The runs of a sweep, and the sweep's name in words.
+    """The runs of a sweep, and a title.
 
     Args:
         runs: of the whole store, the oldest first.
-        sweep: `latest` (where no sweep was made: all runs), `all`, or a sweep's id, name, or parent run id.
+        sweep: `latest` (all runs, if there is no sweep), `all`, or a sweep's id, name, or parent run id.
         task: only its runs; None for all tasks.
         store: as the user named it, for errors.
     """
@@ -58,7 +58,7 @@ def _of_task(jobs: list["Run"], task: str) -> list["Run"]:
 
 
 def _is_parent(run: "Run") -> bool:
-    """A parent trains nothing: it has no schedule."""
+    """A parent run has no schedule."""
     return PARENT not in run.data.tags and "schedule" not in run.data.tags
 
 

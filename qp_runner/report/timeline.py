@@ -1,4 +1,4 @@
-"""A compiled schedule drawn: in the terminal for `qp-runner plan`, and as a picture kept with each run."""
+"""A compiled schedule drawn in the terminal, for `qp-runner plan`."""
 
 import math
 from collections.abc import Sequence
@@ -10,25 +10,21 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from qp_runner.report.schedule_figure import schedule_figure
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, first_event, recovery, total_steps
-
-__all__ = ["schedule_figure", "terminal_timeline"]
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
 
 ROWS = 3  # character rows of a sparsity chart
 LEFT, RIGHT = 17, 8  # columns for names and scale, and for final values
 BLOCKS = " ▁▂▃▄▅▆▇█"
 COLOURS = {Target.WEIGHT: "cyan", Target.ACTIVATION: "magenta"}
-LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
 
 
 def terminal_timeline(stages: Sequence[Stage], *, steps_per_epoch: int, width: int) -> RenderableType:
-    """Sparsity and bits of both targets over the epochs, then the stages as a table, then first event and recovery.
+    """Sparsity and bits of both targets over the epochs, a table of the stages, first event and recovery.
 
     Args:
         stages: from `Schedule.compile`.
-        steps_per_epoch: training steps in an epoch, for the axis.
-        width: columns to fill, 60 at the least. Nothing is told by colour alone.
+        steps_per_epoch: training steps of an epoch, for the axis.
+        width: columns to fill, at least 60.
     """
     canvas = _Canvas(stages, max(width, 60) - LEFT - RIGHT)
     parts: list[RenderableType] = []
@@ -40,22 +36,22 @@ def terminal_timeline(stages: Sequence[Stage], *, steps_per_epoch: int, width: i
 
 @dataclass(frozen=True)
 class _Canvas:
-    """Maps training onto columns. What follows the last step, if anything does, has the last column for itself."""
+    """Maps steps to columns. A stage after the last step, if there is one, has the last column."""
 
     stages: Sequence[Stage]
     columns: int
 
     @property
     def training_columns(self) -> int:
-        """The columns of training itself."""
+        """The columns of training."""
         return self.columns - (self.stages[-1].steps == 0)
 
     def column(self, step: int) -> int:
-        """The column in which a step lies."""
+        """The column of a step."""
         return step * self.training_columns // total_steps(self.stages)
 
     def stage(self, column: int) -> Stage:
-        """The stage at the end of a column, so that a change shows in the column of its event."""
+        """The stage at the end of a column, so that a change appears in the column of its event."""
         if column >= self.training_columns:
             return self.stages[-1]
         end = math.ceil(Fraction((column + 1) * total_steps(self.stages), self.training_columns))
@@ -63,7 +59,7 @@ class _Canvas:
 
 
 def _sparsity_rows(canvas: _Canvas, target: Target) -> list[Text]:
-    """A bar chart, from 0 to the sparsity that the target reaches."""
+    """A bar chart from 0 to the target's final sparsity."""
     levels = [canvas.stage(column).state(target).sparsity for column in range(canvas.columns)]
     top = max(levels)
     if top == 0:
@@ -79,7 +75,7 @@ def _sparsity_rows(canvas: _Canvas, target: Target) -> list[Text]:
 
 
 def _block(height: float, row: int) -> str:
-    """One character of a bar whose height is a share of all rows; full only at the very top, empty only at 0."""
+    """One character of a bar whose height is a share of all rows; empty only for 0."""
     if height == 0:
         return "·" if row == 0 else " "
     eighths = max(math.floor(height * ROWS * 8), 1)
@@ -87,7 +83,7 @@ def _block(height: float, row: int) -> str:
 
 
 def _bits_row(canvas: _Canvas, target: Target) -> Text:
-    """A line of stretches of equal bits, thick where quantized, `┣` where quantization fires."""
+    """A line of ranges of equal bits, thick where quantized, `┣` where quantization fires."""
     starts = [0] + [canvas.column(s.first) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires]
     starts = sorted(set(starts))
     line = ""
@@ -113,7 +109,7 @@ def _marker_row(canvas: _Canvas) -> Text:
 
 
 def _axis_rows(canvas: _Canvas, steps_per_epoch: int) -> list[Text]:
-    """The ruler in epochs, double along the recovery."""
+    """The ruler in epochs, a double line along the recovery."""
     epochs = total_steps(canvas.stages) / steps_per_epoch
     gap = _nice(epochs * 9 / canvas.columns)
     ruler, labels = ["─"] * (canvas.training_columns + 1), [" "] * (canvas.columns + RIGHT)
@@ -132,7 +128,7 @@ def _axis_rows(canvas: _Canvas, steps_per_epoch: int) -> list[Text]:
 
 
 def _nice(gap: float) -> float:
-    """The smallest of 1, 2, 5, 10, 20, ... that is not below `gap`."""
+    """The smallest of 1, 2, 5, 10, 20, ... that is at least `gap`."""
     power = 10.0 ** math.floor(math.log10(gap))
     return next(power * factor for factor in (1, 2, 5, 10) if power * factor >= gap * (1 - 1e-9))
 
@@ -166,13 +162,13 @@ def _summary(stages: Sequence[Stage], steps_per_epoch: int) -> list[Text]:
     if first is None:
         return [Text("no events: a float run")]
 
-    def told(label: str, steps: int) -> Text:
+    def line(label: str, steps: int) -> Text:
         epochs = _epoch(steps, steps_per_epoch)
         return Text.assemble(
             (f"{label:<11}", "bold"), f"{epochs:>7} epochs {steps:>9,} steps {steps / total:>6.1%} of training"
         )
 
-    return [told("first event", first), told("recovery", recovery(stages))]
+    return [line("first event", first), line("recovery", recovery(stages))]
 
 
 def _epoch(step: int, steps_per_epoch: int) -> str:

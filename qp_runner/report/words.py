@@ -1,64 +1,49 @@
-"""Numbers as people read them."""
+"""Numbers, metrics and lists in words."""
 
 import math
-from dataclasses import dataclass
+
+from qp_runner.metric import Metric
 
 ABBREVIATIONS = {"fid": "FID", "kid": "KID", "psnr": "PSNR", "ssim": "SSIM", "map": "mAP", "lpips": "LPIPS"}
-TINY = 1e-3  # what four decimals would leave fewer than two digits of
+TINY = 1e-3  # below it, four decimals show fewer than two digits
 SUPERSCRIPT = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-@dataclass(frozen=True)
-class Metric:
-    """A task's metric: its name, whether higher is better, its unit (`%`, `dB`, or nothing)."""
+def arrow(metric: Metric) -> str:
+    """The direction of better: ↑ or ↓."""
+    return "↑" if metric.higher_is_better else "↓"
 
-    name: str
-    higher_is_better: bool
-    unit: str
 
-    @property
-    def sign(self) -> int:
-        """What turns a difference into an advantage."""
-        return 1 if self.higher_is_better else -1
+def label(metric: Metric) -> str:
+    """For headings and axes: `accuracy % ↑`."""
+    return " ".join(part for part in (metric.name, metric.unit, arrow(metric)) if part)
 
-    @property
-    def label(self) -> str:
-        """For headings and axes: `accuracy % ↑`."""
-        return " ".join(part for part in (self.name, self.unit, self.arrow) if part)
 
-    @property
-    def arrow(self) -> str:
-        """Where better is: ↑ or ↓."""
-        return "↑" if self.higher_is_better else "↓"
+def points(metric: Metric) -> str:
+    """The unit of a difference: percentages differ by points."""
+    return "points" if metric.unit == "%" else metric.unit or metric.name
 
-    @property
-    def points(self) -> str:
-        """The unit of a difference: percentages differ by points."""
-        return "points" if self.unit == "%" else self.unit or self.name
 
-    @property
-    def difference(self) -> str:
-        """For an axis of differences: `difference in accuracy, points`."""
-        return f"difference in {self.name}" + (f", {self.points}" if self.unit else "")
+def metric_number(metric: Metric, value: float | None, *, signed: bool = False) -> str:
+    """A value or a difference without its unit, with two decimals where the metric has one."""
+    if value is None or not metric.unit or not math.isfinite(value):
+        return number(value, signed=signed)
+    return f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
 
-    def number(self, value: float | None, *, signed: bool = False) -> str:
-        """A value or a difference, with two decimals where the metric has a unit."""
-        if value is None or not self.unit or not math.isfinite(value):
-            return number(value, signed=signed)
-        return f"{value:{'+' if signed and value else ''}.2f}".replace("-", "−")
 
-    def value(self, value: float) -> str:
-        """A value with its unit: `98.52 %`."""
-        return f"{self.number(value)} {self.unit}".strip()
+def with_unit(metric: Metric, value: float) -> str:
+    """A value with its unit: `98.52 %`."""
+    return f"{metric_number(metric, value)} {metric.unit}".strip()
 
-    def spread(self, mean: float, std: float | None) -> str:
-        """`98.52 ± 0.31`, or the mean alone where there is no spread."""
-        text = self.number(mean)
-        return text if std is None else f"{text} ± {_decimals(std, text)}"
+
+def spread(metric: Metric, mean: float, std: float | None) -> str:
+    """`98.52 ± 0.31`, or the mean alone where there is no standard deviation."""
+    text = metric_number(metric, mean)
+    return text if std is None else f"{text} ± {_decimals(std, text)}"
 
 
 def spelled(metric: str) -> str:
-    """A metric's name as people write it: `FID (efficientnet_lite0)` for `fid_efficientnet_lite0`."""
+    """A metric's name in its usual spelling: `FID (efficientnet_lite0)` for `fid_efficientnet_lite0`."""
     first, _, rest = metric.partition("_")
     if first not in ABBREVIATIONS:
         return metric
@@ -66,7 +51,7 @@ def spelled(metric: str) -> str:
 
 
 def number(value: float | None, *, signed: bool = False) -> str:
-    """Two decimals, or three digits for what is small; an en dash for what is unknown."""
+    """Two decimals, or three digits for small numbers; an en dash for unknown ones."""
     if value is None or not math.isfinite(value):
         return "–"
     text = f"{value:.2f}" if abs(value) >= 1 or value == 0 else f"{value:.3g}"
@@ -80,9 +65,9 @@ def number(value: float | None, *, signed: bool = False) -> str:
 
 
 def column(values: list[float]) -> list[str]:
-    """Numbers of one column, all with as many decimals as give the smallest three digits (four decimals at most).
+    """The numbers of a column, with equal decimals: three digits of the smallest number, but at most four decimals.
 
-    A column with a number too small for four decimals has powers of ten instead: `3.1×10⁻⁶`.
+    If a number is too small for four decimals, the column has powers of ten instead: `3.1×10⁻⁶`.
     """
     sizes = [abs(value) for value in values if math.isfinite(value) and value != 0]
     if sizes and min(sizes) < TINY:
@@ -97,7 +82,7 @@ def percent(share: float) -> str:
 
 
 def whole(value: float) -> str:
-    """Steps and bits: whole numbers where they are whole."""
+    """Steps and bits: without decimals if they are whole."""
     if not math.isfinite(value):
         return "–"
     return f"{value:,.0f}" if float(value).is_integer() else f"{value:,.2f}"
@@ -132,7 +117,7 @@ def _scientific(value: float) -> str:
 
 
 def _decimals(value: float, like: str) -> str:
-    """As many decimals as the mean has; a power of ten beside a power of ten."""
+    """A number with as many decimals as `like`, or as a power of ten like it."""
     if "×" in like:
         return _scientific(value)
     return f"{value:.{len(like.partition('.')[2])}f}"

@@ -11,7 +11,7 @@ from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.config import Config, Factory
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import ScheduleError, Stage
+from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
 from qp_runner.training import (
     LearningRate,
@@ -77,12 +77,7 @@ def build_task(config: Config) -> Task:
 
 def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The schedule's stages for this run's length (ConfigError for an event past the end)."""
-    try:
-        return config.events().compile(
-            total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch
-        )
-    except ScheduleError as error:
-        raise ConfigError(error.key, error.value, error.allowed) from error
+    return config.events().compile(total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
 
 
 def build_compressor(config: Config, task: Task) -> Compressor:

@@ -1,18 +1,18 @@
-"""When pruning and quantization enter training, as data: Time, Event, Schedule, Stage. The standard library alone."""
+"""When pruning and quantization enter training, as data. Needs the standard library only."""
 
-from qp_runner.schedule.errors import ScheduleError
 from qp_runner.schedule.event import FLOAT_BITS, Curve, Event, Op, Target
+from qp_runner.schedule.naming import LETTERS
 from qp_runner.schedule.schedule import Schedule
 from qp_runner.schedule.stage import Stage, TargetState, first_event, recovery, total_steps
 from qp_runner.schedule.time import Time, Unit
 
 __all__ = [
     "FLOAT_BITS",
+    "LETTERS",
     "Curve",
     "Event",
     "Op",
     "Schedule",
-    "ScheduleError",
     "Stage",
     "Target",
     "TargetState",

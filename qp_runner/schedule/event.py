@@ -1,4 +1,4 @@
-"""One change to one target of compression, and the rules that hold for it whatever the length of training."""
+"""One change to one target, and the rules that do not depend on the length of training."""
 
 import difflib
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from dataclasses import MISSING, dataclass, fields
 from enum import StrEnum
 from typing import TypeVar
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.time import Time
 
 FLOAT_BITS = 32
@@ -24,7 +24,7 @@ class Op(StrEnum):
 
 
 class Target(StrEnum):
-    """What an event does it to."""
+    """What an event changes."""
 
     WEIGHT = "weight"
     ACTIVATION = "activation"
@@ -42,15 +42,15 @@ class Event:
     """One change to one target.
 
     Without `end` it fires once, at `start`. With `end` it is a ramp that fires `steps` times, evenly between `start`
-    (exclusive) and `end` (inclusive); only pruning ramps.
+    (exclusive) and `end` (inclusive); only pruning has ramps.
 
     Attributes:
-        name: its key in the configuration; it has no other meaning.
+        name: its key in the configuration, without further meaning.
         to: the sparsity in [0, 1) that pruning reaches, or the bits (2 to 16; 32 turns quantization off). Pruning to
-            the sparsity there is already recomputes the masks; quantizing to the same bits calibrates again.
+            the current sparsity recomputes the masks; quantizing to the current bits calibrates again.
 
     Raises:
-        ScheduleError: a value outside what is allowed. Rules between times wait for `Schedule.compile`.
+        ConfigError: a value that is not allowed. `Schedule` checks the rules between times.
     """
 
     name: str
@@ -77,10 +77,10 @@ class Event:
     def from_config(cls, name: str, config: object) -> "Event":
         """Reads one entry of `schedule.events`: op, target, to, start and optionally end, steps, curve.
 
-        Raises ScheduleError for unknown and missing keys and for bad values.
+        Raises ConfigError for unknown and missing keys and for bad values.
         """
         if not isinstance(config, Mapping):
-            raise ScheduleError(
+            raise ConfigError(
                 f"{ROOT}.{name}", config, f"a mapping with op, target, to, start; to drop it: ~{ROOT}.{name}"
             )
         given = {str(key): value for key, value in config.items()}
@@ -90,15 +90,15 @@ class Event:
             name=name,
             op=_choice(Op, name, "op", given["op"]),
             target=_choice(Target, name, "target", given["target"]),
-            to=given["to"],  # __post_init__ refuses what is no number
+            to=given["to"],  # checked in __post_init__
             start=Time.parse(given["start"], key=_key(name, "start")),
             end=None if end is None else Time.parse(end, key=_key(name, "end")),
-            steps=given.get("steps", 1),  # likewise
+            steps=given.get("steps", 1),  # checked in __post_init__
             curve=_choice(Curve, name, "curve", given.get("curve", Curve.CUBIC)),
         )
 
     def to_config(self) -> dict[str, object]:
-        """Plain values that `from_config` reads back; optional keys only where they say something."""
+        """Plain values that `from_config` reads back; optional keys only where they differ from the default."""
         config: dict[str, object] = {
             "op": str(self.op),
             "target": str(self.target),
@@ -113,9 +113,9 @@ class Event:
             config["curve"] = str(self.curve)
         return config
 
-    def error(self, field: str, allowed: str) -> ScheduleError:
-        """The error that blames one of this event's fields."""
-        return ScheduleError(_key(self.name, field), getattr(self, field), allowed)
+    def error(self, field: str, allowed: str) -> ConfigError:
+        """An error about one of this event's fields."""
+        return ConfigError(_key(self.name, field), getattr(self, field), allowed)
 
 
 def _check_to(event: Event) -> None:
@@ -137,14 +137,14 @@ def _key(name: str, field: str) -> str:
 
 
 def _check_keys(name: str, given: Mapping[str, object]) -> None:
-    """Refuses keys that an event does not have, then asks for those that it lacks."""
+    """Refuses unknown keys, then missing ones."""
     keys = {field.name: field.default is MISSING for field in fields(Event) if field.name != "name"}
     for key, value in given.items():
         if key not in keys:
-            raise ScheduleError(_key(name, key), value, f"unknown key; {_suggest(key, list(keys))}")
+            raise ConfigError(_key(name, key), value, f"unknown key; {_suggest(key, list(keys))}")
     for key, needed in keys.items():
         if needed and key not in given:
-            raise ScheduleError(_key(name, key), "(missing)", "every event needs op, target, to and start")
+            raise ConfigError(_key(name, key), "(missing)", "every event needs op, target, to and start")
 
 
 Kind = TypeVar("Kind", bound=StrEnum)
@@ -153,7 +153,7 @@ Kind = TypeVar("Kind", bound=StrEnum)
 def _choice(kind: type[Kind], name: str, field: str, value: object) -> Kind:
     if isinstance(value, str) and value in list(kind):
         return kind(value)
-    raise ScheduleError(_key(name, field), value, _suggest(str(value), list(kind)))
+    raise ConfigError(_key(name, field), value, _suggest(str(value), list(kind)))
 
 
 def _suggest(given: str, known: list[str]) -> str:

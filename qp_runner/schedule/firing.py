@@ -1,20 +1,20 @@
-"""From events to the exact moments at which they fire, and the rules that hold between their times."""
+"""The exact moments at which events fire, and the rules between their times."""
 
 from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import NamedTuple
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.event import Curve, Event, Op, Target
 from qp_runner.schedule.time import Time
 
 Position = Callable[[Time], Fraction]
-"""Places times on one axis, exactly. Its unit does not matter here."""
+"""Maps a time to its exact position on one axis, in any unit."""
 
 
 class Firing(NamedTuple):
-    """One moment of one event. Sorts by time; what coincides, in an order that is always the same."""
+    """One moment of one event. Sorts by time, then by op, target and value."""
 
     at: Fraction
     op: Op
@@ -23,9 +23,9 @@ class Firing(NamedTuple):
 
 
 def check_times(events: Sequence[Event], position: Position, *, length: Fraction | None) -> None:
-    """Raises ScheduleError unless the events fit together on the axis of `position`.
+    """Raises ConfigError unless the events fit together on the axis of `position`.
 
-    Each starts before it ends, none lies past `length` (None: not known yet), no two of one target and op overlap and
+    Each starts before it ends and lies within `length` (None: unknown); events of one target and op do not overlap, and
     sparsity never falls.
     """
     for event in events:
@@ -38,10 +38,10 @@ def check_times(events: Sequence[Event], position: Position, *, length: Fraction
 
 
 def firings(events: Sequence[Event], position: Position) -> list[Firing]:
-    """Every moment at which one of the events fires, in order of time."""
+    """All moments at which events fire, in order of time."""
     found: list[Firing] = []
     for group in _chains(events, position):
-        sparsity = 0.0  # a ramp climbs from where the event before it ended
+        sparsity = 0.0  # a ramp starts from the sparsity of the event before it
         for event in group:
             found += _points(event, position, sparsity)
             sparsity = event.to
@@ -63,7 +63,7 @@ def _points(event: Event, position: Position, sparsity: float) -> Iterator[Firin
         share = done if event.curve == Curve.LINEAR else 1 - (1 - done) ** 3
         value = event.to
         if event.op == Op.PRUNE:
-            # in fractions, rounded once: never past `to`, and exactly `to` at the end
+            # exact fractions, rounded once: never above `to`, and exactly `to` at the end
             value = float(Fraction(sparsity) + (Fraction(event.to) - Fraction(sparsity)) * share)
         at = end if event.end is None else start + (end - start) * done
         yield Firing(at, event.op, event.target, value)
@@ -93,11 +93,11 @@ def _check_window(event: Event, position: Position, length: Fraction | None) -> 
 
 
 def _check_apart(before: Event, after: Event, position: Position) -> None:
-    """A ramp may begin where the event before it ends, for its start is exclusive; nothing may begin earlier."""
+    """A ramp may start where the event before it ends, since its start is exclusive; nothing may start earlier."""
     end, start = _window(before, position)[1], _window(after, position)[0]
     if start < end or (start == end and after.end is None):
         when = f"{before.start} to {before.end}" if before.end else f"at {before.start}"
-        raise ScheduleError(
+        raise ConfigError(
             f"schedule.events.{after.name}.start",
             after.start,
             f"apart from {before.name}, which also has {before.op} {before.target}, {when}",

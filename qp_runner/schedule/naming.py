@@ -9,16 +9,17 @@ from qp_runner.schedule.event import Event, Op, Target
 from qp_runner.schedule.firing import Position, first_firing
 
 FLOAT = "float"
-_LETTERS = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
+LETTERS: dict[Op | Target, str] = {Op.PRUNE: "P", Op.QUANTIZE: "Q", Target.WEIGHT: "w", Target.ACTIVATION: "f"}
 
 Change = tuple[Op, float, frozenset[Target]]
-"""An op, what it reaches, and the targets it is done to."""
+"""An op, the value it reaches, and its targets."""
 
 
 def ordered_name(events: Sequence[Event], position: Position) -> str:
     """A schedule's name by order of first firing, such as `P0.5(w,f) → Q8(w,f)`.
 
-    What begins at the same time is joined by `+`; a change that follows its like on the other target joins it.
+    Changes that begin at the same time are joined by `+`. The same change of the other target, next in order, is merged
+    with it.
     """
     moments: list[list[Change]] = []
     for _, together in groupby(sorted(events, key=lambda e: _when(e, position)), key=lambda e: _when(e, position)):
@@ -32,7 +33,7 @@ def ordered_name(events: Sequence[Event], position: Position) -> str:
 
 
 def unordered_name(events: Iterable[Event]) -> str:
-    """The same changes without their order, such as `P0.5(w,f), Q8(w,f)`; one that is made twice is named twice."""
+    """The changes without their order, such as `P0.5(w,f), Q8(w,f)`; a change made twice is listed twice."""
     counts = Counter((event.op, event.to, event.target) for event in events)
     changes: list[Change] = []
     while counts:
@@ -58,7 +59,7 @@ def _merged(changes: Iterable[tuple[Op, float, Target]]) -> list[Change]:
 
 
 def _join(before: list[Change], after: list[Change]) -> list[Change] | None:
-    """One change out of two that follow each other, if they differ in their targets alone."""
+    """Two consecutive changes merged into one, if they differ in their targets only; else None."""
     if len(before) != 1 or len(after) != 1:
         return None
     (op, to, first), (next_op, next_to, second) = before[0], after[0]
@@ -72,4 +73,4 @@ def _rank(change: Change) -> tuple[Op, list[int], float]:
 
 def _text(change: Change) -> str:
     op, to, targets = change
-    return f"{_LETTERS[op]}{to:g}({','.join(_LETTERS[target] for target in Target if target in targets)})"
+    return f"{LETTERS[op]}{to:g}({','.join(LETTERS[target] for target in Target if target in targets)})"

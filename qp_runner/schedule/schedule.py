@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import groupby
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 from qp_runner.schedule.event import ROOT, Event, Op, Target
 from qp_runner.schedule.firing import Firing, Position, check_times, firings
 from qp_runner.schedule.naming import ordered_name, unordered_name
@@ -15,7 +15,7 @@ from qp_runner.schedule.time import Time, Unit, nearest_step
 
 @dataclass(frozen=True)
 class Schedule:
-    """The events of a run, sorted by name: schedules that differ in how they are written are equal."""
+    """The events of a run, sorted by name: the order in which they are written does not matter."""
 
     events: tuple[Event, ...] = ()
 
@@ -29,11 +29,11 @@ class Schedule:
     def from_config(cls, config: Mapping[str, Mapping[str, object]]) -> "Schedule":
         """Reads the value of `schedule.events`, events by name.
 
-        Raises ScheduleError for every fault that can be told without the length of training: times of mixed units are
-        compared by `compile`.
+        Raises ConfigError for every error that does not depend on the length of training; `compile` compares times in
+        different units.
         """
         if not isinstance(config, Mapping):
-            raise ScheduleError(ROOT, config, "a mapping of events by name; {} for a float run")
+            raise ConfigError(ROOT, config, "a mapping of events by name; {} for a float run")
         return cls(tuple(Event.from_config(str(name), event) for name, event in config.items()))
 
     def to_config(self) -> dict[str, dict[str, object]]:
@@ -44,7 +44,7 @@ class Schedule:
     def name(self) -> str:
         """`float`, `P0.5(w,f) → Q8(w,f)`, ...: changes in the order in which they begin, ` + ` where they coincide.
 
-        Where times of mixed units leave the order open, commas stand for arrows; `name_for` knows it.
+        Where different units leave the order open, changes are joined by commas; `name_for` resolves it.
         """
         return unordered_name(self.events) if self._position is None else ordered_name(self.events, self._position)
 
@@ -54,14 +54,14 @@ class Schedule:
 
     @property
     def signature(self) -> str:
-        """What is done, free of when: schedules of one signature and different names differ in order only."""
+        """The changes without their times: schedules of equal signature and different names differ in order only."""
         return unordered_name(self.events)
 
     def compile(self, *, total_steps: int, steps_per_epoch: int) -> tuple[Stage, ...]:
         """The stages of a training of `total_steps`; each of its steps is in exactly one of them.
 
-        An event fires before the step nearest to its time; of several values for one step the last stands. Raises
-        ScheduleError where times do not fit together or lie past the end of training.
+        An event fires before the step nearest to its time; of several values for one step the last one counts. Raises
+        ConfigError where times do not fit together or lie past the end of training.
         """
         position = _steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
         check_times(self.events, position, length=Fraction(total_steps))
@@ -73,7 +73,7 @@ class Schedule:
 
     @property
     def _position(self) -> Position | None:
-        """The axis on which times compare without lengths, or None where their units are mixed."""
+        """The axis on which times compare without lengths, or None where their units differ."""
         return (lambda time: time.amount) if len(self._units) <= 1 else None
 
 
@@ -89,7 +89,7 @@ def _steps(*, total_steps: int, steps_per_epoch: int) -> Position:
 
 
 def _stages(found: Sequence[Firing], total_steps: int) -> tuple[Stage, ...]:
-    """Cuts training at the firings, which are in order of time."""
+    """Splits training at the firings, which are in order of time."""
     by_step = {step: list(group) for step, group in groupby(found, key=lambda firing: nearest_step(firing.at))}
     firsts = sorted({0, *by_step})
     state = dict.fromkeys(Target, TargetState())

@@ -1,4 +1,4 @@
-"""What a schedule becomes for a training of known length: stretches of steps in which compression stands still."""
+"""A schedule compiled for a training of known length: ranges of steps in which compression does not change."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,7 +19,7 @@ class TargetState:
 class Stage:
     """Training between two events: steps `first` to `last`, counted from 0, both included.
 
-    What is in `fires` changes before step `first`; it cannot be read off the states, since quantizing to the same bits
+    What is in `fires` changes before step `first`; the states do not show it, since quantizing to the same bits
     calibrates again. An event at the very end of training makes a last stage without steps (`last == first - 1`):
     compression after training.
     """
@@ -32,7 +32,7 @@ class Stage:
 
     @property
     def steps(self) -> int:
-        """How many training steps the stage lasts."""
+        """Training steps in the stage."""
         return self.last - self.first + 1
 
     def state(self, target: Target) -> TargetState:

@@ -1,4 +1,4 @@
-"""Points in training, exact until the moment they become a step."""
+"""Points in training, kept exact until they are rounded to a step."""
 
 import difflib
 import math
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
 
-from qp_runner.schedule.errors import ScheduleError
+from qp_runner.errors import ConfigError
 
 EXAMPLES = "a time with its unit, such as 0.4dur, 230/250dur, 12ep or 300it"
 _NUMBER = r"\d+(?:\.\d*)?(?:[eE][+-]?\d{1,2})?|\.\d+(?:[eE][+-]?\d{1,2})?"
@@ -17,7 +17,7 @@ _TIME = re.compile(
 
 
 class Unit(StrEnum):
-    """What a time is counted in: the whole training, its epochs or its steps."""
+    """The unit of a time: the whole training, epochs or steps."""
 
     DUR = "dur"
     EP = "ep"
@@ -26,7 +26,7 @@ class Unit(StrEnum):
 
 @dataclass(frozen=True)
 class Time:
-    """A point in training: `amount` of `unit` after its start, a rational number without rounding."""
+    """A point in training: an exact number of units after its start."""
 
     amount: Fraction
     unit: Unit
@@ -35,20 +35,20 @@ class Time:
     def parse(cls, text: object, *, key: str = "time") -> "Time":
         """Reads `0.40dur` (a part of training), `230/250dur`, `12.5ep` (epochs) or `300it` (steps).
 
-        Raises ScheduleError, under `key`, for anything else: no unit, a negative time, part of a step.
+        Raises ConfigError, naming `key`, for anything else: no unit, a negative time, part of a step.
         """
         found = _TIME.fullmatch(text) if isinstance(text, str) else None
         if found is None:
-            raise ScheduleError(key, text, EXAMPLES)
+            raise ConfigError(key, text, EXAMPLES)
         unit = _unit(found["unit"], key=key, text=text)
         if found["sign"] == "-":
-            raise ScheduleError(key, text, "a time from 0, the start of training")
+            raise ConfigError(key, text, "a time from 0, the start of training")
         under = Fraction(found["under"] or 1)
         if under == 0:
-            raise ScheduleError(key, text, "a fraction over a number above 0")
+            raise ConfigError(key, text, "a fraction over a number above 0")
         amount = Fraction(found["over"]) / under
         if unit is Unit.IT and amount.denominator != 1:
-            raise ScheduleError(key, text, "a whole number of steps; use ep or dur for parts")
+            raise ConfigError(key, text, "a whole number of steps; use ep or dur for parts")
         return cls(amount, unit)
 
     def position(self, *, total_steps: int, steps_per_epoch: int) -> Fraction:
@@ -77,11 +77,11 @@ def _unit(name: str, *, key: str, text: object) -> Unit:
         aliases = {"epoch": "ep", "epochs": "ep", "step": "it", "steps": "it", "iter": "it", "duration": "dur"}
         close = aliases.get(name.lower()) or next(iter(difflib.get_close_matches(name.lower(), list(Unit), n=1)), None)
         hint = f"did you mean {close}?" if close else EXAMPLES
-        raise ScheduleError(key, text, f"units are dur, ep and it; {hint}") from None
+        raise ConfigError(key, text, f"units are dur, ep and it; {hint}") from None
 
 
 def _decimal(amount: Fraction) -> str | None:
-    """The number with a finite decimal expansion written out, or None where there is none."""
+    """The exact decimal number, or None if its expansion is infinite."""
     rest, twos, fives = amount.denominator, 0, 0
     while rest % 2 == 0:
         rest, twos = rest // 2, twos + 1

@@ -9,7 +9,7 @@ from pathlib import Path
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Job
 from qp_runner.errors import ConfigError
-from qp_runner.report.words import Metric
+from qp_runner.metric import Metric
 from qp_runner.run.build import compile_schedule
 from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title

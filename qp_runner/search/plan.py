@@ -7,7 +7,6 @@ from pathlib import Path
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Job
 from qp_runner.errors import ConfigError
-from qp_runner.report.words import Metric
 from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title
@@ -30,8 +29,7 @@ def plan_search(request: Request) -> SweepPlan:
     if not request.numbered:
         raise ConfigError("hydra.sweep.subdir", "(changed)", "a search numbers its runs")
     require_optuna()
-    task_metric = build_task(base.config).metric
-    metric = Metric(task_metric.name, task_metric.higher_is_better, task_metric.unit)
+    metric = build_task(base.config).metric
     own = search_digest(base, section, space)
 
     def batches(parent: ParentRun, workers: int) -> Iterator[Batch]:

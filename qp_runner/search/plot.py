@@ -6,10 +6,11 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 
+from qp_runner.metric import Metric
 from qp_runner.report.plots.labels import Label, place
 from qp_runner.report.plots.pareto import draw_front, scale_costs
 from qp_runner.report.plots.style import COLOURS, FLOAT_COLOUR, INK, canvas, tidy
-from qp_runner.report.words import Metric
+from qp_runner.report.words import label
 from qp_runner.search.trials import Trial, best, firsts
 
 SIZE = (760, 460)
@@ -35,7 +36,7 @@ def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, refe
             axes.plot(*point(reference), "s", color=FLOAT_COLOUR, markersize=8, linestyle="", label="float")
         axes.margins(x=0.1, y=0.14)
         axes.set_xlabel("← smaller    footprint, Mb", fontsize=11)
-        axes.set_ylabel(f"validation {metric.label}", fontsize=11)
+        axes.set_ylabel(f"validation {label(metric)}", fontsize=11)
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         axes.legend(frameon=False, fontsize=10, loc="best")
         place(axes, [_label(each) for each in front], avoid=corners, size=10)

@@ -8,8 +8,9 @@ from pathlib import Path
 from rich.console import Console
 
 from qp_runner.errors import ConfigError
+from qp_runner.metric import Metric
 from qp_runner.report.terminal import write_csv
-from qp_runner.report.words import Metric, number
+from qp_runner.report.words import number, with_unit
 from qp_runner.search.plot import save_trial_plot
 from qp_runner.search.table import show_search
 from qp_runner.search.trials import Trial, best, firsts, hypervolume, trial_table
@@ -27,7 +28,7 @@ def report_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wa
     write_csv(trial_table(trials, metric), folder / TABLE)
     console = Console(stderr=True)
     runs, ends = firsts(trials), best(trials, metric)
-    front = [f"{metric.value(each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
+    front = [f"{with_unit(metric, each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
     infeasible = sum(trial.state == "infeasible" for trial in trials)
     span = f"; front of {len(front)}: " + " to ".join(dict.fromkeys((front[0], front[-1]))) if front else ""
     console.print(

@@ -7,7 +7,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from qp_runner.report.words import Metric, column, listed, number, percent, plural
+from qp_runner.metric import Metric
+from qp_runner.report.words import column, listed, metric_number, number, percent, plural, with_unit
 from qp_runner.search.trials import Trial, best, firsts, hypervolume
 
 SHOWN_REASONS = 3
@@ -26,8 +27,8 @@ def show_search(
             values = ", ".join(f"{_short(key)} {value}" for key, value in trial.changes.items())
             console.print(f"  trial {trial.number}: {values}", highlight=False, style="dim")
     if reference:
-        figures = f"{metric.value(reference['metric'])} at {number(reference['footprint'])} Mb"
-        console.print(f"float: {figures} (test {metric.value(reference['test'])})", highlight=False)
+        figures = f"{with_unit(metric, reference['metric'])} at {number(reference['footprint'])} Mb"
+        console.print(f"float: {figures} (test {with_unit(metric, reference['test'])})", highlight=False)
     covered = hypervolume(firsts(trials), metric)
     if covered == covered:
         console.print(f"The front dominates {percent(covered)} of the box of all figures.", highlight=False)
@@ -48,7 +49,7 @@ def front_table(front: Sequence[Trial], *, metric: Metric, width: int) -> Table:
     sizes = column([trial.figure("footprint") for trial in front])
     for trial, size in zip(front, sizes, strict=True):
         values = [trial.changes[key] for key in keys]
-        figures = [metric.number(trial.figure("metric")), size, metric.number(trial.figure("test"))]
+        figures = [metric_number(metric, trial.figure("metric")), size, metric_number(metric, trial.figure("test"))]
         table.add_row(str(trial.number), trial.order, *values, *figures)
     return table
 

@@ -7,8 +7,8 @@ from typing import Literal
 
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report.pareto import front
-from qp_runner.report.words import Metric
 
 State = Literal["finished", "failed", "infeasible", "running"]
 

@@ -1,6 +1,6 @@
-"""Tasks: what is learned. A new one is one file here and one YAML in conf/task."""
+"""Tasks: what is learned. A new task is one file here and one YAML in conf/task."""
 
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.classification import ClassificationTask
 from qp_runner.tasks.detection import DetectionTask
 from qp_runner.tasks.paired_translation import PairedTranslationTask
@@ -10,7 +10,6 @@ from qp_runner.tasks.unpaired_translation import UnpairedTranslationTask
 __all__ = [
     "ClassificationTask",
     "DetectionTask",
-    "Metric",
     "PairedTranslationTask",
     "SuperResolutionTask",
     "Task",

@@ -1,4 +1,4 @@
-"""What the two translation tasks share: losses of adversarial training, checks, pictures."""
+"""What the two translation tasks share: losses of adversarial training and checks."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 
 from qp_runner.errors import ConfigError
 from qp_runner.tasks.base import evaluating
-from qp_runner.tasks.checks import fitting
+from qp_runner.tasks.checks import described, fitting
 
 PICTURES = 4
 
 
 def cross_entropy(logits: Tensor, *, real: bool) -> Tensor:
-    """The loss of a discriminator's logits where all of them should say real, or made (Goodfellow et al. 2014)."""
+    """The loss of a discriminator's logits for real images, or for generated ones (Goodfellow et al. 2014)."""
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
 def least_squares(logits: Tensor, *, real: bool) -> Tensor:
-    """The same as a squared error to 1 or 0 (LSGAN, Mao et al. 2017)."""
+    """The same as the squared error to 1 or 0 (LSGAN, Mao et al. 2017)."""
     return F.mse_loss(logits, torch.full_like(logits, float(real)))
 
 
 @contextmanager
 def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Networks whose parameters a loss computed within gives no gradients; those of their inputs pass through."""
+    """Inside, a loss gives these networks' parameters no gradients, but their inputs get theirs."""
     parameters = [parameter for network in networks for parameter in network.parameters()]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -40,22 +40,22 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
 
 
 def group(*networks: nn.Module) -> list[dict[str, Any]]:
-    """All parameters of these networks as one group."""
+    """All parameters of these networks as one parameter group."""
     return [{"params": [parameter for network in networks for parameter in network.parameters()]}]
 
 
 def check_weight(name: str, value: float) -> None:
-    """Raises ConfigError for a loss's weight that is no number of at least 0."""
+    """Raises ConfigError unless the weight of a loss is a number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ConfigError(f"task.factory.{name}", value, "a number of at least 0")
 
 
 def check_fit(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -> None:
-    """Raises ConfigError if a network can't take the data: generators have to return images of their input's shape.
+    """Raises ConfigError if a network does not fit the data: generators have to return images of their input's size.
 
     Args:
-        networks: by name; those that return something of 3 channels are generators.
-        inputs: what each one is given, [1, c, h, w].
+        networks: by name; discriminators have `discriminator` in theirs, all others are generators.
+        inputs: the input of each network, [1, c, h, w].
     """
     for name, network in networks.items():
         given = inputs[name]
@@ -65,5 +65,5 @@ def check_fit(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -
         wanted = "[1, 1, h, w]" if "discriminator" in name else str([1, 3, *given.shape[2:]])
         fits = isinstance(made, Tensor) and made.dim() == 4 and len(made) == 1
         if not fits or (made.shape[1] != 1 if "discriminator" in name else made.shape[1:] != (3, *given.shape[2:])):
-            result = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-            raise ConfigError("model", name, f"has to return {wanted} for images of {shape}; it returns {result}")
+            allowed = f"has to return {wanted} for images of {shape}; it returns {described(made)}"
+            raise ConfigError("model", name, allowed)

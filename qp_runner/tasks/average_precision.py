@@ -13,7 +13,7 @@ IOU = 0.5
 
 @dataclass(frozen=True)
 class _Hits:
-    """Detections of one class: their scores, and the object each one falls on (−1: none, −2: a difficult one)."""
+    """Detections of one class: their scores, and the object that each matches (−1: none, −2: a difficult one)."""
 
     scores: NDArray[np.float32]
     objects: NDArray[np.int64]
@@ -26,18 +26,19 @@ def voc_average_precisions(
     classes: int,
     iou: float = IOU,
 ) -> list[float | None]:
-    """The average precision of each class, in 0..1; None for a class without an object to find.
+    """The average precision of each class, in 0..1; None for a class without objects.
 
-    A detection falls on the object of its class and image that it overlaps most, if their intersection over union is at
-    least `iou`. The best-scored detection on an object is right; others on it, and those on none, are wrong; those on a
-    difficult object are neither. Equal scores keep the order of images, then of an image's detections. The average is
-    the area below the precision, made falling from the right, over the recall.
+    A detection matches the object of its class and image that it overlaps most, if their intersection over union is at
+    least `iou`. The best-scored match of an object is right; its other matches, and detections without a match, are
+    wrong; those that match a difficult object are ignored. Equal scores keep the order of images, then of an image's
+    detections. The average precision is the area below the curve of precision over recall, where the precision at a
+    recall is the best one at this or a higher recall.
 
     Args:
         detections: for each image `boxes` [k, 4], `labels` [k] from 1, `scores` [k]; on any device.
         targets: for each image `boxes`, `labels` and `difficult` [k] (bool).
-        classes: so many.
-        iou: the least overlap.
+        classes: number of classes.
+        iou: the least overlap of a match.
     """
     results: list[float | None] = []
     for label in range(1, classes + 1):
@@ -49,7 +50,7 @@ def voc_average_precisions(
 def _hits(
     detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]], *, label: int, iou: float
 ) -> tuple[_Hits, int]:
-    """The detections of a class, and how many objects of it are to be found."""
+    """The detections of a class, and the number of its objects that are not difficult."""
     scores, places, first, findable = [], [], 0, 0
     for found, target in zip(detections, targets, strict=True):
         of_class = target["labels"] == label
@@ -76,5 +77,5 @@ def _average_precision(hits: _Hits, objects: int) -> float:
     right[firsts] = True
     right &= places >= 0
     precision = np.cumsum(right) / np.arange(1, len(right) + 1)
-    falling = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this recall or a higher one
+    falling = np.maximum.accumulate(precision[::-1])[::-1]  # the best precision at this or a higher recall
     return float(falling[right].sum() / objects)  # each object found raises the recall by 1/objects

@@ -1,39 +1,27 @@
-"""What a task is: the trainer's one loop serves every subclass."""
+"""The interface of tasks. One training loop serves all of them."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class Metric:
-    """A task's figure of merit."""
-
-    name: str
-    higher_is_better: bool
-    unit: str = ""
-
-    def utility(self, value: float) -> float:
-        """What performance density counts: the metric where higher is better, 1/metric where lower is better."""
-        return value if self.higher_is_better else 1 / value
+from qp_runner.metric import Metric
 
 
 class Task(ABC):
     """Owns data, networks, losses and a metric; knows nothing of compression, schedules or records.
 
-    Whatever a task draws at random comes from generators of its own, seeded by its seed and the place in training:
-    runs with one seed see the same data in the same order, whatever their schedule. Dropout inside a network alone
-    draws from torch's generators, which are seeded when training starts.
+    A task draws random numbers from separate generators, seeded by its seed and the position in training: runs with
+    one seed see the same data in the same order, independent of their schedule. Only dropout inside a network draws
+    from torch's global generators, which are seeded when training starts.
     """
 
     metric: Metric
     steps_per_epoch: int
-    """Training steps of an epoch; a step is one batch, whatever the number of updates it makes."""
+    """Training steps of an epoch; a step is one batch, whatever its number of updates."""
 
     fixed_shapes: bool = True
     """Whether all training batches have the same shapes; only then is a step worth compiling or capturing."""
@@ -43,7 +31,7 @@ class Task(ABC):
         """All networks that are trained."""
 
     def compressible(self) -> Mapping[str, nn.Module]:
-        """The networks that are compressed: all of them, unless a task says otherwise."""
+        """The networks that are compressed; all of them by default."""
         return self.networks()
 
     @abstractmethod
@@ -52,15 +40,15 @@ class Task(ABC):
 
     @abstractmethod
     def updates(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
-        """Yields (optimizer name, scalar loss); what follows a yield runs after that optimizer's step."""
+        """Yields (optimizer name, scalar loss); the code after a yield runs after that optimizer's step."""
 
     @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
-        """An epoch's `steps_per_epoch` training batches, a function of seed and epoch alone."""
+        """An epoch's `steps_per_epoch` training batches, which depend on seed and epoch only."""
 
     @abstractmethod
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Any]:
-        """Batches with `samples` training samples in all (at most all there are), the same ones at every call."""
+        """Batches of `samples` training samples in total (or of all, if there are fewer), the same at every call."""
 
     @abstractmethod
     def infer(self, batch: Any) -> None:
@@ -72,25 +60,25 @@ class Task(ABC):
 
     @abstractmethod
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
-        """Measures in evaluation mode, without gradients; holds at least the metric. Leaves every mode as it was."""
+        """Figures by name, among them the metric, without gradients and in evaluation mode; restores all modes."""
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """What the networks make of a few samples they were not trained on: RGB, uint8 [3, h, w], on the CPU, by name.
+        """Outputs for a few samples outside the training set, by name: RGB, uint8 [3, h, w], on the CPU.
 
-        Where an image is several side by side, `sample__left__middle__right` says what they are.
+        The name of several images side by side describes them: `sample__left__middle__right`.
         """
         return {}
 
     def state_dict(self) -> dict[str, Any]:
-        """What training changes beside networks and optimizers (an image pool, say): tensors, numbers, texts and
+        """What training changes besides networks and optimizers, such as an image pool: tensors, numbers, strings and
         containers of them. Stored with every checkpoint.
         """
         return {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts back what `state_dict` gave; tensors come on the CPU."""
+        """Restores a `state_dict`, whose tensors are on the CPU."""
         if state:
-            raise ValueError(f"{type(self).__name__} keeps no state of its own, but was given {sorted(state)}")
+            raise ValueError(f"{type(self).__name__} has no state, but was given {sorted(state)}")
 
     @abstractmethod
     def to(self, device: torch.device) -> None:
@@ -99,7 +87,7 @@ class Task(ABC):
 
 @contextmanager
 def evaluating(networks: Mapping[str, nn.Module]) -> Iterator[None]:
-    """Networks in evaluation mode and no gradients; afterwards each module's own mode is back."""
+    """Networks in evaluation mode without gradients; afterwards each module's mode is restored."""
     modes = [(module, module.training) for network in networks.values() for module in network.modules()]
     for network in networks.values():
         network.eval()

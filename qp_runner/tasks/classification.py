@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from qp_runner.data import Batch, ImageData
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.base import Metric, Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
+from qp_runner.metric import Metric
+from qp_runner.tasks.base import Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, described, fitting
 from qp_runner.tasks.networks import seeded
 
 NETWORK = "network"
@@ -21,12 +22,12 @@ class ClassificationTask(Task):
 
     Args:
         data: the images.
-        networks: `network` makes the classifier from `in_channels` and `classes`.
-        batch_size: training images a step.
+        networks: `network` builds the classifier from `in_channels` and `classes`.
+        batch_size: training images per step.
         seed: decides initial weights, data order, augmentation and calibration samples.
         label_smoothing: of the training loss, in [0, 1).
-        eval_batch_size: images at a time where nothing is learned, a question of speed and memory. None: 50 on a CPU
-            (measured for MobileNetV2: 2.2 times faster than 500, which leaves the caches), 500 elsewhere.
+        eval_batch_size: images per batch in evaluation. None: 50 on a CPU (for MobileNetV2 2.2 times faster than 500,
+            which exceeds the caches), 500 elsewhere.
 
     Raises:
         ConfigError: a network that does not fit the data, a batch larger than the training set.
@@ -88,7 +89,7 @@ class ClassificationTask(Task):
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Accuracy in percent and mean cross entropy (without smoothing)."""
-        sums = torch.zeros(2, device=self.data.mean.device)  # right answers, loss: read once, at the end
+        sums = torch.zeros(2, device=self.data.mean.device)  # right answers, loss: read once at the end
         on_cpu = self.data.train.images.device.type == "cpu"
         batch_size = self.eval_batch_size or (50 if on_cpu else 500)
         with evaluating(self.networks()):
@@ -101,7 +102,7 @@ class ClassificationTask(Task):
         return {"accuracy": 100 * right_answers / count, "loss": loss / count}
 
     def to(self, device: torch.device) -> None:
-        """Moves the network and the whole data set."""
+        """Moves the network and the data."""
         self.network.to(device)
         self.data = self.data.to(device)
 
@@ -111,5 +112,5 @@ class ClassificationTask(Task):
         with evaluating(self.networks()):
             logits = fitting(name, f"the data's images of {shape}", lambda: self.network(self.sample().images))
         if not isinstance(logits, Tensor) or logits.shape != (1, classes):
-            made = tuple(logits.shape) if isinstance(logits, Tensor) else type(logits).__name__
+            made = described(logits)
             raise ConfigError("model", name, f"has to return [n, {classes}] for images of {shape}; it returns {made}")

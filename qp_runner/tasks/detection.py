@@ -9,8 +9,9 @@ from torchvision.transforms.v2.functional import resize
 
 from qp_runner.data.detection import DetectionBatch, DetectionData, Target
 from qp_runner.errors import ConfigError
+from qp_runner.metric import Metric
 from qp_runner.tasks.average_precision import voc_average_precisions
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
 from qp_runner.tasks.networks import seeded
 from qp_runner.tasks.pictures import side_by_side, with_boxes
@@ -18,7 +19,7 @@ from qp_runner.tasks.pictures import side_by_side, with_boxes
 DETECTOR = "detector"
 KEY = f"model.networks.{DETECTOR}"
 PICTURES = 4
-PICTURE_SIDE = 240  # pixels that the shorter side of a picture has at least
+PICTURE_SIDE = 240  # least pixels of the shorter side
 
 
 class DetectionTask(Task):
@@ -29,13 +30,13 @@ class DetectionTask(Task):
 
     Args:
         data: images with boxes.
-        networks: `detector` makes the network from `classes`.
-        batch_size: training images a step.
-        seed: decides initial weights, data order, flips, what the detector draws at random, calibration samples.
-        eval_batch_size: images at a time where nothing is learned.
-        coco: where COCO's figures are measured too: `always`, on `test` data alone (their counting takes longer than
-            VOC's: seconds for a hundred images) or `never`.
-        shown_score: the least score of a detection that pictures show.
+        networks: `detector` builds the network from `classes`.
+        batch_size: training images per step.
+        seed: decides initial weights, data order, flips, the detector's random draws and calibration samples.
+        eval_batch_size: images per batch in evaluation.
+        coco: where COCO's figures are measured too: `always`, on `test` data only (they take longer than VOC's:
+            seconds for a hundred images) or `never`.
+        shown_score: the least score of detections in pictures.
 
     Raises:
         ConfigError: a network that does not fit the data, a batch larger than the training set.
@@ -71,14 +72,14 @@ class DetectionTask(Task):
         return {DETECTOR: self.network}
 
     def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        """All parameters that are trained in one group; frozen stages have none."""
+        """All trained parameters in one group; those of frozen stages are left out."""
         return {DETECTOR: [{"params": [each for each in self.network.parameters() if each.requires_grad]}]}
 
     def updates(self, batch: DetectionBatch) -> Iterator[tuple[str, Tensor]]:
         """One update.
 
-        The detector draws anchors and regions from torch's global generators. They are set from the batch for it and
-        put back: what is drawn depends on the step and the network alone, not on how much earlier steps have drawn.
+        The detector draws anchors and regions from torch's global generators. These are seeded from the batch and then
+        restored, so that the draws depend on the step and the network only, not on earlier draws.
         """
         device = self.data.device
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -91,13 +92,13 @@ class DetectionTask(Task):
         return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
 
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[DetectionBatch]:
-        """Training images as they are."""
+        """Unflipped training images."""
         return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: DetectionBatch) -> None:
-        """Detects in evaluation mode, as it is done in use: every part of the network is passed.
+        """Detects in evaluation mode, which passes every part of the network.
 
-        Few images at a time, so that the size of a calibration batch is no question of memory.
+        Few images at a time, so that memory does not limit the size of calibration batches.
         """
         with evaluating(self.networks()):
             for start in range(0, len(batch.images), self.eval_batch_size):
@@ -108,8 +109,8 @@ class DetectionTask(Task):
         return self.data.batch(self.data.train[:1])
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
-        """All in percent: `map_50`, VOC's mean of the classes' average precisions (all points; difficult objects count
-        neither way); `ap_50_<class>`; where asked for, COCO's `coco_map` (overlaps of 0.50 to 0.95) and `coco_map_75`.
+        """All in percent: `map_50`, VOC's mean of the classes' average precisions (all points, difficult objects
+        ignored); `ap_50_<class>`; if requested, COCO's `coco_map` (overlaps of 0.50 to 0.95) and `coco_map_75`.
         """
         detections: list[Target] = []
         targets: list[Target] = []
@@ -129,7 +130,7 @@ class DetectionTask(Task):
         return measured
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """The first test images with the boxes, classes and scores that the detector finds, and as annotated."""
+        """The first test images with detected boxes, classes and scores, and with the annotated ones."""
         scenes, names = self.data.test[:PICTURES], self.data.classes
         batch = self.data.batch(scenes)
         shown = {}
@@ -147,7 +148,7 @@ class DetectionTask(Task):
         return shown
 
     def to(self, device: torch.device) -> None:
-        """Moves the network, and the images that are in memory."""
+        """Moves the network and the images in memory."""
         self.network.to(device)
         self.data = self.data.to(device)
 
@@ -170,17 +171,17 @@ class DetectionTask(Task):
 
 
 def _coco(detections: Sequence[Target], targets: Sequence[Target]) -> dict[str, float]:
-    """COCO's mean average precisions in percent; difficult objects pass as its crowds, which count neither way."""
-    from torchmetrics.detection import MeanAveragePrecision  # here: it takes seconds to import
+    """COCO's mean average precisions in percent; difficult objects are passed as crowds, which are ignored."""
+    from torchmetrics.detection import MeanAveragePrecision  # slow to import
 
     metric = MeanAveragePrecision(backend="pycocotools")
     crowds = [{"boxes": t["boxes"], "labels": t["labels"], "iscrowd": t["difficult"].long()} for t in targets]
     metric.update([dict(found) for found in detections], crowds)
     values = metric.compute()
     measured = {"coco_map": values["map"].item(), "coco_map_75": values["map_75"].item()}
-    return {name: 100 * max(value, 0.0) for name, value in measured.items()}  # −1 says that there is nothing to find
+    return {name: 100 * max(value, 0.0) for name, value in measured.items()}  # −1: no objects
 
 
 def _plain(name: str) -> str:
-    """A class's name as a part of a metric's name."""
+    """A class name as part of a metric's name."""
     return "".join(letter if letter.isalnum() or letter in "-." else "_" for letter in name)

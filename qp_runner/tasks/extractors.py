@@ -1,4 +1,4 @@
-"""Feature extractors for Fréchet distances between sets of images, each with the name of the metric it makes."""
+"""Feature extractors for Fréchet distances between sets of images, and the names of these metrics."""
 
 from typing import Literal
 from urllib.error import URLError
@@ -11,12 +11,12 @@ from qp_runner.errors import ConfigError
 
 Name = Literal["inception", "efficientnet_lite0", "small"]
 METRICS: dict[str, str] = {
-    "inception": "fid",  # the one that is published everywhere
+    "inception": "fid",  # the one in publications
     "efficientnet_lite0": "fid_efficientnet_lite0",
     "small": "fid_small",
 }
 KEY = "task.factory.extractor"
-SMALLEST = 20  # edge of the images that `SmallExtractor` takes: 5 pixels at quarter size
+SMALLEST = 20  # edge in pixels that `SmallExtractor` needs: 5 at quarter size
 
 
 def make_extractor(name: str) -> nn.Module:
@@ -28,21 +28,21 @@ def make_extractor(name: str) -> nn.Module:
             `fid`), 1280 features, works offline. `small`: see `SmallExtractor`.
 
     Raises:
-        ConfigError: another name, a package that is missing, weights that can't be downloaded.
+        ConfigError: unknown name, missing package, weights that can't be downloaded.
     """
     makers = {"inception": _inception, "efficientnet_lite0": EfficientNetLite0, "small": SmallExtractor}
     if name not in makers:
         raise ConfigError(KEY, name, f"one of {', '.join(makers)}")
-    with torch.random.fork_rng(devices=[]):  # networks draw initial weights, though others replace them
+    with torch.random.fork_rng(devices=[]):  # networks draw initial weights before others replace them
         return makers[name]().eval().requires_grad_(False)
 
 
 class SmallExtractor(nn.Module):
-    """45 features that need no training, for quick runs on small images. A distance in them is no FID.
+    """45 features that need no training, for quick runs on small images. Their distance is not an FID.
 
     At full, half and quarter size: the mean of each colour, and the mean magnitude of the responses to twelve fixed
-    random filters of 5×5 (each of mean zero and norm one over its 75 weights). In percent of white. They see colours
-    and how much texture of each kind there is, not what is where.
+    random filters of 5×5 (each of mean zero and norm one over its 75 weights). In percent of white. They describe
+    colours and textures, but not positions.
     """
 
     num_features = 45
@@ -88,7 +88,7 @@ class EfficientNetLite0(nn.Module):
 
 
 class _Inception(nn.Module):
-    """The standard extractor of FID under the interface of the others."""
+    """The standard extractor of FID with the interface of the others."""
 
     num_features = 2048
 

@@ -14,18 +14,17 @@ if TYPE_CHECKING:
 
 
 class FrechetDistance:
-    """Distances between real and generated images, real ones passed through the extractor once only.
+    """Distances between real and generated images. Real images pass the extractor only once.
 
-    Few images make it biased upward, and differently for every n: a figure means something beside its n and against
-    figures of the same n alone. Sums are taken in float64; with fewer images than features the covariances have not
-    full rank, which the distance doesn't need.
+    The distance is biased upward for few images, and differently for every n: compare figures of equal n only. Sums are
+    computed in float64. With fewer images than features the covariances lack full rank, which the distance allows.
 
     Args:
         extractor: see `extractors.make_extractor`.
         size: height and width of the images.
 
     Attributes:
-        name: of the metric: `fid` for the standard extractor alone.
+        name: of the metric; `fid` for the standard extractor only.
 
     Raises:
         ConfigError: no such extractor, or images too small for it.
@@ -42,7 +41,7 @@ class FrechetDistance:
         self._metrics: dict[str, FrechetInceptionDistance] = {}
 
     def to(self, device: torch.device) -> None:
-        """Computes there from now on; on the CPU where the device has no float64."""
+        """Sets the device to compute on; the CPU for a device without float64."""
         self._device = torch.device("cpu") if device.type == "mps" else device
         self._extractor.to(self._device)
         self._metrics.clear()
@@ -50,19 +49,19 @@ class FrechetDistance:
     def measure(
         self, *, key: str, real: Tensor, generated: Iterable[Tensor], batch_size: int, suffix: str = ""
     ) -> dict[str, float]:
-        """The distance, under the metric's name, and the numbers of images it rests on (`…_n_real`, `…_n_generated`).
+        """The distance, under the metric's name, and its numbers of images (`…_n_real`, `…_n_generated`).
 
         Args:
-            key: names the set of real images: the same ones at every call with this key.
+            key: names the set of real images, which must be the same for every call with this key.
             real: uint8 [n, 3, h, w].
-            generated: batches of the same type; at least two images in all.
-            batch_size: real images that pass the extractor at a time.
-            suffix: behind the metric's name.
+            generated: batches of the same type; at least two images in total.
+            batch_size: real images per batch of the extractor.
+            suffix: appended to the metric's name.
 
         Raises:
             ConfigError: fewer than two images.
         """
-        from torchmetrics.image.fid import FrechetInceptionDistance  # here: it takes seconds to import
+        from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 
         metric = self._metrics.get(key)
         with torch.no_grad(), torch.autocast(self._device.type, enabled=False):

@@ -1,4 +1,4 @@
-"""A pool of images made earlier, from which discriminators learn (Shrivastava et al. 2017, section 2.3)."""
+"""A pool of earlier generated images for training discriminators (Shrivastava et al. 2017, section 2.3)."""
 
 from typing import NamedTuple
 
@@ -12,7 +12,7 @@ PASS, FILL, SWAP = 0, 1, 2
 
 
 class UnpairedBatch(NamedTuple):
-    """Images of both domains, and what happens to the images made of them in the pools (see `ImagePool.draws`)."""
+    """Images of both domains, and the pools' draws for the images generated from them (see `ImagePool.draws`)."""
 
     a: Tensor
     b: Tensor
@@ -21,16 +21,16 @@ class UnpairedBatch(NamedTuple):
 
 
 class ImagePool:
-    """The first `capacity` images made fill it and are handed on; of later ones, every second or so takes the place of
-    a random older image, which is handed on in its stead.
+    """The first `capacity` images fill the pool and are returned unchanged. A later one is returned unchanged or, with
+    probability ½, replaces a random older image, which is returned instead.
 
-    What happens to which image is drawn beforehand, on the host; exchanging then never waits for the device. It is a
-    function of seed and epoch alone, so the images are all the state there is.
+    The draws are made in advance, on the host, so that an exchange never waits for the device. They depend on seed and
+    epoch only, so the images are the whole state.
 
     Args:
-        name: tells this pool's draws from another's.
-        capacity: images; 0 hands on every image as it is.
-        size: their height and width.
+        name: separates this pool's draws from another's.
+        capacity: images; 0 returns every image unchanged.
+        size: height and width of the images.
         seed: of the run.
     """
 
@@ -41,18 +41,18 @@ class ImagePool:
         self.images = torch.zeros(capacity, 3, size, size)
 
     def draws(self, epoch: int, *, samples: int) -> Tensor:
-        """What happens to an epoch's images: [samples, 2] (int64), a place in the pool and PASS, FILL or SWAP."""
+        """The draws for an epoch's images: [samples, 2] (int64), an index into the pool and PASS, FILL or SWAP."""
         if self.capacity == 0:
             return torch.zeros(samples, 2, dtype=torch.int64)
         random = generator(self.seed, "pool", self.name, epoch)
         places = torch.randint(self.capacity, (samples,), generator=random)
         actions = torch.randint(2, (samples,), generator=random) * SWAP
-        number = torch.arange(epoch * samples, (epoch + 1) * samples)  # of all images made in training
+        number = torch.arange(epoch * samples, (epoch + 1) * samples)  # of the image, counted over all of training
         filling = number < self.capacity
         return torch.stack([torch.where(filling, number, places), torch.where(filling, FILL, actions)], dim=1)
 
     def exchange(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Images [n, 3, size, size] → images to learn from, same shape (float32), one after the other as drawn."""
+        """Images [n, 3, size, size] → images to learn from, same shape (float32), one after the other."""
         images = images.float()
         if self.capacity == 0:
             return images

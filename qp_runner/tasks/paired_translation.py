@@ -10,8 +10,9 @@ from torch import Tensor, nn
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.errors import ConfigError
+from qp_runner.metric import Metric
 from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, cross_entropy, frozen, group
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
 from qp_runner.tasks.fid import FrechetDistance
 from qp_runner.tasks.networks import seeded
@@ -24,19 +25,19 @@ GENERATOR, DISCRIMINATOR = "generator", "discriminator"
 class PairedTranslationTask(Task):
     """A generator that translates A to B, and a discriminator that judges pairs; Fréchet distance, lower is better.
 
-    After training, dropout is off (as published it stays on), so that a network's figure is one number.
+    In evaluation dropout is off (as published it stays on), so that a network's figure is one number.
 
     Args:
         data: pairs.
-        networks: `generator` and `discriminator`; they are given `in_channels`, the generator `out_channels` too.
-        batch_size: training pairs a step.
+        networks: `generator` (given `in_channels`, `out_channels`) and `discriminator` (given `in_channels`).
+        batch_size: training pairs per step.
         seed: decides initial weights, data order, crops and calibration samples.
-        l1_weight: of the mean absolute difference to the target, beside the adversarial loss.
-        extractor: of the Fréchet distance: `inception`, `efficientnet_lite0` or `small`; it names the metric.
-        eval_batch_size: pairs at a time where nothing is learned.
+        l1_weight: of the mean absolute difference to the target, relative to the adversarial loss.
+        extractor: of the Fréchet distance: `inception`, `efficientnet_lite0` or `small`; decides the metric's name.
+        eval_batch_size: pairs per batch in evaluation.
 
     Raises:
-        ConfigError: unpaired data, networks that do not fit, an impossible batch size or weight, no such extractor.
+        ConfigError: unpaired data, networks that do not fit, an impossible batch size or weight, an unknown extractor.
     """
 
     def __init__(
@@ -73,7 +74,7 @@ class PairedTranslationTask(Task):
         return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
 
     def compressible(self) -> Mapping[str, nn.Module]:
-        """The generator alone: the discriminator is not deployed."""
+        """The generator only: the discriminator is not deployed."""
         return {GENERATOR: self.generator}
 
     def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
@@ -81,7 +82,7 @@ class PairedTranslationTask(Task):
         return {name: group(network) for name, network in self.networks().items()}
 
     def updates(self, batch: TranslationBatch) -> Iterator[tuple[str, Tensor]]:
-        """The discriminator's, its loss halved, then the generator's."""
+        """The discriminator's update, its loss halved, then the generator's."""
         made = self.generator(batch.a)
         judged_made = self.discriminator(torch.cat([batch.a, made.detach()], dim=1))
         judged_real = self.discriminator(torch.cat([batch.a, batch.b], dim=1))
@@ -107,8 +108,8 @@ class PairedTranslationTask(Task):
         return self.data.sample()
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
-        """The Fréchet distance to the real images with its n, and as means over pairs: `l1`, where black is 0 and white
-        1, and `ssim` (structural similarity of RGB images, Wang et al. 2004).
+        """The Fréchet distance to the real images with its n, and means over pairs: `l1`, where black is 0 and white 1,
+        and `ssim` (structural similarity of RGB images, Wang et al. 2004).
         """
         pairs = self.data.split(split)
         sums = torch.zeros(2, device=pairs.a.device)
@@ -129,7 +130,7 @@ class PairedTranslationTask(Task):
         return figures | {"l1": l1, "ssim": similarity}
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """Of the first test pairs: input, output, target."""
+        """Input, output and target of the first test pairs."""
         pairs = self.data.split("test")
         with evaluating(self.networks()):
             made = as_uint8(self._translate(pairs.a[:PICTURES]))

@@ -1,4 +1,4 @@
-"""Sample pictures: what is to be compared side by side, and boxes drawn on images."""
+"""Sample pictures: images side by side, and images with boxes."""
 
 from collections.abc import Iterable, Sequence
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 from torchvision.utils import draw_bounding_boxes
 
-GAP = 4  # white pixels between what is side by side
+GAP = 4  # white pixels between images
 COLORS = ("red", "lime", "cyan", "yellow", "magenta", "orange", "white", "deepskyblue")
 
 
 def side_by_side(images: Iterable[Tensor]) -> Tensor:
-    """uint8 images [3, h, w] of equal height as one, from left to right, thin white gaps between them; on the CPU."""
+    """uint8 images [3, h, w] of equal height as one image, from left to right with white gaps; on the CPU."""
     parts: list[Tensor] = []
     for image in images:
         parts += [torch.full((3, image.shape[1], GAP), 255, dtype=torch.uint8), image.cpu()]
@@ -19,7 +19,7 @@ def side_by_side(images: Iterable[Tensor]) -> Tensor:
 
 
 def with_boxes(image: Tensor, boxes: Tensor, *, labels: Sequence[int], texts: Sequence[str]) -> Tensor:
-    """A uint8 image [3, h, w] with boxes [k, 4] drawn on it, each in its label's colour (from 1) and with its text."""
+    """A uint8 image [3, h, w] with boxes [k, 4], each with its text and in the colour of its label (from 1)."""
     if not labels:
         return image
     colors = [COLORS[(label - 1) % len(COLORS)] for label in labels]

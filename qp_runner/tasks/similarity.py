@@ -8,7 +8,7 @@ def ssim(made: Tensor, wanted: Tensor) -> Tensor:
 
     Computed by torchmetrics with its defaults, the published ones: a Gaussian window of 11 pixels, k₁ 0.01, k₂ 0.03.
     """
-    from torchmetrics.functional.image import structural_similarity_index_measure  # here: it takes seconds to import
+    from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
 
     value = structural_similarity_index_measure(made, wanted, data_range=1.0)
     assert isinstance(value, Tensor)

@@ -10,28 +10,29 @@ from torch import Tensor, nn
 from qp_runner.data import Patches, Photograph, SuperResolutionData
 from qp_runner.data.luminance import luminance, with_luminance
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.base import Metric, Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
+from qp_runner.metric import Metric
+from qp_runner.tasks.base import Task, evaluating
+from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, described, fitting
 from qp_runner.tasks.networks import seeded
 from qp_runner.tasks.pictures import side_by_side
 from qp_runner.tasks.similarity import ssim
 
 NETWORK = "network"
-PICTURES = 6  # images of which pictures are made
-PICTURE_SIZE = 144  # high-resolution pixels a side of what a picture shows
-WINDOW_STEP = 8  # pixels between the places at which it may begin
+PICTURES = 6  # test images shown
+PICTURE_SIZE = 144  # high-resolution pixels a side, at most
+WINDOW_STEP = 8  # pixels between the positions at which a picture may begin
 
 
 class SuperResolutionTask(Task):
     """One network from low to high resolution, mean squared error, PSNR in dB.
 
-    Training sees patches, evaluation whole images of any size; see `compress.sites.ActivationSite` for what a pruned
-    activation means there. A sample, and so the footprint, is one training patch.
+    Training sees patches, evaluation whole images of any size; see `compress.sites.ActivationSite` for the masks of
+    activations there. A sample, and so the footprint, is one training patch.
 
     Args:
         data: patches and images.
-        networks: `network` makes it from `scale`; it maps luminance [n, 1, h, w] to [n, 1, h·scale, w·scale].
-        batch_size: training patches a step.
+        networks: `network` builds the network from `scale`; it maps luminance [n, 1, h, w] to [n, 1, h·scale, w·scale].
+        batch_size: training patches per step.
         seed: decides initial weights, data order and calibration samples.
         last_lr_scale: multiplies the learning rate of the network's last convolution.
 
@@ -67,7 +68,7 @@ class SuperResolutionTask(Task):
         return {NETWORK: self.network}
 
     def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        """The last convolution in a group of its own, the rest in another."""
+        """The last convolution in one group, the rest in another."""
         convolutions = [module for module in self.network.modules() if isinstance(module, nn.Conv2d)]
         last = list(convolutions[-1].parameters()) if convolutions else []
         ids = {id(parameter) for parameter in last}
@@ -98,8 +99,8 @@ class SuperResolutionTask(Task):
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Means over images of `psnr` in dB, `ssim`, the mean squared error `loss`; `bicubic_psnr` to compare with.
 
-        As the literature has it: on luminance, clamped to [0, 1], without a border as wide as the scale; PSNR for each
-        image by itself (peak 255), then the mean. Bicubic interpolation is the same for every network.
+        As in the literature: on luminance, clamped to [0, 1], without a border as wide as the scale; PSNR per image
+        (peak 255), then the mean. The figure of bicubic interpolation does not depend on the network.
         """
         images = self._images(split)
         rows = []
@@ -112,7 +113,7 @@ class SuperResolutionTask(Task):
         return {**dict(zip(("psnr", "ssim", "loss"), values, strict=True)), "bicubic_psnr": self._bicubic_psnr(split)}
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """Of the first test images, where bicubic interpolation errs most: it, the network's output, the original."""
+        """Bicubic interpolation, output and original of the first test images, where interpolation errs most."""
         made = {}
         with evaluating(self.networks()):
             for image in self.data.test[:PICTURES]:
@@ -136,7 +137,7 @@ class SuperResolutionTask(Task):
         return made.float().clamp(0, 1)
 
     def _inner(self, image: Tensor) -> Tensor:
-        """Without the border in which interpolation and convolution miss pixels."""
+        """The image without the border in which interpolation and convolution lack pixels."""
         border = self.data.scale
         return image[:, border:-border, border:-border]
 
@@ -149,21 +150,22 @@ class SuperResolutionTask(Task):
 
     def _check_fit(self) -> None:
         name, low = type(self.network).__name__, self.sample().low
-        wanted = tuple(self.sample().high.shape)
+        wanted = described(self.sample().high)
         with evaluating(self.networks()):
-            made = fitting(name, f"luminance of {tuple(low.shape)}", lambda: self.network(low))
-        shape = tuple(made.shape) if isinstance(made, Tensor) else type(made).__name__
-        if shape != wanted:
-            raise ConfigError("model", name, f"has to return {wanted} for {tuple(low.shape)}; it returns {shape}")
+            made = fitting(name, f"luminance of {described(low)}", lambda: self.network(low))
+        if described(made) != wanted:
+            raise ConfigError(
+                "model", name, f"has to return {wanted} for {described(low)}; it returns {described(made)}"
+            )
 
 
 def psnr(made: Tensor, wanted: Tensor) -> Tensor:
-    """The peak signal-to-noise ratio in dB of values in which the peak is 1: −10·log₁₀ of the mean squared error."""
+    """The peak signal-to-noise ratio in dB of values with peak 1: −10·log₁₀ of the mean squared error."""
     return -10 * torch.log10(F.mse_loss(made, wanted))
 
 
 def _window(image: Photograph) -> tuple[slice, slice, slice]:
-    """At most PICTURE_SIZE pixels a side of an image [3, h, w]: where interpolation is worst, whatever the network."""
+    """The part of an image [3, h, w], at most PICTURE_SIZE pixels a side, where interpolation is worst."""
     error = (luminance(image.bicubic) - luminance(image.rgb)).square()
     size = [min(PICTURE_SIZE, side) for side in error.shape[1:]]
     means = F.avg_pool2d(error[None], size, stride=WINDOW_STEP)[0, 0]

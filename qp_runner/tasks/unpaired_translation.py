@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
+from qp_runner.metric import Metric
 from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, frozen, group, least_squares
-from qp_runner.tasks.base import Metric, Task, evaluating
+from qp_runner.tasks.base import Task, evaluating
 from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
 from qp_runner.tasks.fid import FrechetDistance
 from qp_runner.tasks.image_pool import ImagePool, UnpairedBatch
@@ -24,23 +25,23 @@ DISCRIMINATORS = ("discriminator_a", "discriminator_b")
 class UnpairedTranslationTask(Task):
     """Two generators, A to B and back, and a discriminator for each domain; Fréchet distance, lower is better.
 
-    A step trains both generators with one optimizer, then both discriminators with another. The metric is that of
-    A to B; that of B to A stands beside it.
+    A step trains both generators with one optimizer, then both discriminators with another. The metric is the distance
+    of A to B; that of B to A is recorded too.
 
     Args:
-        data: images of both domains; pairs are refused, since each domain has to be shuffled by itself.
+        data: images of both domains.
         networks: `a_to_b`, `b_to_a` (given `in_channels`, `out_channels`), `discriminator_a`, `discriminator_b` (given
             `in_channels`).
-        batch_size: training images of each domain a step.
+        batch_size: training images of each domain per step.
         seed: decides initial weights, data order, crops, the pools' draws and calibration samples.
-        cycle_weight: of the mean absolute difference between an image and its way there and back.
+        cycle_weight: of the mean absolute difference between an image and its translation there and back.
         identity_weight: of that between an image and its translation into its own domain, as a share of `cycle_weight`.
-        pool: images made earlier that each discriminator learns from.
-        extractor: of the Fréchet distance: `inception`, `efficientnet_lite0` or `small`; it names the metric.
-        eval_batch_size: images at a time where nothing is learned.
+        pool: earlier generated images from which each discriminator learns.
+        extractor: of the Fréchet distance: `inception`, `efficientnet_lite0` or `small`; decides the metric's name.
+        eval_batch_size: images per batch in evaluation.
 
     Raises:
-        ConfigError: networks that do not fit, an impossible batch size, weight or pool, no such extractor.
+        ConfigError: networks that do not fit, an impossible batch size, weight or pool, an unknown extractor.
     """
 
     def __init__(
@@ -92,7 +93,7 @@ class UnpairedTranslationTask(Task):
         }
 
     def updates(self, batch: UnpairedBatch) -> Iterator[tuple[str, Tensor]]:
-        """The generators', then the discriminators', their losses halved."""
+        """The generators' update, then the discriminators', with halved losses."""
         a_to_b, b_to_a, judge_a, judge_b = (self._networks[name] for name in GENERATORS + DISCRIMINATORS)
         made_b, made_a = a_to_b(batch.a), b_to_a(batch.b)
         with frozen([judge_a, judge_b]):
@@ -132,8 +133,8 @@ class UnpairedTranslationTask(Task):
         return self.data.sample()
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
-        """The Fréchet distances of both directions with their n, and `cycle_l1`: how far, on the mean, an image of A is
-        from its way there and back, where black is 0 and white 1.
+        """The Fréchet distances of both directions with their n, and `cycle_l1`: the mean absolute difference between
+        an image of A and its translation there and back, where black is 0 and white 1.
         """
         images, size = self.data.split(split), self.eval_batch_size
         away = torch.zeros((), device=images.a.device)
@@ -158,7 +159,7 @@ class UnpairedTranslationTask(Task):
         return figures | {"cycle_l1": (away / len(images.a)).item()}
 
     def pictures(self) -> Mapping[str, Tensor]:
-        """Of the first test images of each domain: input, output, and back again."""
+        """Input, output and its translation back, for the first test images of each domain."""
         images, pictures = self.data.split("test"), dict[str, Tensor]()
         with evaluating(self.networks()):
             for there, back, inputs in (("a_to_b", "b_to_a", images.a), ("b_to_a", "a_to_b", images.b)):
@@ -173,7 +174,7 @@ class UnpairedTranslationTask(Task):
         return {"pool_a": self.pool_a.images, "pool_b": self.pool_b.images}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Puts the pools' images back, in place."""
+        """Restores the pools' images, in place."""
         self.pool_a.images.copy_(state["pool_a"])
         self.pool_b.images.copy_(state["pool_b"])
 
@@ -186,6 +187,6 @@ class UnpairedTranslationTask(Task):
             pool.to(device)
 
     def _translate(self, name: str, images: Tensor) -> Tensor:
-        """Images as networks see them → what one makes of them, float32 in [−1, 1]."""
+        """Scaled images → one generator's translations, float32 in [−1, 1]."""
         made: Tensor = self._networks[name](images)
         return made.float()

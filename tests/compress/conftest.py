@@ -77,7 +77,7 @@ def passes() -> Callable[..., Callable[[], None]]:
 
 
 def _train(network, steps, *, seed=5):
-    """SGD steps on random batches that depend on the seed alone; returns the losses."""
+    """SGD steps on random batches that depend on the seed only; returns the losses."""
     random_batches = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.SGD(network.parameters(), lr=0.05, momentum=0.9, weight_decay=1e-3)
     losses = []

@@ -24,7 +24,7 @@ def error(values: list[float], scale: float, bits: int) -> float:
     return sum((scale * min(max(round(v / scale), low), high) - v) ** 2 for v in values)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(values=rows, bits=st.integers(2, 10))
 def test_the_power_of_two_is_the_best_there_is(values, bits):
     scale = choose_scale(torch.tensor([values]), bits=bits, kind="power_of_two").item()
@@ -33,7 +33,7 @@ def test_the_power_of_two_is_the_best_there_is(values, bits):
     assert torch.frexp(torch.tensor(scale)).mantissa.item() == 0.5
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=rows, bits=st.integers(2, 8))
 def test_the_float_scale_is_never_worse(values, bits):
     data = torch.tensor([values])
@@ -79,7 +79,7 @@ def test_extreme_values_get_a_usable_scale(value):
         assert (scale > 0).all()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     values=st.lists(st.floats(-5, 5, width=32), min_size=1, max_size=30), low=st.floats(0, 0.4), high=st.floats(0.6, 1)
 )

@@ -78,7 +78,7 @@ def test_an_element_pruned_earlier_may_return(build, attach, stage, passes):
     assert (site(compressor, "3.weight").mask[pruned] == 1).all()
 
 
-def test_coinciding_events_act_alike_in_whatever_order_they_are_written(build, attach, passes, state_equal):
+def test_the_order_in_which_coinciding_events_are_written_does_not_matter(build, attach, passes, state_equal):
     states = []
     for seed in range(4):
         fires = [PW, PA, QW, QA]
@@ -174,14 +174,14 @@ def test_a_module_called_twice_is_ranked_over_both_calls(stage, passes, images):
     assert pruned.max() <= expected.sort().values[expected.numel() // 2]
 
 
-def test_a_site_that_never_runs_is_told(stage, passes):
+def test_a_site_that_never_runs_is_named(stage, passes):
     network = Twice()
     compressor = Compressor({"n": network}, sites=SiteSelection((), ("idle",)), settings=Settings())
     with pytest.raises(ConfigError, match=r"model\.sites\.activation=idle: takes no part"):
         compressor.enter(stage(fires={QA}), run=passes(network))
 
 
-def test_a_module_that_returns_no_tensor_is_told(stage):
+def test_a_module_that_returns_no_tensor_is_named(stage):
     network = nn.Sequential(nn.LSTM(2, 3))
     compressor = Compressor({"n": network}, sites=SiteSelection((), ("0",)), settings=Settings())
     for ask in (lambda run: compressor.trace(run), lambda run: compressor.enter(stage(fires={PA}), run=run)):

@@ -46,7 +46,7 @@ def compressed(x, mask, scale, bits, *, form):
 
 
 @pytest.mark.parametrize("form", ["by_input", "by_quotient", "static"])
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=values, scale=scales, bits=st.integers(2, 12), data=st.data())
 def test_every_form_equals_the_element_by_element_reference(form, values, scale, bits, data):
     keeps = data.draw(st.one_of(st.none(), st.lists(st.booleans(), min_size=len(values), max_size=len(values))))
@@ -59,7 +59,7 @@ def test_every_form_equals_the_element_by_element_reference(form, values, scale,
         assert gradient[i].item() == pytest.approx(expected[1], rel=1e-6)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(values=values, scale=scales, bits=st.integers(2, 16))
 def test_codes_stay_in_range(values, scale, bits):
     low, high = code_range(bits)
@@ -68,7 +68,7 @@ def test_codes_stay_in_range(values, scale, bits):
     assert codes.max() <= high * (1 + 1e-6)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(scale=st.floats(2.0**-100, 2.0**100, width=32), bits=st.integers(2, 16))
 def test_input_interval_is_exact_to_the_neighbouring_float(scale, bits):
     low, high = code_range(bits)
@@ -87,7 +87,7 @@ def test_ties_round_to_even_and_only_the_lower_end_includes_its_tie():
     assert gradient.tolist() == [1, 1, 1, 1, 1, 0, 1]
 
 
-def test_scales_per_channel_act_on_their_channel_alone():
+def test_scales_per_channel_act_on_their_channel_only():
     x = torch.randn(3, 4, 2, generator=torch.Generator().manual_seed(0)).requires_grad_()
     scale = torch.tensor([0.25, 0.01, 3.0])[:, None, None]
     y = compress(x, mask=None, divisor=scale, scale=scale, code_bounds=(-8.0, 7.0))

@@ -73,7 +73,7 @@ def test_gradients_are_zero_where_the_mask_is(pruned):
     latent = torch.randn(1, 6, *IMAGE, requires_grad=True)
     [site] = compressor.sites(Target.ACTIVATION)
     site(latent).square().sum().backward()
-    kept = site.laid(site.mask, latent).expand(6, *IMAGE) == 1
+    kept = site.mask_for(site.mask, latent).expand(6, *IMAGE) == 1
     assert not latent.grad[0][~kept].any()
     assert latent.grad[0][kept].any()
 
@@ -87,14 +87,14 @@ def test_the_footprint_is_a_patchs(pruned):
 
 
 def test_samples_of_the_masks_own_size_are_masked_by_the_site_itself(pruned):
-    """So a training step, which sees patches alone, makes no mask anew."""
+    """So a training step, which sees only patches, does not build a mask."""
     _, compressor = pruned
     [site] = compressor.sites(Target.ACTIVATION)
-    assert site.laid(site.mask, torch.zeros(4, 6, PATCH, PATCH)) is site.mask
+    assert site.mask_for(site.mask, torch.zeros(4, 6, PATCH, PATCH)) is site.mask
 
 
 def test_other_channels_are_refused(pruned):
     _, compressor = pruned
     [site] = compressor.sites(Target.ACTIVATION)
     with pytest.raises(ConfigError, match=r"site 1 has samples of shape"):
-        site.laid(site.mask, torch.zeros(4, 5, PATCH, PATCH))
+        site.mask_for(site.mask, torch.zeros(4, 5, PATCH, PATCH))

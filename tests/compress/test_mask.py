@@ -18,7 +18,7 @@ def reference(saliency: list[float], sparsity: float) -> list[float]:
     return mask
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     saliency=st.lists(
         st.one_of(st.just(0.0), st.sampled_from([0.5, 1.0]), st.floats(0, 9, width=32)), min_size=1, max_size=30
@@ -57,7 +57,7 @@ def test_memory_layout_is_the_saliencys():
 sizes = st.tuples(st.integers(1, 5), st.integers(1, 5))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(mask=sizes, sample=st.tuples(st.integers(1, 12), st.integers(1, 12)), channels=st.integers(1, 3))
 def test_a_tiled_mask_repeats_position_by_position(mask, sample, channels):
     small = torch.rand(channels, *mask)

@@ -36,7 +36,7 @@ def test_a_sample_of_another_shape_asks_for_channel_granularity():
 
 
 @pytest.mark.parametrize("observer", [MeanMagnitude("relu", "element"), Subsample("relu", 100)])
-def test_a_module_that_is_never_called_and_bad_values_are_told(observer):
+def test_a_module_that_is_never_called_and_bad_values_are_refused(observer):
     with pytest.raises(ConfigError, match=r"model\.sites\.activation=relu.*no part"):
         observer.result()
     with pytest.raises(CalibrationError, match="site relu"):

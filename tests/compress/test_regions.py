@@ -1,4 +1,4 @@
-"""Networks that work on parts of a sample: batches of their own, of any size, zero included."""
+"""Networks that work on parts of a sample, in batches of any size, including 0."""
 
 import pytest
 import torch
@@ -9,7 +9,7 @@ from qp_runner.errors import ConfigError
 
 
 class Regions(nn.Module):
-    """A head on as many regions as it is told to find."""
+    """A head on a given number of regions."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -31,7 +31,7 @@ IMAGE = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
 
 
 @pytest.mark.parametrize("found", [0, 1, 9])
-def test_a_trace_counts_one_region_whatever_is_found(found):
+def test_a_trace_counts_one_region_for_any_number_found(found):
     network = Regions()
     compressor = attached(network)
     trace = compressor.trace(lambda: network(IMAGE, found))

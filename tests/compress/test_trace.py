@@ -120,7 +120,7 @@ def test_tracing_disturbs_nothing_and_looks_past_active_sites(build, attach, sta
         assert torch.equal(network.eval()(images()), expected)
 
 
-def test_shapes_are_of_one_sample_whatever_the_batch(build, attach, images):
+def test_shapes_are_of_one_sample_for_any_batch(build, attach, images):
     network = build()
     compressor = attach(network)
     one, many = (compressor.trace(lambda n=n: network(images(n))) for n in (1, 5))

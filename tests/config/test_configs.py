@@ -1,14 +1,18 @@
 """Every YAML file composes into a checked configuration, and every model and schedule runs."""
 
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
 
-from qp_runner.config import Config
+from qp_runner.config import Config, SearchSection, Section
 from qp_runner.config.compose import jobs
 from qp_runner.config.hydra_errors import config_dir
 from qp_runner.config.instantiate import instantiate
+from qp_runner.config.schema import CheckpointSection, CompressSection, TrackingSection, TrainerSection
 from qp_runner.data import ImageData, ImageSet
 from qp_runner.errors import ConfigError
 from qp_runner.run.build import build_compressor, build_optimizer, build_task, compile_schedule
@@ -17,10 +21,19 @@ from qp_runner.tasks import ClassificationTask
 from qp_runner.training import Trainer, TrainerSettings
 from support import Records, classifiers
 
+SECTIONS: dict[str, type[Section]] = {
+    "checkpoint": CheckpointSection,
+    "compress": CompressSection,
+    "trainer": TrainerSection,
+    "tracking": TrackingSection,
+    "search": SearchSection,
+}
+
 
 def choices(group: str) -> list[str]:
     folder = config_dir() / group
-    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
+    return [name for name in found if name != "base"]  # what the choices of a group share is none itself
 
 
 def config(*overrides: str) -> Config:
@@ -33,6 +46,28 @@ def test_every_choice_of_a_group_composes(group: str) -> None:
     planned, _ = jobs([f"{group}={','.join(choices(group))}"], multirun=True)
     assert [job.choices[group] for job in planned] == choices(group)
     assert {job.config.seed for job in planned} == {0}
+
+
+def keys(section: type[Section], prefix: str = "") -> set[str]:
+    """The dotted keys of a section and of the sections in it."""
+    found = set()
+    for name, field in section.model_fields.items():
+        kinds = [kind for kind in (field.annotation, *get_args(field.annotation)) if isinstance(kind, type)]
+        inner = next((kind for kind in kinds if issubclass(kind, Section)), None)
+        found |= {f"{prefix}{name}"} if inner is None else keys(inner, f"{prefix}{name}.")
+    return found
+
+
+@pytest.mark.parametrize(
+    ("group", "choice"),
+    [("checkpoint", ""), *((g, each) for g in ("compress", "trainer", "tracking", "search") for each in choices(g))],
+)
+def test_every_key_of_a_section_exists_in_every_choice(group: str, choice: str) -> None:
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        composed = compose("config", overrides=[f"{group}={choice}"] if choice else [])[group]
+    missing = object()
+    wanted = keys(SECTIONS[group])
+    assert {key for key in wanted if OmegaConf.select(composed, key, default=missing) is missing} == set()
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))

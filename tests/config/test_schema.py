@@ -1,4 +1,4 @@
-"""Every bad value stops before anything is built, in one line with its key, the value and what is allowed."""
+"""Every bad value is refused before anything is built, in one line with key, value and what is allowed."""
 
 import copy
 from typing import Any
@@ -82,7 +82,7 @@ def test_a_missing_key_is_named() -> None:
         validate(config)
 
 
-def test_a_data_set_may_have_keys_of_its_own() -> None:
+def test_a_data_set_may_have_further_keys() -> None:
     assert validate(changed("data.split", "holdout")).data.model_extra == {"split": "holdout"}
 
 

@@ -75,7 +75,7 @@ def test_both_layouts_agree(tmp_path):
         assert torch.equal(getattr(one, name).labels, getattr(other, name).labels)
 
 
-def test_holdout_needs_the_training_files_alone(folder):
+def test_holdout_needs_the_training_files_only(folder):
     official = cifar10(root=str(folder.parent))
     next(folder.glob("test_batch*")).unlink()
     data = cifar10(root=str(folder.parent), split="holdout")
@@ -87,7 +87,7 @@ def test_holdout_needs_the_training_files_alone(folder):
     assert "data.split=holdout needs no test file" in error.allowed
 
 
-def test_a_subset_limits_training_alone_and_is_stratified(folder):
+def test_a_subset_limits_training_only_and_is_stratified(folder):
     whole = cifar10(root=str(folder.parent))
     data = cifar10(root=str(folder.parent), subset=50)
     assert data.train.labels.bincount().tolist() == [5] * 10

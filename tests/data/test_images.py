@@ -54,7 +54,7 @@ def test_images_stay_with_their_labels(data):
         assert torch.allclose(pixels, targets.view(-1, 1, 1, 1).float().expand_as(pixels), atol=1e-4)
 
 
-def test_epochs_are_a_function_of_seed_and_epoch_alone(data):
+def test_epochs_depend_on_seed_and_epoch_only(data):
     augmented = replace(data, augmentation=Augmentation(pad=1, flip=True))
     third = list(augmented.epoch(3, batch_size=8, seed=5))
     torch.manual_seed(123)

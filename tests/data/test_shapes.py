@@ -12,7 +12,7 @@ def data():
     return shapes(**SMALL)
 
 
-def test_images_are_a_function_of_the_data_seed_alone(data):
+def test_images_depend_on_the_data_seed_only(data):
     torch.manual_seed(5)
     again, other, fewer = shapes(**SMALL), shapes(**SMALL, seed=1), shapes(train=3, val=1, test=1)
     assert all(torch.equal(a.image, b.image) for a, b in zip(data.train, again.train, strict=True))
@@ -30,7 +30,7 @@ def test_there_are_several_objects_of_every_class_and_they_overlap(data):
 
 
 def test_boxes_are_those_of_the_drawn_shapes():
-    """A single shape has a colour of its own: pixels like its middle reach every side of its box."""
+    """A single shape has one colour: pixels like its middle reach every side of its box."""
     checked = 0
     for scene in shapes(train=30, val=1, test=1, objects=1).train:
         [box] = scene.boxes

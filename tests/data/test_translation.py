@@ -23,7 +23,7 @@ def data(*, train=(6, 6), size=8, load=10, paired=True, flip=True):
     return TranslationData(train=training, val=small, test=small, size=size, paired=paired, flip=flip)
 
 
-def test_pairs_stay_pairs_whatever_is_done_to_them():
+def test_pairs_stay_pairs_after_shuffling_cropping_and_flipping():
     for batch in data().epoch(3, batch_size=2, seed=0):
         assert batch.a.shape == (2, 3, 8, 8)
         assert torch.equal(batch.a, batch.b)
@@ -37,7 +37,7 @@ def test_unpaired_domains_are_shuffled_and_cut_each_by_itself():
     assert a[:, 0, 0, 0].tolist() != b[:, 0, 0, 0].tolist()
 
 
-def test_the_smaller_domain_begins_anew():
+def test_the_smaller_domain_repeats():
     seen = torch.cat(
         [as_uint8(batch.b)[:, 1, 0, 0] for batch in data(train=(7, 3), paired=False).epoch(0, batch_size=1, seed=0)]
     )
@@ -79,7 +79,7 @@ def test_scaling_is_undone():
     assert torch.equal(as_uint8(scaled(images)), images)
 
 
-def test_moving_takes_everything_along():
+def test_moving_includes_everything():
     moved = data().to(torch.device("meta"))
     assert {t.device.type for split in (moved.train, moved.val, moved.test) for t in (split.a, split.b)} == {"meta"}
 
@@ -118,7 +118,7 @@ def test_no_facade_is_in_two_splits():
     assert len(everything.flatten(1).unique(dim=0)) == 11
 
 
-def test_label_maps_hold_label_colours_alone():
+def test_label_maps_contain_label_colours_only():
     pixels = SMALL.train.a.permute(0, 2, 3, 1).reshape(-1, 3)
     assert {tuple(colour) for colour in pixels.unique(dim=0).tolist()} <= set(COLOURS.values())
 

@@ -49,7 +49,7 @@ def test_the_aligned_layout_is_read_in_both_directions(pairs):
     assert there.paired
 
 
-def test_pixels_of_the_right_size_are_left_alone(tmp_path):
+def test_pixels_of_the_right_size_do_not_change(tmp_path):
     for split in ("train", "val", "test"):
         (tmp_path / split).mkdir()
         picture(32, 16).save(tmp_path / split / "x.png")

@@ -180,7 +180,7 @@ def test_what_does_not_fit_together_is_refused(changes, said):
 
 
 class Selected:
-    """A configured detector on the meta device, and what its globs select: paths and fnmatch alone."""
+    """A configured detector on the meta device, and what its globs select: with paths and fnmatch only."""
 
     def __init__(self, name):
         sites = self.file(name)["sites"]

@@ -1,4 +1,4 @@
-"""What the globs of conf/model select. Written without the compressor: paths and fnmatch alone."""
+"""What the globs of conf/model select. Written without the compressor: with paths and fnmatch only."""
 
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -14,7 +14,7 @@ from support import classifiers
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
 NAMES = classifiers()
 LAYERS = (nn.Conv2d, nn.Linear)
-HANDED_ON = (nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # what they return is their input's data
+PASSED_ON = (nn.MaxPool2d, nn.AdaptiveAvgPool2d, nn.Flatten, nn.Identity)  # their output is their input's data
 
 
 class Selected:
@@ -98,7 +98,7 @@ def test_sites_are_what_a_fused_runtime_writes_and_no_tensor_counts_twice(model)
                 assert id(output) not in written, f"{path} and {written.get(id(output))} are one tensor"
                 written[id(output)] = path
                 seen.add(id(output))
-            elif isinstance(module, HANDED_ON) and id(inputs[0]) in seen:
+            elif isinstance(module, PASSED_ON) and id(inputs[0]) in seen:
                 seen.add(id(output))
 
         return look

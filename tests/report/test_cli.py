@@ -80,15 +80,15 @@ def test_every_reference_inside_the_page_leads_somewhere_and_to_one_place(page: 
 def test_the_page_tells_everything(page: Page) -> None:
     for order in ("float", "Q8(w,f)", "P0.5(w) → Q8(w,f)", "Q8(w,f) → P0.5(w)"):
         assert order in page.words
-    told = ["classification", "translation", "Pruning first did better.", "One seed: no verdict", "PD can be gamed"]
-    told += [
+    expected = ["classification", "translation", "Pruning first did better.", "One seed: no verdict", "PD can be gamed"]
+    expected += [
         "It was also given more recovery (10 against 5 steps)",
         "ValueError: <the loss> is NaN",
         "torch",
         "all runs",
         "settings in which none finished",
     ]
-    for words in told:
+    for words in expected:
         assert words in page.words
     assert "nan" not in page.words.replace("NaN", "").lower().split()
     assert page.tags.count("svg") == 2 * (4 + 2 + 2)  # of each task: panels, the front and the effect, wide and narrow
@@ -134,7 +134,7 @@ def test_the_terminal_gets_the_table_and_the_verdict(
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         (["--store", "/nowhere/mlflow.db"], "--store=/nowhere/mlflow.db: no such file"),
         (["--sweep", "broken"], "--sweep=orders · broken: a sweep with finished runs"),
@@ -144,15 +144,15 @@ def test_the_terminal_gets_the_table_and_the_verdict(
     ],
 )
 def test_nothing_to_report_is_one_line_and_exit_2(
-    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], told: str
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], expected: str
 ) -> None:
     assert main(["--store", str(store), "--out", str(tmp_path / "out"), *options]) == 2
     said = capsys.readouterr().err
-    assert said.startswith(f"qp-report: {told}")
+    assert said.startswith(f"qp-report: {expected}")
     assert said.count("\n") == 1
 
 
-def test_an_empty_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_empty_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from qp_runner.tracking.store import prepare
 
     prepare(f"sqlite:///{tmp_path}/mlflow.db", "classification")
@@ -160,7 +160,7 @@ def test_an_empty_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[st
     assert "it holds no runs yet" in capsys.readouterr().err
 
 
-def test_a_file_that_is_no_store_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_that_is_no_store_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.db").write_text("not a database " * 100)
     assert main(["--store", f"{tmp_path}/text.db", "--out", str(tmp_path)]) == 2
     said = capsys.readouterr().err

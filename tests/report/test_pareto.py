@@ -12,7 +12,7 @@ def beats(one: tuple[float, float], other: tuple[float, float]) -> bool:
     return one[0] <= other[0] and one[1] >= other[1] and one != other
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(coordinate, coordinate), max_size=12))
 def test_the_front_is_what_no_other_point_beats(points: list[tuple[float, float]]) -> None:
     known = [point for point in points if all(map(math.isfinite, point))]

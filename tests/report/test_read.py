@@ -7,6 +7,7 @@ from qp_runner.errors import ConfigError
 from qp_runner.report.events import changes, marks
 from qp_runner.report.read import RUN_COLUMNS, Records, read
 from qp_runner.report.sections import sections
+from qp_runner.report.words import label
 
 ASKED = """task model data schedule seed metric value sparsity_weight sparsity_activation bits_weight bits_activation
 footprint_total_mb pd_total status order signature recovery_steps first_event_step total_steps run_id sweep epochs"""
@@ -83,14 +84,16 @@ def test_a_sweep_is_found(store: Path, sweep: str, task: str | None, runs: int |
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "expected"),
     [
         ({"sweep": "nonsense"}, "--sweep=nonsense: .*last, other, broken, first"),
         ({"task": "nonsense"}, "--task=nonsense: .*classification, resolution, translation"),
     ],
 )
-def test_what_is_not_there_is_told_with_what_is(store: Path, options: dict[str, str], told: str) -> None:
-    with pytest.raises(ConfigError, match=told) as caught:
+def test_an_unknown_sweep_or_task_is_refused_with_the_known_ones(
+    store: Path, options: dict[str, str], expected: str
+) -> None:
+    with pytest.raises(ConfigError, match=expected) as caught:
         read(str(store), **options)
     assert "\n" not in str(caught.value)
 
@@ -105,7 +108,7 @@ def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
 def test_a_section_holds_what_may_be_compared(store: Path) -> None:
     found = sections(read(str(store), sweep="all"))
     assert [each.task for each in found] == ["classification", "resolution", "translation"]
-    assert [each.metric.label for each in found if each.finished] == ["accuracy % ↑", "FID ↓"]
+    assert [label(each.metric) for each in found if each.finished] == ["accuracy % ↑", "FID ↓"]
     accuracy = found[0]
     assert [row.schedule for row in accuracy.rows] == ["float", "q_wf", "p_q_w", "q_p_w"]
     assert [row.unfinished for row in accuracy.rows] == [0, 0, 2, 1]

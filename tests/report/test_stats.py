@@ -31,7 +31,7 @@ def test_a_paired_interval_by_hand() -> None:
     assert not found.excludes_zero
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.tuples(numbers, numbers), min_size=2, max_size=12))
 def test_a_paired_test_is_scipys(pairs: list[tuple[float, float]]) -> None:
     first, second = zip(*pairs, strict=True)
@@ -58,7 +58,7 @@ def test_holm_by_hand() -> None:
     assert holm([]) == []
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=8))
 def test_holm_lies_between_none_and_bonferroni_and_keeps_the_order(ps: list[float]) -> None:
     adjusted = holm(ps)

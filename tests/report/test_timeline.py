@@ -6,7 +6,8 @@ from hypothesis import strategies as st
 from matplotlib.figure import Figure
 from rich.console import Console
 
-from qp_runner.report.timeline import schedule_figure, terminal_timeline
+from qp_runner.report.schedule_figure import schedule_figure
+from qp_runner.report.timeline import terminal_timeline
 from qp_runner.schedule import Schedule, Stage
 
 RAMP = {"op": "prune", "to": 0.5, "start": "0.40dur", "end": "0.64dur", "steps": 4}
@@ -84,7 +85,7 @@ def test_stages_that_share_a_column_are_marked_as_both() -> None:
     assert any("P(w) + Q(w)" in line for line in lines)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(1, 400), st.integers(1, 30), st.integers(40, 150))
 def test_any_length_and_width_can_be_drawn(epochs: int, steps_per_epoch: int, width: int) -> None:
     stages = compiled(P_Q, epochs, steps_per_epoch)

@@ -3,11 +3,12 @@ from collections.abc import Callable
 
 import pytest
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import order_effects
 from qp_runner.report.headline import headline
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
-from qp_runner.report.words import Metric, column, epochs, number, p_value, percent, spelled, whole
+from qp_runner.report.words import column, epochs, metric_number, number, p_value, percent, spelled, spread, whole
 
 P, Q, BOTH = "P0.5(w) → Q8(w)", "Q8(w) → P0.5(w)", "P0.5(w) + Q8(w)"
 ACCURACY = Metric("accuracy", True, "%")
@@ -29,9 +30,9 @@ def test_other_words() -> None:
     assert column([3.14e-6, 2e-5]) == ["3.1×10⁻⁶", "2.0×10⁻⁵"]
     assert column([2000.4, 525.1]) == ["2,000", "525"]
     assert spelled("fid_efficientnet_lite0") == "FID (efficientnet_lite0)"
-    assert ACCURACY.number(0.5, signed=True) == "+0.50"
-    assert ACCURACY.spread(98.0, 0.123) == "98.00 ± 0.12"
-    assert Metric("loss", False, "").spread(3.14e-6, 2e-7) == "3.1×10⁻⁶ ± 2.0×10⁻⁷"
+    assert metric_number(ACCURACY, 0.5, signed=True) == "+0.50"
+    assert spread(ACCURACY, 98.0, 0.123) == "98.00 ± 0.12"
+    assert spread(Metric("loss", False, ""), 3.14e-6, 2e-7) == "3.1×10⁻⁶ ± 2.0×10⁻⁷"
 
 
 def answer(*rows: Row) -> str:

@@ -50,7 +50,7 @@ def test_a_ramp_begins_with_its_first_mask() -> None:
     assert name("0.55dur") == "P0.5(w) → Q8(w)"
 
 
-def test_mixed_units_are_put_in_order_once_the_length_is_known() -> None:
+def test_mixed_units_are_ordered_once_the_length_is_known() -> None:
     mixed = schedule((P, W, 0.5, "5ep"), (Q, W, 8, "0.5dur"))
     assert mixed.name == "P0.5(w), Q8(w)"
     assert mixed.name_for(total_steps=80, steps_per_epoch=10) == "Q8(w) → P0.5(w)"

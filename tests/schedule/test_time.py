@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from qp_runner.schedule import ScheduleError, Time, Unit
+from qp_runner.errors import ConfigError
+from qp_runner.schedule import Time, Unit
 
 LENGTHS = {"total_steps": 97_500, "steps_per_epoch": 390}
 times = st.builds(Time, st.fractions(0, 10**6), st.sampled_from([Unit.DUR, Unit.EP])) | st.builds(
@@ -47,7 +48,7 @@ def test_parse_reads_exact_amounts(text: str, amount: Fraction, unit: str) -> No
     ],
 )
 def test_parse_refuses_in_one_line(text: object, message: str) -> None:
-    with pytest.raises(ScheduleError) as caught:
+    with pytest.raises(ConfigError) as caught:
         Time.parse(text, key="t")
     assert str(caught.value) == message
 

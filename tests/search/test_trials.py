@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from qp_runner.report.words import Metric
+from qp_runner.metric import Metric
 from qp_runner.search.plot import save_trial_plot
 from qp_runner.search.table import show_search
 from qp_runner.search.trials import Trial, firsts, hypervolume, on_front, trial_table

@@ -45,7 +45,7 @@ def computed(found: list[Path], made: Plan) -> list[tuple[object, ...]]:
             path = found[run]
             start = max((step for step in range(1, TOTAL + 1) if prefix(path, step) in stored), default=0)
             done += [prefix(path, step) for step in range(start + 1, TOTAL + 1)]
-            kept = {*path.events, *made.also.get(run, ())} - {0}
+            kept = {*path.events, *made.checkpoint_steps.get(run, ())} - {0}
             left |= {prefix(path, step) for step in kept if step >= start}
         stored |= left
     return done
@@ -72,7 +72,7 @@ def test_the_very_same_training_is_done_once() -> None:
     made = plan([Path("x", TOTAL, {6: "a"})] * 3)
     assert made.steps == TOTAL
     assert made.waves == ((0,), (1, 2))
-    assert made.also[0] == {TOTAL}
+    assert made.checkpoint_steps[0] == {TOTAL}
 
 
 def test_what_differs_is_told_with_its_values() -> None:

@@ -81,7 +81,7 @@ def images(draw):
 
 
 @given(images(), st.sampled_from([0.3, 0.5]))
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 def test_it_agrees_with_the_protocol_word_for_word(drawn, iou):
     detections, targets = drawn
     found = voc_average_precisions(detections, targets, classes=3, iou=iou)

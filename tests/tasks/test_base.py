@@ -2,7 +2,8 @@ import pytest
 import torch
 from torch import nn
 
-from qp_runner.tasks import Metric, Task, evaluating
+from qp_runner.metric import Metric
+from qp_runner.tasks import Task, evaluating
 
 
 def test_utility_is_the_metric_or_its_reciprocal():

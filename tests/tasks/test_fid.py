@@ -90,7 +90,7 @@ def test_a_name_that_is_none_is_refused():
         make_extractor("vgg")
 
 
-def test_making_an_extractor_leaves_the_global_generator_alone():
+def test_making_an_extractor_does_not_change_the_global_generator():
     before = torch.get_rng_state()
     make_extractor("small")
     if find_spec("efficientnet_lite_pytorch"):

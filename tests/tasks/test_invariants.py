@@ -1,4 +1,4 @@
-"""What holds for every task: the same tests, whatever is learned."""
+"""Tests that hold for every task."""
 
 from pathlib import Path
 
@@ -7,16 +7,48 @@ import torch
 from torch import Tensor
 
 from qp_runner.compress.site import Site
+from qp_runner.run.build import build_task
 from qp_runner.schedule import Target
+from qp_runner.tasks import Task
 from qp_runner.training import Trainer
-from tiny import TINY, tiny, tiny_checkpoints
+from tiny import TINY, tiny, tiny_checkpoints, tiny_config
 
 tasks = pytest.mark.parametrize("task", TINY)
 
 
-def latent_weights(parts) -> list[Tensor]:
-    networks = parts.task.networks().values()
-    return [parameter.detach().clone() for network in networks for parameter in network.parameters()]
+def weights(task: Task) -> list[Tensor]:
+    """Copies of all parameters; latent weights where a compressor is attached."""
+    return [parameter.detach().clone() for network in task.networks().values() for parameter in network.parameters()]
+
+
+def equal(one: list[Tensor], other: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+@tasks
+def test_initial_weights_depend_on_the_seed_only(task: str) -> None:
+    before = torch.get_rng_state()
+    first = weights(build_task(tiny_config(task, "seed=3")))
+    assert torch.equal(torch.get_rng_state(), before)  # building draws nothing from the global generator
+    torch.rand(100)
+    assert equal(first, weights(build_task(tiny_config(task, "seed=3"))))
+    assert not equal(first, weights(build_task(tiny_config(task, "seed=4"))))
+
+
+@tasks
+def test_evaluation_repeats_itself_and_changes_nothing(task: str) -> None:
+    made = build_task(tiny_config(task))
+    networks = made.networks().values()
+    modules = [module for network in networks for module in network.modules()]
+    modules[-1].eval()  # modules may differ in mode
+    modes, random = [module.training for module in modules], torch.get_rng_state()
+    state = [value.clone() for network in networks for value in network.state_dict().values()]
+    measured = made.evaluate("val")
+    made.pictures()
+    assert made.evaluate("val") == measured
+    assert [module.training for module in modules] == modes
+    assert torch.equal(torch.get_rng_state(), random)
+    assert equal(state, [value for network in networks for value in network.state_dict().values()])
 
 
 @tasks
@@ -73,13 +105,12 @@ def test_the_same_run_gives_the_same_bits(task: str) -> None:
         trainer.run()
         runs.append(parts)
     first, second = runs
-    assert all(torch.equal(a, b) for a, b in zip(latent_weights(first), latent_weights(second), strict=True))
-    states = [parts.compressor.state_dict().values() for parts in (first, second)]
-    assert all(torch.equal(a, b) for a, b in zip(*states, strict=True))
+    assert equal(weights(first.task), weights(second.task))
+    assert equal(*(list(parts.compressor.state_dict().values()) for parts in runs))
 
 
 @tasks
-def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they_are_written(task: str) -> None:
+def test_the_order_in_which_coinciding_events_are_written_does_not_matter(task: str) -> None:
     states = []
     for names in (("a", "b", "c", "d"), ("d", "c", "b", "a")):
         both = {names[0]: "prune weight 0.5", names[1]: "prune activation 0.5", names[2]: "quantize weight 8"}
@@ -95,13 +126,13 @@ def test_coinciding_events_give_the_same_masks_and_scales_in_whatever_order_they
 
 
 @tasks
-def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: Path) -> None:
+def test_resumed_and_branched_runs_equal_the_uninterrupted_run(task: str, tmp_path: Path) -> None:
     def finish(schedule: str, *, stored: bool) -> tuple[Trainer, list[Tensor], list[Tensor], object]:
         trainer, parts, records = tiny(task, f"schedule={schedule}")
         if stored:
             trainer.checkpoints = tiny_checkpoints(task, trainer, tmp_path)
         trainer.run()
-        return trainer, latent_weights(parts), list(parts.compressor.state_dict().values()), records.untimed()
+        return trainer, weights(parts.task), list(parts.compressor.state_dict().values()), records.untimed()
 
     finish("q_wf", stored=True)  # leaves the checkpoint that the next one starts from
     first = finish("p_q_wf", stored=True)
@@ -109,6 +140,6 @@ def test_resumed_and_branched_runs_are_the_run_made_alone(task: str, tmp_path: P
     alone = finish("p_q_wf", stored=False)
     assert again[0].resumed_from > first[0].resumed_from
     for found in (first, again):
-        for mine, theirs in zip(found[1:3], alone[1:3], strict=True):
-            assert all(torch.equal(a, b) for a, b in zip(mine, theirs, strict=True))
+        assert equal(found[1], alone[1])
+        assert equal(found[2], alone[2])
         assert found[3] == alone[3]

@@ -1,4 +1,4 @@
-"""The report's pictures, as SVG that stands in the page itself."""
+"""The report's plots, as inline SVG."""
 
 from qp_runner.report.plots.effects import effect_plot
 from qp_runner.report.plots.pareto import pareto_plot

@@ -1,18 +1,19 @@
-"""The order effect drawn: every seed's difference, their mean, and its interval."""
+"""A plot of the order effect: every seed's difference, their mean, and its interval."""
 
 from collections.abc import Sequence
 
 from matplotlib.axes import Axes
 
+from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect
 from qp_runner.report.plots.style import INK, MUTED, Looks, canvas, svg, tidy
-from qp_runner.report.words import Metric
+from qp_runner.report.words import points
 
 ROW, FOOT = 74, 52
 
 
 def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, width: int, name: str) -> str:
-    """A line for each pair of orders: right of zero the first is better, left of it the second."""
+    """A row for each pair of orders: right of zero the first is better, left of it the second."""
     with canvas(width, ROW * len(effects) + FOOT) as figure:
         axes = figure.subplots()
         tidy(axes, grid="x")
@@ -23,7 +24,8 @@ def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, widt
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
         _symmetric(axes, effects)
-        axes.set_xlabel(metric.difference, fontsize=11)
+        unit = f", {points(metric)}" if metric.unit else ""
+        axes.set_xlabel(f"difference in {metric.name}{unit}", fontsize=11)
         return svg(figure, title=f"paired differences in {metric.name} between orders", name=name)
 
 
@@ -38,7 +40,7 @@ def _draw(axes: Axes, effect: Effect, y: float, looks: Looks) -> None:
             axes.plot([end, end], [y - 0.1, y + 0.1], color=colour, linewidth=1.6, zorder=3)
     axes.scatter(
         effect.differences,
-        [y - 0.22] * found.n,  # below the band, where neither covers the other
+        [y - 0.22] * found.n,  # below the band, so that neither covers the other
         s=26,
         facecolor="white",
         edgecolor=colour,
@@ -64,7 +66,7 @@ def _draw(axes: Axes, effect: Effect, y: float, looks: Looks) -> None:
 
 
 def _symmetric(axes: Axes, effects: Sequence[Effect]) -> None:
-    """Zero in the middle, so that no side looks favoured by the axis."""
+    """Centres the axis on zero, so that no side looks favoured."""
     ends = [abs(end) for e in effects for end in (e.paired.low, e.paired.high, *e.differences) if end is not None]
     reach = 1.12 * max(ends, default=1.0) or 1.0
     axes.set_xlim(-reach, reach)

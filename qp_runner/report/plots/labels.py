@@ -1,4 +1,4 @@
-"""Labels beside their points that cover neither each other nor the data."""
+"""Labels next to their points that cover neither each other nor the data."""
 
 import math
 from collections.abc import Sequence
@@ -12,13 +12,13 @@ from matplotlib.transforms import Bbox
 
 RADII = (10, 16, 24, 34, 46, 60, 80)
 DIRECTIONS = [2 * math.pi * step / 16 for step in range(16)]
-LEADER = 20  # from here on a line leads from the point to its label
+LEADER = 20  # from this distance on, a line connects the point and its label
 POINT = 6
 
 
 @dataclass(frozen=True)
 class Label:
-    """A text for a point in data coordinates; `reach` is how far its error bars extend, as (low, high) of y."""
+    """A text for a point in data coordinates; `reach` is the extent of its error bar, (low, high) in y."""
 
     x: float
     y: float
@@ -28,9 +28,10 @@ class Label:
 
 
 def place(axes: Axes, labels: Sequence[Label], *, size: float, avoid: Sequence[tuple[float, float]] = ()) -> None:
-    """Draws the labels, each at the nearest free place, also off the line through `avoid` (upright and level pieces).
+    """Draws each label at the nearest free position, which also avoids the line through `avoid` (of vertical and
+    horizontal segments).
 
-    The figure's layout must not change any more.
+    The figure's layout must not change afterwards.
     """
     figure = axes.get_figure()
     assert figure is not None
@@ -65,13 +66,13 @@ def _obstacle(axes: Axes, label: Label) -> Bbox:
 
 
 def _thick(start: Sequence[float], end: Sequence[float]) -> Bbox:
-    """A piece of a line, as wide as the air that a label leaves around it."""
+    """A segment of a line, with the margin of a label."""
     (left, right), (low, high) = sorted((start[0], end[0])), sorted((start[1], end[1]))
     return Bbox.from_extents(left - 2, low - 2, right + 2, high + 2)
 
 
 def _box(x: float, y: float, width: float, height: float, *, radius: float, angle: float) -> Bbox:
-    """A box of that size whose nearest side or corner is `radius` away from the point, in a direction."""
+    """A box whose nearest side or corner is `radius` away from the point, in direction `angle`."""
     across, up = math.cos(angle), math.sin(angle)
     left = x + radius * across + width * (across - 1) / 2
     bottom = y + radius * up + height * (up - 1) / 2
@@ -79,7 +80,7 @@ def _box(x: float, y: float, width: float, height: float, *, radius: float, angl
 
 
 def _cost(box: Bbox, taken: Sequence[Bbox], inside: Bbox, point: tuple[float, float]) -> float:
-    """Overlapped area first, then what is cut off, then the distance."""
+    """Overlap and area outside the axes, then the distance."""
     covered = sum(_area(box, other) for other in taken)
     outside = box.width * box.height - _area(box, inside)
     nearest = (min(max(point[0], box.x0), box.x1), min(max(point[1], box.y0), box.y1))

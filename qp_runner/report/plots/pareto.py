@@ -1,4 +1,4 @@
-"""The metric against the footprint: what a smaller network costs."""
+"""A plot of the metric against the footprint."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -6,18 +6,19 @@ from itertools import pairwise
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
+from qp_runner.metric import Metric
 from qp_runner.report.plots.labels import Label, place
 from qp_runner.report.plots.style import MUTED, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
-from qp_runner.report.words import Metric
+from qp_runner.report.words import label
 
 LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 
 
 def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str, width: int, name: str) -> str:
-    """Means over seeds with one standard deviation up and down; the front drawn through what no other point beats.
+    """Means over seeds ± one standard deviation, with the Pareto front.
 
-    `rows` are schedules with at least one figure, `kind` says how the footprint was counted, `width` is in pixels.
+    `rows` are schedules with at least one figure, `kind` is the kind of footprint, `width` is in pixels.
     """
     with canvas(width, round(max(320, 0.56 * width))) as figure:
         axes = figure.subplots()
@@ -42,7 +43,7 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
             )
         axes.margins(x=0.14, y=0.16)
         axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
-        axes.set_ylabel(f"test {metric.label}", fontsize=11)
+        axes.set_ylabel(f"test {label(metric)}", fontsize=11)
         place(axes, [_label(row, looks) for row in rows], avoid=front, size=11)
         return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
 
@@ -54,7 +55,7 @@ def _label(row: Row, looks: Looks) -> Label:
 
 
 def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """A staircase: to its lower right (upper right, where lower is better) every point is beaten. Its corners."""
+    """Draws the front as a staircase and returns its corners."""
     best = sorted(points)
     if len(best) < 2:
         return []
@@ -65,7 +66,7 @@ def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[
 
 
 def scale_costs(axes: Axes, sizes: Sequence[float]) -> None:
-    """Logarithmic where footprints span much; marked at 1, 2 and 5."""
+    """Makes the axis logarithmic if footprints span a wide range, with ticks at 1, 2 and 5."""
     if min(sizes) <= 0 or max(sizes) / min(sizes) < LOG_FROM:
         return
     axes.set_xscale("log")

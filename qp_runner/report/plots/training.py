@@ -1,4 +1,4 @@
-"""The metric over training: one panel for a schedule, with what was compressed when."""
+"""The metric over training: a panel for each schedule, with its events."""
 
 import math
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from dataclasses import dataclass
 import pandas as pd
 from matplotlib.axes import Axes
 
+from qp_runner.metric import Metric
 from qp_runner.report.events import changes, marks
 from qp_runner.report.plots.style import GRID, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
-from qp_runner.report.words import Metric
+from qp_runner.report.words import label
 
 WIDTH, HEIGHT = 304, 212
-JOINED = 0.1  # changes closer than this share of training have one label
+JOINED = 0.1  # changes closer than this share of training share a label
 OPS = {"P": ("#8c3b00", (0, (4, 2))), "Q": ("#003f66", (0, (1, 1.4)))}
-START_UP, LATER = 0.15, 0.3  # shares of training from which means and single seeds must be in the picture
+START_UP, LATER = 0.15, 0.3  # shares of training after which means and single seeds must be visible
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,18 @@ class Curves:
 
     @property
     def mean(self) -> pd.Series:
-        """Over seeds, at steps that all of them have."""
+        """Over seeds, at steps recorded for all of them."""
         return self.table.dropna().mean(axis=1)
 
 
 def curves(row: Row, histories: pd.DataFrame) -> Curves:
-    """The recorded values of a row's finished runs."""
+    """The validation metric of a row's finished runs."""
     own = histories[(histories["name"] == "metric") & histories["run_id"].isin(row.run_ids)]
     return Curves(own.pivot_table(index="step", columns="run_id", values="value"))
 
 
 def value_range(found: list[Curves]) -> tuple[float, float] | None:
-    """Axis limits for panels that share them: only the start of training may run out of the picture."""
+    """Shared axis limits of panels: only the start of training may lie outside."""
     values: list[float] = []
     for each in (curve for curve in found if len(curve.table)):
         end = float(each.table.index.max())
@@ -59,7 +60,7 @@ def training_plot(
     reference: Curves | None,
     name: str,
 ) -> str:
-    """A panel: seeds faint, their mean strong, `reference` (the float runs) grey, events as lines with labels."""
+    """A panel: seeds thin, their mean thick, `reference` (the float runs) grey, events as lines with labels."""
     found = curves(row, histories)
     per_epoch = row.figures.get("steps_per_epoch", 1.0) or 1.0
     with canvas(WIDTH, HEIGHT) as figure:
@@ -80,13 +81,13 @@ def training_plot(
         axes.set_xlim(0, end / per_epoch)
         _mark_events(axes, row, histories, end=end, per_epoch=per_epoch)
         axes.set_xlabel("epoch", fontsize=10)
-        axes.set_ylabel(f"validation {metric.label}", fontsize=10)
+        axes.set_ylabel(f"validation {label(metric)}", fontsize=10)
         axes.locator_params(axis="y", nbins=5)
         return svg(figure, title=f"{row.order}: {metric.name} over training, events marked", name=name)
 
 
 def _mark_events(axes: Axes, row: Row, histories: pd.DataFrame, *, end: float, per_epoch: float) -> None:
-    """A line at every change, a band along a ramp, a label for each group; P above Q, so that they never collide."""
+    """Draws a line at every change, a label for each group of changes, and shades the recovery; P above Q labels."""
     if not row.run_ids:
         return
     found = changes(histories, row.run_ids[0])
