@@ -7,6 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 
+TORCHS_THREADS = torch.get_num_threads()
+"""The number of CPU threads that torch chooses by itself."""
+
 
 def seed_everything(seed: int) -> None:
     """Seeds the global generators of Python, NumPy (the legacy one) and torch on every device."""
@@ -40,7 +43,7 @@ def set_generator_states(states: dict[str, Any], device: torch.device) -> None:
 
 
 def set_numerics(*, deterministic: bool, threads: int | None, tf32: bool = False) -> None:
-    """Sets whether torch uses deterministic kernels, how many CPU threads it has (None: as it is), and TF32.
+    """Sets whether torch uses deterministic kernels, how many CPU threads it has (None: its own choice), and TF32.
 
     `tf32` lets a GPU round the inputs of float32 convolutions and matrix products to 10 bits of mantissa. Since the
     jobs of a sweep share a process, every setting is written each time.
@@ -52,8 +55,7 @@ def set_numerics(*, deterministic: bool, threads: int | None, tf32: bool = False
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    if threads is not None:
-        torch.set_num_threads(threads)
+    torch.set_num_threads(TORCHS_THREADS if threads is None else threads)
 
 
 def choose_device(name: str) -> torch.device:

@@ -141,8 +141,8 @@ def test_ctrl_c_while_waiting_leaves_the_process_to_finish_by_itself(
             raise KeyboardInterrupt
         raise subprocess.TimeoutExpired(call, timeout)
 
-    monkeypatch.setattr("qp_runner.tracking.follower._start", lambda _: process)
-    with monkeypatch.context() as patch, following("x://", experiment="e", folder=tmp_path, results=tmp_path):
+    monkeypatch.setattr("qp_runner.tracking.follower._start", lambda: process)
+    with monkeypatch.context() as patch, following("x://", experiment="e", results=tmp_path):
         patch.setattr(process, "wait", wait)
     assert process.poll() is None
     assert "Ctrl-C leaves that to the background" in capsys.readouterr().err
