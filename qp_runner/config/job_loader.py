@@ -11,7 +11,7 @@ from hydra.core.config_loader import ConfigLoader
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.errors import ConfigCompositionException
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, open_dict, read_write
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 JOB_FOLDER = ("hydra.sweep.dir", "hydra.sweep.subdir")
@@ -47,10 +47,12 @@ class JobLoader:
             self._composed[others] = self._loader.load_sweep_config(master_config, list(others))
         config = copy.deepcopy(self._composed[others])
         OmegaConf.copy_cache(from_config=master_config, to_config=config)
-        config.hydra.sweep.dir = OmegaConf.to_container(master_config.hydra.sweep)["dir"]  # type: ignore[call-overload, index]
-        for each in values:
-            _set(config, each)
-        with open_dict(config):
+        sweep: Any = OmegaConf.to_container(master_config.hydra.sweep)
+        with read_write(config.hydra.sweep):
+            config.hydra.sweep.dir = sweep["dir"]
+            for each in values:
+                _set(config, each)
+        with read_write(config.hydra), open_dict(config.hydra):
             _record(config, parsed, list(master_config.hydra.overrides.hydra))
         return config
 

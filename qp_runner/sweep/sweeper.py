@@ -11,7 +11,7 @@ from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from qp_runner.config.job_loader import JobLoader
 from qp_runner.sweep.batch import Batch, Request, SweepPlan
@@ -68,7 +68,7 @@ class WaveSweeper(Sweeper):
         """The sweep's folder: that of an earlier attempt, the one that the command names, or a new one."""
         folder = plan.before or request.folder or new_folder(Path(str(self.config.hydra.sweep.dir)))
         folder.mkdir(parents=True, exist_ok=True)
-        with open_dict(self.config):
+        with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return folder
