@@ -10,6 +10,7 @@ from qp_runner.config.compose import Job
 from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
 from qp_runner.locking import RUNNING, is_locked
+from qp_runner.report.words import plural
 from qp_runner.run.build import build_task, compile_schedule
 from qp_runner.run.identity import identity, job_digest
 from qp_runner.schedule import Stage
@@ -127,7 +128,8 @@ def sharing(made: Outline) -> list[str]:
         return []
     asked, computed = made.epochs_asked, made.epochs_computed
     saving, waves = f"{asked / computed:.2f} × less", ", ".join(str(len(wave)) for wave in made.waves)
-    total = f"{len(made.numbers)} runs ask for {asked:g} epochs; {computed:.4g} are computed ({saving})"
+    runs = f"{plural(len(made.numbers), 'run')} ask{'s' if len(made.numbers) == 1 else ''}"
+    total = f"{runs} for {asked:g} epochs; {computed:.4g} are computed ({saving})"
     return [f"{total}, in waves of {waves}", *([made.note] if made.note else []), *_differences(made)]
 
 
