@@ -31,7 +31,7 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
     return values | _lengths(stages, task.steps_per_epoch)
 
 
-def recorded(folder: Path) -> dict[str, float]:
+def final_metrics(folder: Path) -> dict[str, float]:
     """The figures that a finished run has left in its folder, by the names they were recorded under."""
     with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["name"].startswith(("final/", "time/"))]

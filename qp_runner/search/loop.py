@@ -13,7 +13,7 @@ from qp_runner.metric import Metric
 from qp_runner.run.build import compile_schedule
 from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title
-from qp_runner.run.outcome import recorded
+from qp_runner.run.outcome import final_metrics
 from qp_runner.schedule import Time
 from qp_runner.search.space import Space
 from qp_runner.search.study import FILE, Study
@@ -163,7 +163,7 @@ class Search:
         """A finished run's figures, as `Trial` has them; empty for a run that did not finish."""
         if not is_finished(folder):
             return {}
-        known, name = recorded(folder), self._metric.name
+        known, name = final_metrics(folder), self._metric.name
         return {
             "metric": known.get(f"final/val_{name}", math.nan),
             "test": known.get(f"final/{name}", math.nan),

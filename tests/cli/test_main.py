@@ -251,5 +251,5 @@ def test_a_folder_of_ones_own_may_not_hide_files_behind_ours(here: Path, capsys:
 
 
 def test_the_package_is_a_command(here: Path) -> None:
-    told = subprocess.run([sys.executable, "-m", "qp_runner", "--help"], capture_output=True, text=True, check=True)
-    assert "qp-runner" in told.stdout
+    said = subprocess.run([sys.executable, "-m", "qp_runner", "--help"], capture_output=True, text=True, check=True)
+    assert "qp-runner" in said.stdout

@@ -93,11 +93,11 @@ def test_the_same_sweep_goes_on_where_it_stopped(here: Path, capsys: pytest.Capt
     os.utime(folder / "0" / "run.json", (1e9, 1e9))
     capsys.readouterr()
     assert execute(command) == 0
-    told = capsys.readouterr().err
+    said = capsys.readouterr().err
     assert only_sweep(here / "results") == folder
-    assert told.count("finished before, skipped") == 3
-    assert "[1/4] float · seed 0: finished before, skipped" in told
-    assert "[2/4] float · seed 1: accuracy" in told
+    assert said.count("finished before, skipped") == 3
+    assert "[1/4] float · seed 0: finished before, skipped" in said
+    assert "[2/4] float · seed 1: accuracy" in said
     assert json.loads(record.read_text())["status"] == "FINISHED"
     assert (folder / "0" / "run.json").stat().st_mtime == 1e9
     pd.testing.assert_frame_equal(metrics(folder / "1"), before, check_exact=True)
@@ -110,9 +110,9 @@ def test_failed_jobs_are_tried_again(here: Path, capsys: pytest.CaptureFixture[s
     command = ["-m", "trainer.optimizer.lr=1e38,0.1", *QUICK]
     assert execute(command) == 1
     assert execute(command) == 1
-    told = capsys.readouterr().err
-    assert told.count("[1/2] p_q_wf · seed 0: FAILED") == 2
-    assert told.count("[2/2] p_q_wf · seed 0: finished before, skipped") == 1
+    said = capsys.readouterr().err
+    assert said.count("[1/2] p_q_wf · seed 0: FAILED") == 2
+    assert said.count("[2/2] p_q_wf · seed 0: finished before, skipped") == 1
 
 
 def test_a_sweep_that_goes_on_is_one_parent_in_mlflow(here: Path) -> None:
