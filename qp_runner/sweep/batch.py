@@ -20,7 +20,6 @@ class Request:
     """What a command asks for.
 
     Attributes:
-        overrides: of the command, those that an experiment sweeps over first.
         combinations: of the swept values: the overrides of each job of a grid.
         first: the first of them, composed.
         compose: composes and checks a job (ConfigError).
@@ -28,7 +27,6 @@ class Request:
         numbered: whether the folder of a job is its number, which is so unless the command names another.
     """
 
-    overrides: Sequence[str]
     combinations: Sequence[Sequence[str]]
     first: Job
     compose: Callable[[Sequence[str]], Job]
@@ -43,7 +41,6 @@ class Request:
         sweep: Any = OmegaConf.to_container(command.hydra.sweep)
         named = any(str(each).startswith("hydra.sweep.dir=") for each in command.hydra.overrides.hydra)
         return cls(
-            overrides=overrides,
             combinations=combinations,
             first=composer.job(combinations[0]),
             compose=composer.job,

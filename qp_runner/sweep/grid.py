@@ -25,7 +25,8 @@ def plan_grid(request: Request) -> SweepPlan:
     if before is not None:
         _report_done(jobs, before, done)
     planned = outline(jobs, done=done)
-    print(*sharing(planned), sep="\n", file=sys.stderr)
+    for line in sharing(planned):
+        print(line, file=sys.stderr)
     batch = Batch(overrides, planned.waves, planned.checkpoint_steps)
     return SweepPlan(title, len(jobs), lambda *_: iter([batch]), digest, before)
 
