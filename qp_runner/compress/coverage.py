@@ -45,7 +45,7 @@ class Coverage:
     def warnings(self) -> list[str]:
         """A line for each target of which less than 99 % is in sites."""
         return [
-            f"only {_percent(share)} of the {what} are in sites; left out: {self._largest(target)}"
+            f"only {percent(share)} of the {what} are in sites; left out: {self._largest(target)}"
             for target, share, what in (
                 (Target.WEIGHT, self.weight, "matrix parameters"),
                 (Target.ACTIVATION, self.activation, "activations in memory"),
@@ -55,7 +55,7 @@ class Coverage:
 
     def _largest(self, target: Target) -> str:
         found = [each for each in self.left_out if each.target == target]
-        named = "; ".join(f"{each.path}, {_percent(each.share)} ({each.reason})" for each in found[:NAMED])
+        named = "; ".join(f"{each.path}, {percent(each.share)} ({each.reason})" for each in found[:NAMED])
         return named + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
 
 
@@ -97,5 +97,6 @@ def _reason(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
     return f"a parameter of {type(module).__name__}, which cannot have weight sites"
 
 
-def _percent(share: float) -> str:
-    return f"{100 * share:.3g} %"
+def percent(share: float) -> str:
+    """A share in percent; 100 % means all of it."""
+    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"
