@@ -2,9 +2,8 @@ import pickle
 
 import pytest
 import torch
-from torch import nn
-from torch.nn.utils import parametrize
 
+from qp_runner.compress.attach import is_compressed
 from qp_runner.schedule import Op, Target
 
 
@@ -16,15 +15,7 @@ def test_a_baked_network_is_plain_and_equal_to_the_last_bit(build, attach, stage
     compressor.enter(stage(0.5, 5), run=passes(network))
     baked = compressor.bake(network)
     assert torch.equal(baked(images(50, seed=4)), network(images(50, seed=4)))
-    assert not any(parametrize.is_parametrized(module) or module._forward_hooks for module in baked.modules())
-    assert [type(module) for module in baked] == [type(module) for module in build()[:2]] + [nn.Sequential] + [
-        nn.Conv2d,
-        nn.BatchNorm2d,
-        nn.Sequential,
-        nn.Dropout,
-        nn.Flatten,
-        nn.Linear,
-    ]
+    assert [type(module) for module in baked.modules()] == [type(module) for module in build().modules()]
     copy = pickle.loads(pickle.dumps(baked))
     assert torch.equal(copy(images()), network(images()))
 
@@ -39,7 +30,7 @@ def test_baking_changes_nothing_about_the_network(build, attach, stage, passes, 
         baked[0].weight.zero_()
     del baked
     assert torch.equal(network(images()), expected)
-    assert parametrize.is_parametrized(network[0], "weight")
+    assert is_compressed(type(network[0]))
     compressor.detach()
     assert list(network.state_dict()) == list(build().state_dict())
 

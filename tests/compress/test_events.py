@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from qp_runner.compress import CalibrationError, Compressor, Settings, SiteSelection, pruned_count
+from qp_runner.compress.attach import latent
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Stage, Target, TargetState
 
@@ -73,7 +74,7 @@ def test_an_element_pruned_earlier_may_return(build, attach, stage, passes):
     compressor.enter(stage(fires={PW}), run=passes(network))
     pruned = site(compressor, "3.weight").mask == 0
     with torch.no_grad():
-        network[3].parametrizations.weight.original[pruned] += 10
+        latent(network[3])[pruned] += 10
     compressor.enter(stage(fires={PW}), run=passes(network))
     assert (site(compressor, "3.weight").mask[pruned] == 1).all()
 
@@ -197,7 +198,7 @@ def test_diverged_weights_and_activations_name_their_site(build, attach, stage, 
     with pytest.raises(CalibrationError, match="site 5"):
         compressor.enter(stage(fires={PA}), run=passes(network))
     with torch.no_grad():
-        network[3].parametrizations.weight.original.fill_(float("inf"))
+        latent(network[3]).fill_(float("inf"))
     with pytest.raises(CalibrationError, match=r"site 3\.weight"):
         compressor.enter(stage(fires={QW}), run=passes(network))
 
@@ -217,7 +218,7 @@ def test_transposed_convolutions_are_scaled_by_output_channel(stage):
     network = nn.Sequential(nn.ConvTranspose2d(3, 5, 2))
     compressor = Compressor({"n": network}, sites=SiteSelection(("*",), ()), settings=Settings())
     with torch.no_grad():
-        network[0].parametrizations.weight.original[:, 2] *= 100
+        latent(network[0])[:, 2] *= 100
     compressor.enter(stage(fires={QW}), run=lambda: None)
     scale = compressor.sites(Target.WEIGHT)[0].scale
     assert scale.shape == (1, 5, 1, 1)

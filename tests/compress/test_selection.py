@@ -8,8 +8,8 @@ NETWORK = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.ReLU(), nn.Seq
 
 
 def paths(selection, networks=None):
-    weights, activations = select(networks or {"net": NETWORK}, selection)
-    return [p.path for p in weights], [p.path for p in activations]
+    found = select(networks or {"net": NETWORK}, selection)
+    return [p.path for p in found.weights], [p.path for p in found.activations]
 
 
 def test_weights_are_those_of_convolutions_and_linear_layers():
@@ -21,8 +21,8 @@ def test_activations_are_modules_outputs():
 
 
 def test_unpruned_marks_sites_of_both_kinds():
-    weights, activations = select({"net": NETWORK}, SiteSelection(("*",), ("2",), ("0.weight", "2")))
-    assert [place.prunable for place in weights + activations] == [False, True, False]
+    found = select({"net": NETWORK}, SiteSelection(("*",), ("2",), ("0.weight", "2")))
+    assert [place.prunable for place in found.weights + found.activations] == [False, True, False]
 
 
 @pytest.mark.parametrize(
