@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 METRIC = ["metric", "metric_direction", "metric_unit"]
 TAGS = (
     *("task", "model", "data", "schedule", "order", "signature", "variant", "seed", "sweep", "job", *METRIC),
-    *("error", "command", "git_commit", "cpus"),
+    *("left_out", "error", "command", "git_commit", "cpus"),
 )
 COMPRESSION = ("sparsity_weight", "sparsity_activation", "bits_weight", "bits_activation")
 FINAL = (
@@ -27,6 +27,7 @@ FINAL = (
     *(f"pd_{part}" for part in ("total", "weight", "activation")),
     *("recovery_steps", "first_event_step", "total_steps", "steps_per_epoch"),
 )
+COVERAGE = ("coverage_weight", "coverage_activation")
 RUN_COLUMNS = (
     *("task", "model", "data", "schedule", "seed", "metric", "value"),
     *COMPRESSION,
@@ -34,6 +35,7 @@ RUN_COLUMNS = (
     *("metric_direction", "metric_unit", "recovery_steps", "first_event_step", "total_steps", "steps_per_epoch"),
     *("epochs", "footprint_kind", "footprint_weight_mb", "footprint_activation_mb", "footprint_peak_mb"),
     *("footprint_ideal_total_mb", "footprint_stored_total_mb", "pd_weight", "pd_activation"),
+    *(*COVERAGE, "left_out"),
     *("sweep", "name", "run_id", "parent_run_id", "error", "started", "ended"),
     *("command", "git_commit", "cpus", "versions"),
 )
@@ -97,6 +99,7 @@ def _row(run: "Run") -> dict[str, object]:
     return {
         **{name: tags.get(name, "") for name in TAGS},
         **{name: final.get(f"final/{name}", math.nan) for name in FINAL},
+        **{name: final.get(f"compress/{name}", math.nan) for name in COVERAGE},
         "value": final.get(f"final/{metric}", math.nan) if info.status == "FINISHED" else math.nan,
         "value_val": final.get(f"final/val_{metric}", math.nan),
         "status": info.status,

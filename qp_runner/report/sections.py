@@ -9,9 +9,9 @@ import pandas as pd
 from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect, order_effects
 from qp_runner.report.pareto import front
-from qp_runner.report.read import Records
+from qp_runner.report.read import COVERAGE, Records
 from qp_runner.report.rows import Row, make_row
-from qp_runner.report.words import spelled
+from qp_runner.report.words import percent, spelled
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
 DIGITS = 10  # significant ones: means of equal figures must be equal
@@ -46,6 +46,20 @@ class Section:
         """`small_cnn on digits, 40 epochs`."""
         parts = [f"{self.model} on {self.data}", f"{self.epochs} epochs" if self.epochs else "", self.variant]
         return ", ".join(part for part in parts if part)
+
+    @property
+    def coverage(self) -> str:
+        """`in sites: 100 % of the matrix parameters, 97 % of …`, the least of all runs; empty if none recorded it."""
+        shares = [float(self.runs[name].min()) for name in COVERAGE]
+        if any(math.isnan(share) for share in shares):
+            return ""
+        weight, activation = map(percent, shares)
+        return f"in sites: {weight} of the matrix parameters, {activation} of the activations in memory"
+
+    @property
+    def left_out(self) -> list[str]:
+        """What the runs said of the parts of the network that are in no site, each text once."""
+        return [text for text in self.runs["left_out"].unique() if text]
 
     @property
     def finished(self) -> tuple[Row, ...]:

@@ -26,6 +26,10 @@ def show(console: Console, found: Sequence[Section]) -> None:
     for section in found:
         console.print()
         console.print(Text.assemble((section.task, "bold"), "  ", (section.setting, "dim")))
+        if section.coverage:
+            console.print(Text(section.coverage, "dim"))
+        for text in section.left_out:
+            console.print(Text(text, "yellow"))
         if section.finished:
             console.print(summary_table(section, width=console.width), effects(section))
         if section.unfinished:

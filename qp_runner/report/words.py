@@ -77,8 +77,10 @@ def column(values: list[float]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """`50 %`; sparsities are shares."""
-    return "–" if not math.isfinite(share) else f"{100 * share:.3g} %"
+    """`50 %`; sparsities are shares. Only all of it is 100 %."""
+    if not math.isfinite(share):
+        return "–"
+    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"
 
 
 def whole(value: float) -> str:

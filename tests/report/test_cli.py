@@ -78,6 +78,8 @@ def test_the_page_tells_everything(page: Page) -> None:
         "It was also given more recovery (10 against 5 steps)",
         "ValueError: <the loss> is NaN",
         "settings in which none finished",
+        "in sites: 100 % of the matrix parameters, 90 % of the activations in memory",
+        "left out: stem, 10 % (no glob)",
     ):
         assert words in page.words
     assert "nan" not in page.words.replace("NaN", "").lower().split()
@@ -116,6 +118,8 @@ def test_the_terminal_gets_the_table_and_the_verdict(
     assert "98.03 ± 0.15" in lines[2]
     assert max(map(len, shown.splitlines()[:12])) <= 80
     assert "In which order? Pruning first did better." in shown
+    assert "in sites: 100 % of the matrix parameters, 90 % of the activations in memory" in shown
+    assert "left out: stem, 10 % (no glob)" in " ".join(shown.split())
     assert "2 runs did not finish" in shown
     assert "FAILED p_q_w · seed 7: ValueError: <the loss> is NaN" in shown
 
