@@ -97,31 +97,6 @@ def test_grey_images_are_taken_as_colour(folders):
     assert torch.equal(image.rgb, grey.expand(3, 50, 50))
 
 
-def test_epochs_are_a_function_of_the_seed_and_the_epoch(folders):
-    data = load(folders)
-    first, again = ([batch.low for batch in data.epoch(3, batch_size=16, seed=1)] for _ in range(2))
-    assert len(first) == len(data.train.low) // 16
-    assert all(torch.equal(a, b) for a, b in zip(first, again, strict=True))
-    assert not torch.equal(first[0], next(data.epoch(4, batch_size=16, seed=1)).low)
-    assert not torch.equal(first[0], next(data.epoch(3, batch_size=16, seed=2)).low)
-    drawn = torch.cat(first)
-    assert len(torch.unique(drawn.flatten(1), dim=0)) == len(drawn)  # no patch twice
-
-
-def test_calibration_is_always_the_same(folders):
-    data = load(folders)
-    parts = [batch.high for batch in data.calibration(samples=10, batch_size=4, seed=0)]
-    assert [len(part) for part in parts] == [4, 4, 2]
-    again = data.calibration(samples=10, batch_size=4, seed=0)
-    assert all(torch.equal(part, batch.high) for part, batch in zip(parts, again, strict=True))
-
-
-def test_moving_takes_luminance_along(folders):
-    data = load(folders).to(torch.device("meta"))
-    moved = (data.train.low, data.train.high, data.val[0].low, data.test[0].high)
-    assert {each.device.type for each in moved} == {"meta"}
-
-
 @pytest.mark.parametrize(
     ("options", "said"),
     [
