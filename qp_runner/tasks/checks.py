@@ -14,27 +14,24 @@ def check_data(data: object, kind: type, *, task: str, such_as: str) -> None:
         raise ConfigError("data", type(data).__name__, f"{task} takes {kind.__name__}: data={such_as}")
 
 
-def outcome(name: str, network: nn.Module, given: object) -> Any:
-    """What a network returns for an input in evaluation mode; ConfigError, with its name, if it fails."""
+def outcome(name: str, network: nn.Module, images: Tensor | list[Tensor]) -> Any:
+    """What a network returns for images in evaluation mode; ConfigError, with its name, if it fails."""
     try:
         with evaluating({name: network}):
-            return network(given)
+            return network(images)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError("model", name, f"does not fit an input of {described(given)}: {reason}") from error
+        raise ConfigError("model", name, f"does not fit images of {_size(images)}: {reason}") from error
 
 
-def check_shape(name: str, network: nn.Module, given: Tensor, wanted: tuple[int, ...]) -> None:
-    """Raises ConfigError unless a network returns a tensor of this shape for an input; −1 stands for any size."""
-    made = outcome(name, network, given)
+def check_shape(name: str, network: nn.Module, images: Tensor, wanted: tuple[int, ...]) -> None:
+    """Raises ConfigError unless a network returns a tensor of this shape for images; −1 stands for any size."""
+    made = outcome(name, network, images)
     sizes = made.shape if isinstance(made, Tensor) else ()
     if len(sizes) != len(wanted) or any(size != want for size, want in zip(sizes, wanted, strict=True) if want >= 0):
-        allowed = f"has to return {wanted} for an input of {described(given)}; it returns {described(made)}"
-        raise ConfigError("model", name, allowed)
+        found = tuple(sizes) if isinstance(made, Tensor) else type(made).__name__
+        raise ConfigError("model", name, f"has to return {wanted} for images of {_size(images)}; it returns {found}")
 
 
-def described(value: object) -> str:
-    """A tensor's shape, the shapes of a list, or the type of anything else."""
-    if isinstance(value, list):
-        return f"[{', '.join(map(described, value))}]"
-    return str(tuple(value.shape)) if isinstance(value, Tensor) else type(value).__name__
+def _size(images: Tensor | list[Tensor]) -> str:
+    return "×".join(map(str, images[0].shape))

@@ -69,8 +69,11 @@ class Wrong(nn.Module):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"build": vgg11}, r"model=VGG: does not fit an input of \(1, 1, 8, 8\): .*too small"),
-        ({"build": partial(Wrong, result=lambda logits: logits[:, :9])}, r"\(1, 10\) for an input .* returns \(1, 9\)"),
+        ({"build": vgg11}, r"model=VGG: does not fit images of 1×8×8: .*too small"),
+        (
+            {"build": partial(Wrong, result=lambda logits: logits[:, :9])},
+            r"\(1, 10\) for images of 1×8×8; it returns \(1, 9\)",
+        ),
         ({"build": partial(Wrong, result=lambda logits: logits[0])}, r"model=Wrong: .*it returns \(10,\)"),
         ({"build": partial(Wrong, result=lambda logits: (logits, logits))}, "it returns tuple"),
         ({"build": partial(SmallCNN, widht=3)}, r"model\.networks\.network=SmallCNN\(widht=3\): "),

@@ -141,8 +141,8 @@ def test_pictures_of_large_images_show_where_interpolation_errs_most():
         ({"last_lr_scale": 0}, r"task\.factory\.last_lr_scale=0"),
         ({"networks": {"generator": ESPCN}}, r"model\.networks=.*generator"),
         ({"build": partial(Nearest, made=lambda x: x[..., 1:])}, r"model=Nearest: has to return \(1, 1, 16, 16\)"),
-        ({"build": partial(Nearest, made=lambda x: [x])}, r"it returns \[\(1, 1, 16, 16\)\]"),
-        ({"build": partial(ESPCN, channels=3)}, r"model=ESPCN: does not fit an input of \(1, 1, 8, 8\)"),
+        ({"build": partial(Nearest, made=lambda x: [x])}, r"it returns list"),
+        ({"build": partial(ESPCN, channels=3)}, r"model=ESPCN: does not fit images of 1×8×8"),
         ({"build": partial(ESPCN, depth=3)}, r"model\.networks\.network=ESPCN\(depth=3\)"),
     ],
 )
