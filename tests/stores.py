@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from qp_runner.tracking import RunFiles, RunInfo
-from qp_runner.tracking.bring import ID_TAG
-from qp_runner.tracking.records import Record
+from qp_runner.tracking.records import ID_TAG, Record
 
 INFO = RunInfo(
     "p_q_wf · seed 0",

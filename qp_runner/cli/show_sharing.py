@@ -1,6 +1,7 @@
 """What the runs of a sweep share, printed for `plan`: the prefix tree, what it saves, and why runs do not share."""
 
 from rich.console import Console
+from rich.text import Text
 from rich.tree import Tree as View
 
 from qp_runner.sweep import tree
@@ -12,7 +13,7 @@ SHOWN_ROOTS, SHOWN_LINES = 12, 60
 
 def show_sharing(made: Outline) -> None:
     """Prints runs, epochs asked for, epochs to compute, the prefix tree and why roots differ."""
-    console = Console()
+    console = Console(markup=False)
     lines = sharing(made)
     _print(console, lines[:1])
     if lines:
@@ -36,12 +37,13 @@ def _show_trees(made: Outline, console: Console) -> None:
             alike += 1
             continue
         seen[body] = run
-        view = View(f"[bold]trunk of {len(node.runs)} runs[/] · seed {made.jobs[run].config.seed}")
+        title = (f"trunk of {len(node.runs)} runs", "bold")
+        view = View(Text.assemble(title, f" · seed {made.jobs[run].config.seed}"))
         _grow(view, node, made, budget=[SHOWN_LINES])
         console.print(view)
     left = len(made.plan.trees) - len(shown) + alike
     if left:
-        console.print(f"[dim]and {left} more trunks ({alike} of them alike but for what is listed below)[/]")
+        console.print(f"and {left} more trunks ({alike} of them alike but for what is listed below)", style="dim")
 
 
 def _grow(view: View, node: tree.Node, made: Outline, *, budget: list[int]) -> None:

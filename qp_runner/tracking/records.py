@@ -12,6 +12,9 @@ RUN, METRICS, ARTIFACTS = "run.json", "metrics.csv", "artifacts"
 METRIC_COLUMNS = ("step", "name", "value", "time")
 ENDED = ("FINISHED", "FAILED", "KILLED")
 CHUNK = 1 << 20  # bytes of metrics.csv that are read at once
+ID_TAG = "qp_runner.id"
+"""The tag that a run of this project has in MLflow, and no other: the id of its attempt."""
+
 NO_RUNS_BELOW = {ARTIFACTS, "pictures", "checkpoints", "mlartifacts"}
 
 
