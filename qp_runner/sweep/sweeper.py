@@ -13,8 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
+from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.parent import new_folder, parent_run
 from qp_runner.tracking import following
 
@@ -45,7 +46,7 @@ class WaveSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:  # noqa: ARG002 - Hydra's signature; the configuration has them
         """Launches every job that is not done yet; returns what they returned, in the order of launching."""
-        request = Request.read(self.loader, self.config)
+        request = Request(self.loader, self.config)
         first = request.first.config
         with following(first.store_uri(), experiment=first.task.name, results=Path(first.results)) as follower:
             plan = self._make_plan(request)
