@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from qp_runner.compress.sites import WeightSite
+from qp_runner.compress.sites import WeightSite, serving
 
 
 class WeightBank:
@@ -51,13 +51,8 @@ class WeightBank:
     def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
         """Inside, every site returns a value computed once, in this dtype, as part of the autograd graph."""
         values = _Compute.apply(self, dtype, *self.latents.values())
-        for site, value in zip(self.latents, values, strict=True):
-            site.given = value
-        try:
+        with serving(dict(zip(self.latents, values, strict=True))):
             yield
-        finally:
-            for site in self.latents:
-                site.given = None
 
 
 class _Compute(torch.autograd.Function):

@@ -47,7 +47,7 @@ class SiteLocation:
 def select(networks: Mapping[str, nn.Module], sites: SiteSelection) -> tuple[list[SiteLocation], list[SiteLocation]]:
     """The weight and the activation sites, in module order; raises ConfigError for a glob that matches nothing."""
     modules = dict(_modules(networks))
-    weights = {f"{path}.weight": module for path, module in modules.items() if _has_weight(module)}
+    weights = {f"{path}.weight": module for path, module in modules.items() if takes_sites(module)}
     chosen_weights = _matching(sites.weight, list(weights), "model.sites.weight")
     chosen_modules = _matching(sites.activation, list(modules), "model.sites.activation")
     unpruned = set(_matching(sites.unpruned, chosen_weights + chosen_modules, "model.sites.unpruned"))
@@ -65,7 +65,8 @@ def _modules(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module
                 yield prefix + path, module
 
 
-def _has_weight(module: nn.Module) -> bool:
+def takes_sites(module: nn.Module) -> bool:
+    """Whether a module's weight can be a site."""
     return isinstance(module, _Weighted) and module._parameters.get("weight") is not None
 
 

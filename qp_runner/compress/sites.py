@@ -1,5 +1,7 @@
 """The two kinds of sites: a weight, and a module's output."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -96,3 +98,15 @@ class ActivationSite(Site):
         if not tileable(shape, sample):
             raise wrong_shape(self.path, tuple(shape), tuple(sample))
         return tiled(mask, sample)
+
+
+@contextmanager
+def serving(values: Mapping[WeightSite, Tensor]) -> Iterator[None]:
+    """Inside, these weight sites return the given values."""
+    for site, value in values.items():
+        site.given = value
+    try:
+        yield
+    finally:
+        for site in values:
+            site.given = None
