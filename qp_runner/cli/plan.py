@@ -19,7 +19,7 @@ from qp_runner.report.words import plural
 from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
 from qp_runner.search.space import Space
-from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH, outline
+from qp_runner.sweep.outline import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
 
 SHOWN_LEFT_OUT = 5

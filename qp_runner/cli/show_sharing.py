@@ -4,7 +4,7 @@ from rich.console import Console
 from rich.tree import Tree as View
 
 from qp_runner.sweep import tree
-from qp_runner.sweep.plan import Outline, sharing
+from qp_runner.sweep.outline import Outline, sharing
 from qp_runner.training.identity import Identity
 
 SHOWN_ROOTS, SHOWN_LINES = 12, 60

@@ -7,7 +7,8 @@ from pathlib import Path
 from qp_runner.config.compose import Job, Request
 from qp_runner.run.labels import schedule_label, sweep_title
 from qp_runner.sweep.batch import Batch, SweepPlan
-from qp_runner.sweep.plan import earlier_attempt, finished, outline, sharing, sweep_digest
+from qp_runner.sweep.outline import outline, sharing
+from qp_runner.sweep.plan import earlier_attempt, finished, sweep_digest
 
 
 def plan_grid(request: Request) -> SweepPlan:

@@ -10,7 +10,8 @@ import pytest
 from qp_runner.config.compose import composing, jobs
 from qp_runner.config.hydra_errors import config_dir
 from qp_runner.run.identity import job_digest
-from qp_runner.sweep.plan import outline, sweep_digest
+from qp_runner.sweep.outline import outline
+from qp_runner.sweep.plan import sweep_digest
 from support import execute, forked, metrics, same
 
 QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
