@@ -24,6 +24,7 @@ from qp_runner.config.validation import validate
 from qp_runner.errors import ConfigError
 
 CONFIG_NAME = "config"
+NUMBERED = "${hydra:job.num}"  # what `hydra.sweep.subdir` is unless somebody changes it
 
 
 @dataclass(frozen=True)
@@ -33,10 +34,6 @@ class Job:
     overrides: tuple[str, ...]
     choices: dict[str, str]
     config: Config
-
-
-NUMBERED = "${hydra:job.num}"
-"""What `hydra.sweep.subdir` is unless somebody changes it."""
 
 
 @dataclass(frozen=True)
