@@ -1,38 +1,10 @@
 """What must hold of networks and sites before anything is trained; each error names the site."""
 
-from collections.abc import Mapping, Sequence
-
-from torch import nn
+from collections.abc import Sequence
 
 from qp_runner.compress.errors import never_called
 from qp_runner.compress.graph import LATENT, Graph
-from qp_runner.compress.selection import SiteLocation
 from qp_runner.errors import ConfigError
-
-
-def check_ties(networks: Mapping[str, nn.Module], weights: Sequence[SiteLocation]) -> None:
-    """Raises ConfigError for a weight site whose Parameter another module computes with uncompressed, or otherwise."""
-    chosen = {(id(each.module), "weight"): each for each in weights}
-    first: dict[int, SiteLocation] = {}
-    for each in weights:
-        one = first.setdefault(id(each.module.weight), each)
-        if (one.prunable, one.channel_axis) != (each.prunable, each.channel_axis):
-            what = "pruned" if one.prunable != each.prunable else "quantized along one axis"
-            raise ConfigError(
-                "model.sites.weight", each.path, f"is one Parameter with {one.path}, so both or neither must be {what}"
-            )
-    for network in networks.values():
-        for path, module in network.named_modules():
-            for name, parameter in module.named_parameters(recurse=False):
-                site = first.get(id(parameter))
-                if site is not None and (id(module), name) not in chosen:
-                    other = f"{path}.{name}".lstrip(".")
-                    raise ConfigError(
-                        "model.sites.weight",
-                        site.path,
-                        f"is one Parameter with {other}, which would compute with the uncompressed value: "
-                        "let the globs match both, or neither",
-                    )
 
 
 def check_used(graph: Graph, *, weights: Sequence[str], activations: Sequence[str]) -> None:

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import attach, events
+from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
-from qp_runner.compress.checks import check_batch, check_ties, check_used
+from qp_runner.compress.checks import check_batch, check_used
 from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
@@ -25,14 +26,15 @@ from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 class Compressor(nn.Module):
     """All compression of a run. Its `state_dict` holds all masks and scales; the networks keep their Parameters.
 
-    Attaching keeps every Parameter object, so optimizers may be built before or after, but a weight is then listed as
-    `….parametrizations.weight.original`, after its module's bias. Until its first event a site returns its very input.
+    Attaching keeps every Parameter, its name and its place, so optimizers may be built and plain checkpoints loaded
+    before or after. Until its first event a site returns its very input. How copies of a network behave: see `attach`.
 
     Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
     may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
 
     Attributes:
         networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
+        skipped: weights that a glob matches but that are no sites, with the reason.
     """
 
     networks: dict[str, nn.Module]
@@ -41,15 +43,14 @@ class Compressor(nn.Module):
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings = settings
-        weights, activations = select(networks, sites)
-        check_ties(networks, weights)
+        selected = select(networks, sites)
+        self.skipped = selected.skipped
         attached: list[attach.Attachment] = []
-        by_parameter: dict[int, WeightSite] = {}  # tied weights are one site
-        for location in weights:
-            site = by_parameter.setdefault(id(attach.latent(location.module)), WeightSite(location))
-            attached.append(attach.attach_weight(location, site))
+        for location in selected.weights:
+            site = WeightSite(location)
+            attached += [attach.attach_weight(module, site) for module in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        for location in activations:
+        for location in selected.activations:
             attached.append(attach.attach_activation(location, ActivationSite(location, device)))
         self._attached = attached
         self.graph: Graph | None = None
@@ -130,7 +131,7 @@ class Compressor(nn.Module):
         parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
         parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
         parameters |= {site.path: each for site, each in copies.items()}
-        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies):
+        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents):
             return trace(self.networks, modules, parameters=parameters, run=run, seen=seen)
 
     def coverage(self) -> Coverage:
@@ -201,8 +202,8 @@ class Compressor(nn.Module):
         self._attached = []
 
     def bake(self, network: nn.Module) -> nn.Module:
-        """A plain copy of one of the networks that computes the same without the compressor; see `attach.bake`."""
-        return attach.bake(network, self._attached)
+        """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
+        return bake(network, self._attached)
 
     def _refresh_bank(self) -> None:
         if self._bank is not None:

@@ -13,42 +13,6 @@ def attached(network, weight=("*",), activation=(), unpruned=()):
     return Compressor({"n": network}, sites=SiteSelection(weight, activation, unpruned), settings=Settings())
 
 
-class Tied(nn.Module):
-    def __init__(self, first=None):
-        super().__init__()
-        self.first = first or nn.Linear(4, 4, bias=False)
-        self.second = nn.Linear(4, 4, bias=False)
-        self.second.weight = self.first.weight
-
-    def forward(self, x):
-        return self.second(torch.relu(self.first(x)))
-
-
-def test_tied_weights_are_one_site_counted_once():
-    network = Tied()
-    compressor = attached(network)
-    compressor.trace(lambda: network(torch.randn(1, 4)))
-    assert [site.path for site in compressor.latents()] == ["first.weight"]
-    assert compressor.parameter_count() == 16
-    assert compressor.coverage().weight == 1.0
-
-
-@pytest.mark.parametrize("globs", [("first.weight",), ("second.weight",)])
-def test_a_tied_weight_of_which_one_user_is_no_site_is_refused(globs):
-    with pytest.raises(ConfigError, match=r"model.sites.weight=(first|second).weight: is one Parameter with"):
-        attached(Tied(), weight=globs)
-
-
-def test_a_tied_weight_that_is_pruned_for_one_user_alone_is_refused():
-    with pytest.raises(ConfigError, match="both or neither must be pruned"):
-        attached(Tied(), unpruned=("second.weight",))
-
-
-def test_a_weight_tied_to_an_embedding_is_refused():
-    with pytest.raises(ConfigError, match=r"second.weight: is one Parameter with first.weight, which would compute"):
-        attached(Tied(nn.Embedding(4, 4)))
-
-
 def test_a_weight_that_is_also_used_behind_its_modules_back_is_refused():
     class Hidden(nn.Module):
         def __init__(self):
