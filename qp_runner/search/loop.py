@@ -36,9 +36,7 @@ class Search:
     Attributes:
         parent: the open sweep; the study is in its folder.
         base: the run that is varied.
-        section: how it is varied.
         space: the ranges in force.
-        metric: of the task.
         compose: a run from its overrides; raises ConfigError.
     """
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -60,7 +60,8 @@ class WaveSweeper(Sweeper):
                 returned = list[Any]()
                 for batch in plan.batches(parent, _workers(self.config)):
                     parent.announce(batch.checkpoint_steps)
-                    returned += launch(self.launcher, batch, launched=len(returned), numbered=request.numbered)
+                    for wave in batch.waves:
+                        returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)
                 for each in returned if not plan.forgiving else ():
                     _ = each.return_value  # raises where the job failed
         return returned
@@ -74,16 +75,12 @@ class WaveSweeper(Sweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return folder
 
-
-def launch(launcher: Launcher, batch: Batch, *, launched: int = 0, numbered: bool = True) -> list[Any]:
-    """Launches a batch wave by wave, after `launched` jobs before it; returns what the jobs returned or failed with."""
-    returned: list[Any] = []
-    for wave in batch.waves:
+    def _launch(self, batch: Batch, wave: Sequence[int], *, launched: int, numbered: bool) -> list[Any]:
+        """Launches a wave after `launched` jobs before it; returns what its jobs returned or failed with."""
         jobs = [[*batch.jobs[number], *([f"hydra.sweep.subdir='{number}'"] if numbered else [])] for number in wave]
-        if jobs:
-            returned += launcher.launch(jobs, initial_job_idx=launched + len(returned))
+        returned = list(self.launcher.launch(jobs, initial_job_idx=launched)) if jobs else []
         sys.stdout.flush()
-    return returned
+        return returned
 
 
 def _workers(config: DictConfig) -> int:
