@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from qp_runner.compress.sites import WeightSite
+from qp_runner.compress.sites import WeightSite, serving
 
 
 class WeightBank:
@@ -50,13 +50,8 @@ class WeightBank:
     def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
         """Inside, every site returns a value computed once, in this dtype, as part of the autograd graph."""
         values = _Compute.apply(self, dtype, *self.latents.values())
-        for (site, latent), value in zip(self.latents.items(), values, strict=True):
-            site.given, site.given_for = value, latent
-        try:
+        with serving(self.latents, values):
             yield
-        finally:
-            for site in self.latents:
-                site.given = site.given_for = None
 
 
 class _Compute(torch.autograd.Function):

@@ -1,6 +1,6 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -9,14 +9,16 @@ from torch import Tensor, nn
 from qp_runner.compress import attach, events
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
+from qp_runner.compress.checks import check_batch, check_used
+from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
+from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
-from qp_runner.compress.sites import ActivationSite, WeightSite
+from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
-from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
@@ -51,7 +53,7 @@ class Compressor(nn.Module):
         for location in selected.activations:
             attached.append(attach.attach_activation(location, ActivationSite(location, device)))
         self._attached = attached
-        self.traced: Trace | None = None
+        self.graph: Graph | None = None
         self._bank: WeightBank | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
 
@@ -95,21 +97,48 @@ class Compressor(nn.Module):
                     "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
                 )
 
-    def trace(self, run: Run) -> Trace:
-        """Records the activations' shapes and lifetimes in `run`, a forward pass of one sample.
+    def trace(self, run: Run, *, pair: Run | None = None) -> Graph:
+        """Records what the networks compute in `run`, a forward pass of one sample.
 
         Activation masks get their final shape, so that all later events change buffers in place.
+
+        Args:
+            run: the forward pass.
+            pair: one of two samples of the same shape, if there is one; shows where the batch is.
+
+        Raises:
+            ConfigError: a site that takes no part in the pass, a weight that is also used uncompressed, an activation
+                whose batch is not dimension 0.
         """
         activations = {site.path: site for site in self._activations()}
-        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
 
         def seen(path: str, output: Tensor) -> None:
             one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no regions
             activations[path].allocate(one, self.settings.granularity)
 
-        with undisturbed(self.networks.values()), switched_off(self._all()):
-            self.traced = trace(self.networks.values(), modules, run=run, seen=seen)
-        return self.traced
+        self.graph = graph = self._traced(run, seen)
+        check_used(graph, weights=[site.path for site in self.latents()], activations=list(activations))
+        if pair is not None:
+            check_batch(graph, self._traced(pair, lambda _path, _output: None))
+        return graph
+
+    def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
+        """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
+        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
+        latents = self.latents()
+        named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
+        copies = {site: latent.detach().clone() for site, latent in latents.items()}
+        parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
+        parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
+        parameters |= {site.path: each for site, each in copies.items()}
+        with undisturbed(self.networks.values()), switched_off(self._all()), serving(latents, copies.values()):
+            return trace(self.networks, modules, parameters=parameters, run=run, seen=seen)
+
+    def coverage(self) -> Coverage:
+        """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""
+        if self.graph is None:
+            raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
+        return coverage(self.networks, set(map(id, self.latents().values())), self.graph)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
@@ -145,11 +174,11 @@ class Compressor(nn.Module):
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
         latents = dict[Site, nn.Parameter](self.latents().items())
-        return [record(site, latent=latents.get(site), trace=self.traced) for site in self._all()]
+        return [record(site, latent=latents.get(site), graph=self.graph) for site in self._all()]
 
     def sparsity(self, target: Target) -> float:
         """The measured share of pruned elements over the prunable sites of a target."""
-        pairs = [counts(site, self.traced) for site in self.sites(target) if site.prunable]
+        pairs = [counts(site, self.graph) for site in self.sites(target) if site.prunable]
         return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
 
     def bits(self, target: Target) -> int:

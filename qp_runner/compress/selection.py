@@ -128,13 +128,18 @@ def _named(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]
                 yield prefix + path, module
 
 
+def takes_sites(module: nn.Module) -> bool:
+    """Whether a module's weight can be a site."""
+    return isinstance(module, _Weighted) and module._parameters.get("weight") is not None
+
+
 def _weights(modules: Sequence[_Candidate], networks: Mapping[str, nn.Module]) -> list[_Candidate]:
     """Every Parameter that is a supported layer's weight. Whatever else holds it as its `weight`, such as an embedding,
     computes with the site's value too.
     """
     found: dict[int, _Candidate] = {}
     for module in modules:
-        if isinstance(module.modules[0], _Weighted) and module.modules[0]._parameters.get("weight") is not None:
+        if takes_sites(module.modules[0]):
             candidate = found.setdefault(id(module.modules[0]._parameters["weight"]), _Candidate())
             candidate.names += [f"{name}.weight" for name in module.names]
             candidate.modules.append(module.modules[0])
@@ -171,8 +176,18 @@ def _check(weight: _Candidate) -> None:
         raise ConfigError(
             "model.sites.weight",
             path,
-            f"must be compressed for all who read it, but {weight.foreign}, the same Parameter, can't be; leave it out",
+            f"is one Parameter with {weight.foreign}, which would compute with the uncompressed value; leave it out",
         )
+    layouts = {(each.channel_axis, each.groups) for each in _locations(weight)}
+    if len(layouts) > 1:
+        others = " and ".join(weight.names[1:])
+        allowed = f"is one Parameter with {others}, whose output channels are another dimension; leave it out"
+        raise ConfigError("model.sites.weight", path, allowed)
+
+
+def _locations(weight: _Candidate) -> list[SiteLocation]:
+    """A weight as that of each of its layers alone."""
+    return [SiteLocation(weight.names[0], each, True) for each in weight.modules if isinstance(each, _Weighted)]
 
 
 def _matching(globs: Sequence[str], candidates: Sequence[_Candidate], key: str) -> list[_Candidate]:

@@ -1,5 +1,7 @@
 """The two kinds of sites: a weight, and a module's output."""
 
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -116,3 +118,15 @@ class ActivationSite(Site):
         if not tileable(shape, sample):
             raise wrong_shape(self.path, tuple(shape), tuple(sample))
         return tiled(mask, sample)
+
+
+@contextmanager
+def serving(latents: Mapping[WeightSite, Tensor], values: Iterable[Tensor]) -> Iterator[None]:
+    """Inside, weight sites return the given values, in the order of `latents`, in place of their own of these."""
+    for (site, latent), value in zip(latents.items(), values, strict=True):
+        site.given, site.given_for = value, latent
+    try:
+        yield
+    finally:
+        for site in latents:
+            site.given = site.given_for = None

@@ -4,6 +4,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
@@ -40,6 +41,8 @@ def run(
             )
             seed_everything(config.seed)
             parts = build(config)
+            for warning in parts.compressor.coverage().warnings():
+                _warn(warning)
             before_training()
             files = open_records(config, context, parts)
             files.text("config.yaml", config_yaml)
@@ -79,6 +82,12 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
         file=sys.stderr,
     )
     return value
+
+
+@cache
+def _warn(text: str) -> None:
+    """Prints a warning once, however many jobs of this process have it."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:

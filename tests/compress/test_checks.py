@@ -1,0 +1,119 @@
+"""Networks that could only be compressed in part, or wrongly, are refused before training."""
+
+from functools import partial
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.errors import ConfigError
+
+
+def attached(network, weight=("*",), activation=(), unpruned=()):
+    return Compressor({"n": network}, sites=SiteSelection(weight, activation, unpruned), settings=Settings())
+
+
+class Tied(nn.Module):
+    def __init__(self, first=None):
+        super().__init__()
+        self.first = first or nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_tied_weights_are_one_site_counted_once():
+    network = Tied()
+    compressor = attached(network)
+    compressor.trace(lambda: network(torch.randn(1, 4)))
+    assert [site.path for site in compressor.latents()] == ["first.weight"]
+    assert compressor.parameter_count() == 16
+    assert compressor.coverage().weight == 1.0
+
+
+@pytest.mark.parametrize("kind", [partial(nn.Linear, bias=False), nn.Embedding])
+@pytest.mark.parametrize("unpruned", [(), ("second.weight",)])
+def test_a_tied_weight_is_compressed_for_all_its_users(kind, unpruned):
+    network = Tied(kind(4, 4))
+    compressor = attached(network, weight=("second*",), unpruned=unpruned)
+    sample = torch.ones(1, 4, dtype=torch.long) if kind is nn.Embedding else torch.randn(1, 4)
+    compressor.trace(lambda: network(sample))
+    (site,) = compressor.latents()
+    assert site.prunable == (not unpruned)
+    assert compressor.coverage().weight == 1.0
+    site.set_mask(torch.eye(4))
+    for module in (network.first, network.second):
+        assert torch.equal(module.weight == 0, site.mask == 0)
+
+
+def test_a_weight_tied_across_dimensions_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 1))
+    network[1].weight = network[0].weight
+    with pytest.raises(ConfigError, match=r"0\.weight: is one Parameter with 1\.weight, whose output"):
+        attached(network)
+
+
+def test_a_weight_that_is_also_used_behind_its_modules_back_is_refused():
+    class Hidden(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(4, 4)
+            self.kept = [self.layer.weight]
+
+        def forward(self, x):
+            return F.linear(self.layer(x), self.kept[0])
+
+    network = Hidden()
+    compressor = attached(network)
+    with pytest.raises(ConfigError, match=r"layer.weight: is also used uncompressed, in n"):
+        compressor.trace(lambda: network(torch.randn(1, 4)))
+
+
+class Auxiliary(nn.Module):
+    """A head that only training uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.head, self.relu = nn.Linear(4, 4), nn.Linear(4, 2), nn.ReLU()
+
+    def forward(self, x):
+        x = self.layer(x)
+        return (x, self.relu(self.head(x))) if self.training else x
+
+
+@pytest.mark.parametrize(
+    ("weight", "activation", "named"), [(("*",), (), "head.weight"), (("layer*",), ("relu",), "relu")]
+)
+def test_sites_that_are_never_called_are_refused_at_the_trace(weight, activation, named):
+    network = Auxiliary()
+    compressor = attached(network, weight, activation)
+    with pytest.raises(ConfigError, match=f"{named}: takes no part in the network's forward pass"):
+        compressor.trace(lambda: network(torch.randn(1, 4)))
+
+
+class TimeFirst(nn.Module):
+    """[B, T, C] → activations [T, B, C]."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.relu, self.last = nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 2)
+
+    def forward(self, x):
+        return self.last(self.relu(self.layer(x.transpose(0, 1)))).mean(0)
+
+
+def test_a_batch_that_is_not_the_first_dimension_is_refused():
+    network = TimeFirst()
+    compressor = attached(network, activation=("relu",))
+    with pytest.raises(ConfigError, match=r"relu: has the batch in dimension 1 of \[5, 2, 6\]"):
+        compressor.trace(lambda: network(torch.randn(1, 5, 4)), pair=lambda: network(torch.randn(2, 5, 4)))
+
+
+def test_samples_of_other_sizes_are_no_reason_to_refuse():
+    network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 1, 1))
+    compressor = attached(network, activation=("1",))
+    compressor.trace(lambda: network(torch.randn(1, 1, 4, 4)), pair=lambda: network(torch.randn(2, 1, 8, 4)))
