@@ -183,7 +183,7 @@ class Selected:
     """A configured detector on the meta device, and what its globs select: with paths and fnmatch only."""
 
     def __init__(self, name):
-        sites = self.file(name)["sites"]
+        sites = self.sites(name)
         factory = dict(self.factory(name))
         make = {"faster_rcnn_fpn": faster_rcnn_fpn, "faster_rcnn_c4": faster_rcnn_c4}[
             factory.pop("_target_").split(".")[-1]
@@ -194,7 +194,8 @@ class Selected:
         named = list(self.network.named_modules())
         self.weights = [f"{path}.weight" for path, m in named if isinstance(m, nn.Conv2d | nn.Linear)]
         self.relus = [path for path, m in named if isinstance(m, nn.ReLU)]
-        self.weight = self.matching(self.weights, sites["weight"])
+        trained = {path for path, p in self.network.named_parameters() if p.requires_grad}
+        self.weight = [path for path in self.matching(self.weights, sites["weight"]) if path in trained]
         self.activation = self.matching([path for path, _ in named], sites["activation"])
         self.unpruned = self.matching([*self.weight, *self.activation], sites["unpruned"])
 
@@ -207,6 +208,11 @@ class Selected:
         below = [each for each in cls.file(name).get("defaults", []) if each != "_self_"]
         inherited = cls.factory(below[0]) if below else {}
         return {**inherited, **cls.file(name)["networks"]["detector"]}
+
+    @classmethod
+    def sites(cls, name):
+        below = [each for each in cls.file(name).get("defaults", []) if each != "_self_"]
+        return {**(cls.sites(below[0]) if below else {}), **cls.file(name)["sites"]}
 
     @staticmethod
     def matching(paths, globs):
