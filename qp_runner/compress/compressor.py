@@ -89,8 +89,8 @@ class Compressor(nn.Module):
             site.static = value
 
     def check(self, stages: Iterable[Stage]) -> None:
-        """Raises ConfigError if a stage compresses a target that has no site to compress, or one with a fault that `trace`
-        has found.
+        """Raises ConfigError if a stage compresses a target that has no site to compress, or has a fault that `trace`
+        found.
         """
         for op, target in sorted({fired for stage in stages for fired in stage.fires}):
             sites = self.sites(target)
@@ -149,8 +149,8 @@ class Compressor(nn.Module):
 
     @contextmanager
     def _copies_served(self) -> Iterator[dict[str, Tensor]]:
-        """Inside, networks are undisturbed, sites are off, and weight sites return copies, given by path. What is written
-        to them is noted as a fault.
+        """Inside, networks are undisturbed, sites are off, and weight sites return copies, given by path. A write to a
+        copy is noted as a fault.
         """
         latents = self.latents()
         copies = {site.path: latent.detach().clone() for site, latent in latents.items()}
