@@ -50,7 +50,7 @@ class WeightBank:
     def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
         """Inside, every site returns a value computed once, in this dtype, as part of the autograd graph."""
         values = _Compute.apply(self, dtype, *self.latents.values())
-        with serving(self.latents, values):
+        with serving(dict(zip(self.latents, values, strict=True)), latents=self.latents):
             yield
 
 

@@ -153,10 +153,11 @@ class Compressor(nn.Module):
         copy is noted as a fault.
         """
         latents = self.latents()
-        copies = {site.path: latent.detach().clone() for site, latent in latents.items()}
-        writes = rehearsal.Writes(copies)
-        with undisturbed(self.networks.values()), switched_off(self._all()), serving(latents, copies.values()), writes:
-            yield copies
+        copies = {site: latent.detach().clone() for site, latent in latents.items()}
+        by_path = {site.path: each for site, each in copies.items()}
+        writes = rehearsal.Writes(by_path)
+        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents), writes:
+            yield by_path
         self._faults += writes.faults()
 
     def coverage(self) -> Coverage:

@@ -1,6 +1,6 @@
 """The two kinds of sites: a weight, and a module's output."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -122,12 +122,12 @@ class ActivationSite(Site):
 
 
 @contextmanager
-def serving(latents: Mapping[WeightSite, Tensor], values: Iterable[Tensor]) -> Iterator[None]:
-    """Inside, weight sites return the given values, in the order of `latents`, in place of their own of these."""
-    for (site, latent), value in zip(latents.items(), values, strict=True):
-        site.given, site.given_for = value, latent
+def serving(values: Mapping[WeightSite, Tensor], *, latents: Mapping[WeightSite, Tensor]) -> Iterator[None]:
+    """Inside, weight sites return the given values for their latent weights."""
+    for site, value in values.items():
+        site.given, site.given_for = value, latents[site]
     try:
         yield
     finally:
-        for site in latents:
+        for site in values:
             site.given = site.given_for = None

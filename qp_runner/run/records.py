@@ -43,6 +43,7 @@ def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInf
         per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
         tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
         tags |= {"metric": metric.name, "metric_unit": metric.unit}
+        tags["left_out"] = "; ".join(parts.compressor.coverage().warnings())
         tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     params = flatten(config.model_dump(exclude={"search"}))
     return RunInfo(context.name(config.seed), config.task.name, tags, params)
