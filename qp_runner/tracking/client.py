@@ -26,6 +26,7 @@ ATTEMPTS = 7  # with the store's own waiting, minutes: longer than any other wri
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password that may be in it
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # everything is tried again later anyway
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
     "PGCONNECT_TIMEOUT": "10",  # seconds, for PostgreSQL

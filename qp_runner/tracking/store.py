@@ -82,7 +82,7 @@ class Store:
     def _find_or_make(self, name: str) -> str:
         found = patiently(lambda: self.client.get_experiment_by_name(name))
         if found is None:
-            place = _artifacts(self._uri, self._results)
+            place = artifacts_of(self._uri, self._results)
             about = {
                 "mlflow.experimentKind": "custom_model_development",
                 "mlflow.note.content": f"Pruning and quantization during training, task **{name}**: one group a sweep.",
@@ -98,7 +98,7 @@ def _database(uri: str) -> Path | None:
     return Path(uri.removeprefix(SQLITE)).resolve() if uri.startswith(SQLITE) else None
 
 
-def _artifacts(uri: str, results: Path | None) -> str | None:
+def artifacts_of(uri: str, results: Path | None) -> str | None:
     """Where the runs' files lie: next to an SQLite database, below `results` for a database server.
 
     None for a tracking server, which decides that itself.

@@ -9,15 +9,16 @@ import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import pytest
 
 from qp_runner.errors import ConfigError
 from qp_runner.tracking import Follower, following
-from qp_runner.tracking.follow import FolderFollower, Task
+from qp_runner.tracking.follow import FAILING_S, STUCK_S, FolderFollower, Task, follow
 from qp_runner.tracking.store import Store
-from stores import INFO, SWEEP, lacking, load, open_store, runs, start, write
+from stores import INFO, SWEEP, ended, fork, lacking, load, open_store, runs, start, write
 
 WAIT_S = 120  # for what takes seconds; only a failing test waits so long
 WORKER = """
@@ -201,3 +202,67 @@ def test_a_run_that_is_still_at_work_when_its_command_has_ended_is_left_to_the_n
     run.finish("FINISHED")
     follower_of("runs/next").finish()
     assert lacking(store.client, folder) == []
+
+
+@pytest.mark.parametrize(
+    ("since_end", "failure", "progress", "answers", "over"),
+    [
+        (0, None, -1e6, False, False),  # the end was a moment ago
+        (FAILING_S + 1, None, 0, True, False),  # much is to be brought, and it is being brought
+        (FAILING_S + 1, -FAILING_S - 9, 0, True, True),  # the store failed before the end
+        (FAILING_S + 1, -1, 0, True, False),  # it failed after the end, a moment ago
+        (STUCK_S + 1, None, -STUCK_S - 1, True, False),  # one large file takes its time
+        (STUCK_S + 1, None, -STUCK_S - 1, False, True),  # nobody is there any more
+    ],
+)
+def test_after_a_failure_the_end_of_a_command_is_bounded(
+    follower_of: Followers,
+    monkeypatch: pytest.MonkeyPatch,
+    since_end: float,
+    failure: float | None,
+    progress: float,
+    answers: bool,
+    over: bool,
+) -> None:
+    follower, now = follower_of("runs/a"), 1e7
+    monkeypatch.setattr("qp_runner.tracking.follow.time.monotonic", lambda: now)
+    monkeypatch.setattr(follower, "_store_answers", lambda: answers)
+    follower._progress = now + progress
+    if failure is not None:
+        follower._failure = now + failure
+    assert follower.takes_too_long(since=now - since_end) == over
+
+
+def test_a_store_that_hangs_does_not_keep_the_process(
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "runs/a", store=key)
+    monkeypatch.setattr("qp_runner.tracking.follow.STUCK_S", 0.0)
+    monkeypatch.setattr("qp_runner.tracking.follow.POLL_S", 0.1)
+    monkeypatch.setattr(store.client, "search_experiments", lambda **_: 1 / 0)
+    monkeypatch.setattr(store.client, "search_runs", lambda *_, **__: time.sleep(600))
+    over = Event()
+    over.set()
+    assert ended(fork(lambda: follow(follower_of("runs/a"), over))) == 0
+    assert load(tmp_path / "runs/a").status == "FINISHED"
+
+
+def test_what_was_brought_before_the_process_was_killed_is_not_brought_again(
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qp_runner.tracking.records.CHUNK", 200)
+    write(tmp_path / "runs/a", store=key)
+    batches, plain = list[int](), store.client.log_batch
+
+    def log_batch(run_id: str, **given: Any) -> None:
+        batches.append(len(given.get("metrics", ())))
+        if len(batches) == 8:
+            raise KeyboardInterrupt
+        plain(run_id, **given)
+
+    monkeypatch.setattr(store.client, "log_batch", log_batch)
+    with pytest.raises(KeyboardInterrupt):
+        follower_of("runs/a").bring_own()
+    follower_of("runs/a").bring_own()
+    assert sum(batches) - batches[7] == 40
+    assert lacking(store.client, tmp_path / "runs/a") == []
