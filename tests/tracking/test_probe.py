@@ -52,7 +52,9 @@ def test_a_database_server_is_asked_once_and_not_for_long(monkeypatch: pytest.Mo
         raise RuntimeError("nobody is there")
 
     driver = ModuleType("pymysql")
-    errors = dict.fromkeys(("Error", "OperationalError", "InternalError", "ProgrammingError"), RuntimeError)
+    errors = dict.fromkeys(
+        ("Error", "OperationalError", "InterfaceError", "InternalError", "ProgrammingError"), RuntimeError
+    )
     driver.__dict__.update(connect=connect, paramstyle="pyformat", VERSION=(1, 0, 0), **errors)
     monkeypatch.setitem(sys.modules, "pymysql", driver)
     with pytest.raises(Exception, match="nobody is there"):
