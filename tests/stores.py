@@ -11,8 +11,7 @@ from typing import Any
 
 import qp_runner
 from qp_runner.tracking import RunFiles, RunInfo
-from qp_runner.tracking.bring import ID_TAG
-from qp_runner.tracking.records import Record, artifact_files
+from qp_runner.tracking.records import ID_TAG, Record, artifact_files
 from qp_runner.tracking.store import Store
 
 INFO = RunInfo(

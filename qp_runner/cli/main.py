@@ -16,6 +16,7 @@ from omegaconf.errors import OmegaConfBaseException
 from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError
+from qp_runner.masking import hide, masked
 from qp_runner.sweep.job import job
 from qp_runner.training import TrainingDivergedError
 
@@ -25,7 +26,7 @@ BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 Ctrl-C."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
-    arguments = sys.argv[1:]
+    arguments = sys.argv[1:] = hide(sys.argv[1:])
     try:
         if arguments[:1] == ["plan"]:
             from qp_runner.cli.plan import show  # not above: to run, nothing has to be drawn on a terminal
@@ -88,10 +89,10 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if isinstance(error, ConfigError):
         return _say(str(error), BAD_CONFIG)
     if not isinstance(error, TrainingDivergedError):
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
 
 
 def _say(text: str, code: int) -> int:
-    print(f"qp-runner: {text}", file=sys.stderr)
+    print(f"qp-runner: {masked(text)}", file=sys.stderr)
     return code

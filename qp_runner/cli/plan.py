@@ -6,6 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, Coverage, expected
@@ -50,11 +51,11 @@ def _show_grid(planned: Sequence[Job]) -> None:
 
 def show_plan(job: Job, console: Console | None = None) -> None:
     """Prints a job's timeline, stages, recovery and expected footprint."""
-    console = console or Console()
+    console = console or Console(markup=False)
     config = job.config
-    console.print(f"\n[bold]{job.choices.get('schedule')}[/]  {config.events().name}")
+    console.print(Text.assemble("\n", (str(job.choices.get("schedule")), "bold"), f"  {config.events().name}"))
     console.print(
-        f"[dim]{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs[/]\n"
+        f"{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs\n", style="dim"
     )
     compressor, note = None, ""
     try:
@@ -73,7 +74,7 @@ def show_plan(job: Job, console: Console | None = None) -> None:
         console.print(_footprint_table(compressor, stages[-1]))
         console.print(*_coverage_lines(compressor.coverage()), sep="\n", highlight=False, markup=False)
     if note:
-        console.print(f"[yellow]{note}[/]")
+        console.print(note, style="yellow")
 
 
 def show_space(section: SearchSection, space: Space) -> None:
@@ -87,7 +88,7 @@ def show_space(section: SearchSection, space: Space) -> None:
         row = [", ".join(ends), "", ""] if each.choices is not None else [*ends, str(step)]
         table.add_row(key, *row)
     combinations = f"{space.size:,.0f} combinations" if space.size < math.inf else "endlessly many combinations"
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(f"{section.sampler} makes {plural(section.trials, 'run')} of {combinations}", highlight=False)
 

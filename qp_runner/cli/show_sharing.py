@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from rich.console import Console
+from rich.text import Text
 from rich.tree import Tree as View
 
 from qp_runner.sweep import tree
@@ -14,7 +15,7 @@ SHOWN_ROOTS, SHOWN_LINES = 12, 59
 
 def show_sharing(made: Outline) -> None:
     """Prints runs, epochs asked for, epochs to compute, the prefix tree and why roots differ."""
-    console = Console()
+    console = Console(markup=False)
     lines = sharing(made)
     _print(console, lines[:1])
     if lines:
@@ -34,11 +35,12 @@ def _show_trees(made: Outline, console: Console) -> None:
         lines = tuple(_lines(node, made))
         if lines not in seen:
             seed = made.jobs[made.numbers[node.runs[0]]].config.seed
-            console.print(_draw(f"[bold]trunk of {len(node.runs)} runs[/] · seed {seed}", lines))
+            title = Text.assemble((f"trunk of {len(node.runs)} runs", "bold"), f" · seed {seed}")
+            console.print(_draw(title, lines))
             seen.add(lines)
     left, alike = len(made.plan.trees) - len(seen), len(made.plan.trees[:SHOWN_ROOTS]) - len(seen)
     if left:
-        console.print(f"[dim]and {left} more trunks ({alike} of them alike but for what is listed below)[/]")
+        console.print(f"and {left} more trunks ({alike} of them alike but for what is listed below)", style="dim")
 
 
 def _lines(node: tree.Node, made: Outline, depth: int = 0) -> Iterator[tuple[int, str]]:
@@ -48,10 +50,10 @@ def _lines(node: tree.Node, made: Outline, depth: int = 0) -> Iterator[tuple[int
         yield from _lines(child, made, depth + 1)
 
 
-def _draw(title: str, lines: Sequence[tuple[int, str]]) -> View:
+def _draw(title: Text, lines: Sequence[tuple[int, str]]) -> View:
     branches = [View(title)]
     for depth, line in [*lines[:SHOWN_LINES], *((depth, "…") for depth, _ in lines[SHOWN_LINES:][:1])]:
-        branches[depth + 1 :] = [branches[depth].add(line)]
+        branches[depth + 1 :] = [branches[depth].add(Text(line))]
     return branches[0]
 
 

@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
+from qp_runner.masking import masked
 from qp_runner.schedule import Schedule
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -107,6 +108,10 @@ class TrackingSection(Section):
 
     kind: Literal["mlflow", "none"]
     uri: str | None = None
+
+    @field_serializer("uri")
+    def _masked(self, uri: str | None) -> str | None:
+        return None if uri is None else masked(uri)
 
 
 class CheckpointSection(Section):

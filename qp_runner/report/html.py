@@ -21,12 +21,12 @@ from qp_runner.report.read import Records
 from qp_runner.report.sections import Section, of_several_tasks
 from qp_runner.report.verdict import caution, headline, verdict
 
+DRAWN = 30  # schedules with a panel, and pairs in the plot: more can neither be looked at nor drawn in seconds
 WIDTHS = {"wide": 940, "narrow": 390}  # pixels: pictures are drawn for a screen and for a phone, not scaled
 
 
-def write_page(records: Records, found: Sequence[Section], path: Path) -> None:
+def write_page(text: str, path: Path) -> None:
     """Writes the page atomically."""
-    text = render(records, found)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".html.tmp")
     draft.write_text(text, encoding="utf-8")
@@ -43,7 +43,9 @@ def render(records: Records, found: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, verdict=verdict, caution=caution, headline=headline, looks=looks)
+    environment.globals.update(
+        words=words, verdict=verdict, caution=caution, headline=headline, looks=looks, drawn=DRAWN
+    )
     return environment.get_template("report.html.j2").render(
         records=records,
         chapters=[_chapter(section, records, looks, f"s{i}") for i, section in enumerate(found) if section.finished],
@@ -57,21 +59,25 @@ def render(records: Records, found: Sequence[Section]) -> str:
 def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dict[str, Any]:
     """A section with its pictures; `name` makes their ids unique on the page."""
     finished, metric = section.finished, section.metric
-    found = [curves(row, records.histories) for row in finished]
-    plain = next((curve for row, curve in zip(finished, found, strict=True) if row.is_float), None)
+    drawn = section.most_telling(DRAWN)
+    histories = records.histories([run for row in drawn for run in row.run_ids], [row.run_ids[0] for row in drawn])
+    found = [curves(row, histories) for row in drawn]
+    plain = next((curve for row, curve in zip(drawn, found, strict=True) if row.is_float), None)
     panel = partial(training_plot, metric=metric, looks=looks, limits=value_range(found), reference=plain)
     kind = str(section.runs["footprint_kind"].iloc[0])
     pareto = partial(pareto_plot, finished, metric=metric, looks=looks, kind=kind)
-    effects = partial(effect_plot, section.effects, metric=metric, looks=looks)
+    effects = partial(effect_plot, section.effects[:DRAWN], metric=metric, looks=looks)
+    shown, unreadable = subjects(drawn, records.pictures)
     return {
         "section": section,
         "headline": headline(section.effects),
         "kind": kind,
-        "panels": [(row, panel(row, records.histories, name=f"{name}t{i}")) for i, row in enumerate(finished)],
+        "panels": [(row, panel(row, histories, name=f"{name}t{i}")) for i, row in enumerate(drawn)],
         "pareto": _both(pareto, f"{name}p"),
         "effects": _both(effects, f"{name}e") if any(each.paired.n for each in section.effects) else None,
         "break_even": _break_even(section),
-        "subjects": subjects(finished, records.pictures),
+        "subjects": shown,
+        "unreadable": unreadable,
     }
 
 

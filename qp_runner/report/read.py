@@ -1,20 +1,26 @@
 """From the MLflow store to tables: one row per run, one row per recorded value."""
 
+import logging
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import partial
+from pathlib import Path
 
 import pandas as pd
 
 from qp_runner.errors import ConfigError
+from qp_runner.masking import masked
+from qp_runner.report.database import SQLITE, Database, is_file
 from qp_runner.report.pictures import Pictures
-from qp_runner.report.source import Source
+from qp_runner.report.server import Server
+from qp_runner.report.source import NAME, PARENT, Source, StoredRun
 from qp_runner.report.sweeps import choose
+from qp_runner.tracking.probe import DATABASES, check_answers, scheme
 
-if TYPE_CHECKING:
-    from mlflow.entities import Run
+log = logging.getLogger(__name__)
 
+PARAMS = {"epochs": "trainer.epochs", "footprint_kind": "compress.footprint"}
 METRIC = ["metric", "metric_direction", "metric_unit"]
 TAGS = (
     *("task", "model", "data", "schedule", "order", "signature", "variant", "seed", "sweep", "job", *METRIC),
@@ -41,6 +47,11 @@ RUN_COLUMNS = (
 )
 HISTORY_COLUMNS = ("run_id", "name", "step", "value")
 
+Histories = Callable[[Sequence[str], Sequence[str]], pd.DataFrame]
+"""From runs whose validation metric is wanted (name `metric`), and runs whose compression is (names COMPRESSION), to
+one row per value: columns HISTORY_COLUMNS, `step` in training steps.
+"""
+
 
 @dataclass(frozen=True)
 class Records:
@@ -48,15 +59,14 @@ class Records:
 
     Attributes:
         runs: one row per run, finished or not, by start; columns RUN_COLUMNS.
-        histories: one row per value of the validation metric (name `metric`) and of compression (names COMPRESSION);
-            columns HISTORY_COLUMNS, `step` in training steps.
-        store: where they were read.
+        histories: reads what runs recorded during training.
+        store: where they were read, without user and password.
         sweep: the title of these runs.
         pictures: from a run's identifier to the PNG files of its pictures, by name; read on demand.
     """
 
     runs: pd.DataFrame
-    histories: pd.DataFrame
+    histories: Histories
     store: str
     sweep: str
     pictures: Pictures = lambda _run_id: {}
@@ -67,21 +77,41 @@ def read(store: str, *, sweep: str = "latest", task: str | None = None) -> Recor
 
     Raises ConfigError naming `--store`, `--sweep` or `--task` if there is nothing to report.
     """
-    source = Source(store)
-    runs, title = choose(run_table(source.runs()), sweep=sweep, task=task, store=store)
+    source, own = _open(store)
+    runs, title = choose(run_table(own), sweep=sweep, task=task, store=masked(store))
     if not (runs["status"] == "FINISHED").any():
         counts = "; ".join(f"{count} {str(status).lower()}" for status, count in runs["status"].value_counts().items())
         reason = next((f" (first error: {error})" for error in runs["error"] if error), "")
         raise ConfigError("--sweep", title, f"a sweep with finished runs; this one has {counts}{reason}")
-    return Records(runs, _histories(source, runs), store, title, source.pictures)
+    return Records(runs, partial(_histories, source, runs), masked(store), title, source.pictures)
 
 
-def run_table(runs: Iterable["Run"]) -> pd.DataFrame:
+def _open(store: str) -> tuple[Source, Sequence[StoredRun]]:
+    """A store and its runs; raises ConfigError (`--store`) if it can't be read, and makes nothing."""
+    if is_file(store) and not Path(store.removeprefix(SQLITE)).is_file():
+        raise ConfigError("--store", store, "no such file; a run writes it: `scripts/run`, or `qp-runner -m …`")
+    try:
+        if not is_file(store) and scheme(store) not in DATABASES:
+            server = Server(store)
+            return server, server.runs()
+        check_answers(store)
+        database = Database(store, params=list(PARAMS.values()))
+        if database.is_of_older_mlflow():
+            log.warning("%s is of an older MLflow: it is read as it is, and not changed", masked(store))
+        return database, database.runs()
+    except Exception as error:
+        reason = masked(" ".join(str(error).split()))[:200]
+        raise ConfigError("--store", masked(store), f"an MLflow store that can be read ({reason})") from error
+
+
+def run_table(runs: Iterable[StoredRun]) -> pd.DataFrame:
     """One row per run, columns RUN_COLUMNS; missing figures are NaN.
 
     Sweeps stand by their start; in each the jobs by number, or by start if they have none.
     """
     table = pd.DataFrame([_row(run) for run in runs], columns=[*RUN_COLUMNS, "job"])
+    for name in ("started", "ended"):
+        table[name] = pd.to_datetime(table[name], unit="ms", utc=True)
     for name in ("job", "seed"):
         table[name] = pd.to_numeric(table[name], errors="coerce").fillna(-1).astype(int)
     for task, own in table[table["metric"] != ""].groupby("task"):  # a run that failed early does not name its metric
@@ -92,35 +122,34 @@ def run_table(runs: Iterable["Run"]) -> pd.DataFrame:
     return table[list(RUN_COLUMNS)]
 
 
-def _row(run: "Run") -> dict[str, object]:
-    info, tags, params, final = run.info, run.data.tags, run.data.params, run.data.metrics
+def _row(run: StoredRun) -> dict[str, object]:
+    tags, final = run.tags, run.metrics
     metric = tags.get("metric", "")
     versions = {key.removeprefix("version."): tags[key] for key in sorted(tags) if key.startswith("version.")}
     return {
         **{name: tags.get(name, "") for name in TAGS},
         **{name: final.get(f"final/{name}", math.nan) for name in FINAL},
         **{name: final.get(f"compress/{name}", math.nan) for name in COVERAGE},
-        "value": final.get(f"final/{metric}", math.nan) if info.status == "FINISHED" else math.nan,
+        "value": final.get(f"final/{metric}", math.nan) if run.status == "FINISHED" else math.nan,
         "value_val": final.get(f"final/val_{metric}", math.nan),
-        "status": info.status,
-        "epochs": params.get("trainer.epochs", ""),
-        "footprint_kind": params.get("compress.footprint", ""),
-        "name": info.run_name,
-        "run_id": info.run_id,
-        "parent_run_id": tags.get("mlflow.parentRunId", ""),
-        "started": pd.to_datetime(info.start_time, unit="ms", utc=True),
-        "ended": pd.to_datetime(info.end_time, unit="ms", utc=True),
+        **{name: run.params.get(param, "") for name, param in PARAMS.items()},
+        "status": run.status,
+        "name": tags.get(NAME, ""),
+        "run_id": run.run_id,
+        "parent_run_id": tags.get(PARENT, ""),
+        "started": run.start,
+        "ended": run.end,
         "versions": ", ".join(f"{name} {version}" for name, version in versions.items()),
     }
 
 
-def _histories(source: Source, runs: pd.DataFrame) -> pd.DataFrame:
-    """Values by rising step; of several values at a step the last one recorded."""
-    rows = [
-        (run_id, name, each.step, each.value, each.timestamp)
-        for run_id, metric in zip(runs["run_id"], runs["metric"], strict=True)
-        for name in ("metric", *COMPRESSION)
-        for each in source.history(run_id, f"val/{metric}" if name == "metric" else f"compress/{name}")
-    ]
+def _histories(source: Source, runs: pd.DataFrame, measured: Sequence[str], compressed: Sequence[str]) -> pd.DataFrame:
+    """See `Histories`. By rising step; of several values at a step the last one recorded."""
+    metrics = runs[runs["run_id"].isin(measured)].groupby("metric")["run_id"].agg(list).to_dict()
+    wanted = {f"val/{metric}": own for metric, own in metrics.items()}
+    wanted |= {f"compress/{name}": list(compressed) for name in COMPRESSION}
+    rows = source.history(wanted)
     table = pd.DataFrame(rows, columns=[*HISTORY_COLUMNS, "timestamp"]).sort_values(["step", "timestamp"])
+    names = {name: name.removeprefix("compress/") if name.startswith("compress/") else "metric" for name in wanted}
+    table["name"] = table["name"].map(names)
     return table.drop_duplicates(["run_id", "name", "step"], keep="last")[list(HISTORY_COLUMNS)]

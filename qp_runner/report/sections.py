@@ -83,6 +83,15 @@ class Section:
         known = [row for row in self.finished if math.isfinite(row.density.mean)]
         return max(known, key=lambda row: row.density.mean, default=None)
 
+    def most_telling(self, count: int) -> tuple[Row, ...]:
+        """Float, then those on the Pareto front, then the best: `count` in all, in the order of the rows."""
+        ranked = sorted(
+            self.finished,
+            key=lambda row: (not row.is_float, not row.on_front, -self.metric.sign * row.metric.mean),
+        )
+        chosen = {id(row) for row in ranked[:count]}
+        return tuple(row for row in self.finished if id(row) in chosen)
+
     @property
     def unfinished(self) -> list[tuple[str, str, str]]:
         """Name, status and error of the runs that did not finish."""

@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from qp_runner.config import validate
 from qp_runner.config.compose import is_multirun
 from qp_runner.errors import ConfigError
+from qp_runner.masking import mask_files, masked
 from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.labels import schedule_label, variant
 from qp_runner.run.run import run
@@ -20,7 +21,9 @@ from qp_runner.tracking import following
 def job(composed: DictConfig) -> float:
     """Trains, evaluates and records one run; returns its metric on test data. Raises what went wrong."""
     settings = HydraConfig.get()
-    config_yaml = OmegaConf.to_yaml(composed, resolve=True)
+    if settings.output_subdir is not None:
+        mask_files(Path(settings.runtime.output_dir, settings.output_subdir).glob("*.yaml"))
+    config_yaml = masked(OmegaConf.to_yaml(composed, resolve=True))
     config, context = validate(composed), run_context()
     if config.search is not None and context.sweep is None:
         raise ConfigError("search", config.search.sampler, "needs hydra.mode=MULTIRUN and hydra/sweeper=trunks")

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
+from qp_runner.masking import masked
 from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.parent import new_folder, parent_run
 from qp_runner.tracking import following
@@ -72,7 +73,7 @@ class WaveSweeper(Sweeper):
         folder.mkdir(parents=True, exist_ok=True)
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        (folder / "multirun.yaml").write_text(masked(OmegaConf.to_yaml(self.config)), encoding="utf-8")
         return folder
 
     def _launch(self, batch: Batch, wave: Sequence[int], *, launched: int, numbered: bool) -> list[Any]:

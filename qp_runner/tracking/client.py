@@ -21,6 +21,17 @@ Result = TypeVar("Result")
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # characters that an MLflow store takes
 ATTEMPTS = 7  # with the store's own waiting, minutes: longer than any other writer holds a lock
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # everything is tried again later anyway
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+    "PGCONNECT_TIMEOUT": "10",  # seconds, for PostgreSQL
+}
+"""Environment variables that MLflow and what is below it read, where the user has not set them: MLflow's own values
+make a server that is gone cost minutes for each call.
+"""
+
 CUT = " … [cut: the whole value is in config.yaml]"
 
 
@@ -36,8 +47,8 @@ def warm_up() -> None:
     """Imports MLflow (seconds, the first time), without its chatter and telemetry."""
     if "mlflow" in sys.modules:
         return
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     with lasting():
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - which a client would import when it is made
     for name in ("mlflow", "alembic"):

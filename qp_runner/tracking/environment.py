@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from qp_runner import __version__
+from qp_runner.masking import masked
 from qp_runner.versions import package_version
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -57,4 +58,4 @@ def _git(*arguments: str) -> str | None:
 def _command() -> str:
     program, *arguments = sys.argv or [""]
     name = "qp-runner" if Path(program).stem == "__main__" else Path(program).name
-    return shlex.join([name or "python", *arguments])
+    return masked(shlex.join([name or "python", *arguments]))

@@ -1,8 +1,7 @@
 """The runs in a results folder, from their files into MLflow: which ones, and by which of several processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from qp_runner.locking import RUNNING, is_locked, try_lock
@@ -15,8 +14,12 @@ LOCK = ".mlflow.lock"
 ABANDONED = "the process ended without a word (killed, or out of memory)"
 
 
-def bring_folder(store: Store, folder: Path, *, results: Path, store_key: str) -> bool:
+def bring_folder(
+    store: Store, folder: Path, *, results: Path, store_key: str, progress: Callable[[], object] = lambda: None
+) -> bool:
     """Brings what MLflow lacks of the run in a folder, under its sweep's run; returns whether it has everything then.
+
+    Calls `progress` whenever MLflow has more.
 
     A run that another process is bringing at this moment is left to it, and one that is meant for another store alone.
     """
@@ -24,19 +27,24 @@ def bring_folder(store: Store, folder: Path, *, results: Path, store_key: str) -
     if above is not None:
         parent = _parent(above, store_key)
         if parent is None and _record(above, store_key) is not None:
-            bring_folder(store, above, results=results, store_key=store_key)
+            bring_folder(store, above, results=results, store_key=store_key, progress=progress)
             parent = _parent(above, store_key)
             if parent is None:
                 return False
     lock = try_lock(folder / LOCK)
     if lock is None:
         return False
+
+    def save(marker: Marker) -> None:
+        marker.save(folder)
+        progress()
+
     try:
         record, marker = _record(folder, store_key), Marker.load(folder)
         if record is None:
             return False
         if not marker.has_all(record):
-            marker = bring(store, folder, record, marker, parent=parent, save=partial(Marker.save, folder=folder))
+            marker = bring(store, folder, record, marker, parent=parent, save=save)
         return marker.has_all(record)
     finally:
         lock.release()

@@ -7,6 +7,7 @@ whether the store can be used: `{}` or `{"error": reason}`.
 
 import json
 import logging
+import math
 import os
 import signal
 import threading
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import TextIO
 
 from qp_runner.errors import ConfigError
+from qp_runner.masking import masked
 from qp_runner.tracking.folders import bring_folder, end_if_dead, left_behind
 from qp_runner.tracking.records import RUN, run_folders
 from qp_runner.tracking.store import Store, prepare, store_key
@@ -24,6 +26,8 @@ from qp_runner.tracking.store import Store, prepare, store_key
 log = logging.getLogger(__name__)
 
 POLL_S, RETRY_S = 2.0, 15.0
+FAILING_S = 60.0  # that a command's end may take after the store has failed
+STUCK_S = 300.0  # that it may take without any progress
 DYING_S = 3.0  # that the processes of jobs may take to end after their command was killed
 
 
@@ -49,6 +53,7 @@ class FolderFollower:
         self._left = left_behind(self._results, store_key=self._key, but=self._folder)
         self._whole: dict[Path, int] = {}  # run.json's time of change, of runs that MLflow has everything of
         self._warned = False
+        self._progress, self._failure = time.monotonic(), math.inf
 
     def bring_own(self) -> bool:
         """Brings what is new in the folder; returns False where the store fails."""
@@ -85,10 +90,22 @@ class FolderFollower:
     def _try_to_bring(self, folder: Path) -> tuple[bool, bool]:
         """Whether it failed, and whether MLflow has everything of the run."""
         try:
-            return False, bring_folder(self._store, folder, results=self._results, store_key=self._key)
+            whole = bring_folder(
+                self._store, folder, results=self._results, store_key=self._key, progress=self._note_progress
+            )
         except Exception as error:
+            self._failure = min(self._failure, time.monotonic())
             self._warn(error)
             return True, False
+        return False, whole
+
+    def _note_progress(self) -> None:
+        self._progress = time.monotonic()
+
+    def takes_too_long(self, *, since: float) -> bool:
+        """Whether to give up, at this moment, when the command ended at the moment `since`."""
+        now = time.monotonic()
+        return now > max(since, self._failure) + FAILING_S or now > max(since, self._progress) + STUCK_S
 
     def _store_answers(self) -> bool:
         """Whether the store as such is there: then it is one run alone that it does not take."""
@@ -101,7 +118,7 @@ class FolderFollower:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
             log.warning("MLflow fails (%s); the runs' files have everything, the next command tries again", reason)
 
 
@@ -111,11 +128,10 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # all is tried again later anyway
     lines = _lines()
     task = Task(**json.loads(next(lines)))
     try:
-        store = prepare(task.uri, task.experiment)
+        store = prepare(task.uri, task.experiment, results=Path(task.results))
     except ConfigError as error:
         _answer(answers, {"error": error.allowed})
         return
@@ -129,6 +145,8 @@ def main() -> None:
 
 def follow(follower: FolderFollower, ended: threading.Event) -> None:
     """Looks for what is new every few seconds, then once more when the command has ended."""
+    done = threading.Event()
+    threading.Thread(target=_give_up, args=(follower, ended, done), daemon=True).start()
     while not ended.is_set():
         next_look = time.monotonic() + POLL_S
 
@@ -138,6 +156,17 @@ def follow(follower: FolderFollower, ended: threading.Event) -> None:
         went_well = follower.bring_own() and follower.bring_left(enough=is_time)
         ended.wait(max(next_look - time.monotonic(), POLL_S / 4) if went_well else RETRY_S)
     follower.finish()
+    done.set()
+
+
+def _give_up(follower: FolderFollower, ended: threading.Event, done: threading.Event) -> None:
+    """Ends the process where the store keeps it for too long after the command's end: files and marker are whole."""
+    ended.wait()
+    since = time.monotonic()
+    while not done.wait(1.0):
+        if follower.takes_too_long(since=since):
+            log.warning("MLflow takes too long: the next command brings the rest")
+            os._exit(0)
 
 
 def _lines() -> Iterator[str]:

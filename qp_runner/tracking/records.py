@@ -15,6 +15,9 @@ Status = Literal["FINISHED", "FAILED", "KILLED"]
 """How a run can end."""
 
 CHUNK = 1 << 20  # bytes of metrics.csv that are read at once
+ID_TAG = "qp_runner.id"
+"""The tag that a run of this project has in MLflow, and no other: the id of its attempt."""
+
 NO_RUNS_BELOW = {ARTIFACTS, "pictures", "checkpoints", "mlartifacts"}
 
 

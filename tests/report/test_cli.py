@@ -1,7 +1,10 @@
 import csv
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -146,6 +149,40 @@ def test_nothing_to_report_is_one_line_and_exit_2(
     said = capsys.readouterr().err
     assert re.match(f"qp-report: {expected}", said)
     assert said.count("\n") == 1
+
+
+def test_text_of_users_is_text_everywhere(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    schedule, order = "p_q_w[prune_weight.to=0.5]", r"P $\frac$ [/x] <b>Q</b>"
+    shutil.copytree(store.parent / "mlartifacts", tmp_path / "mlartifacts")
+    shutil.copy(store, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as opened, opened:
+        opened.execute("UPDATE tags SET value = ? WHERE key = 'schedule' AND value = 'p_q_w'", (schedule,))
+        opened.execute("UPDATE tags SET value = ? WHERE key = 'order' AND value LIKE 'P%'", (order,))
+        opened.execute("UPDATE tags SET value = ? WHERE key IN ('model', 'variant', 'metric_unit')", (order,))
+    monkeypatch.setenv("COLUMNS", "200")
+    assert main(["--store", str(tmp_path / "mlflow.db"), "--sweep", "first", "--out", str(tmp_path / "[/x]")]) == 0
+    shown = capsys.readouterr().out
+    assert {schedule, order, str(tmp_path / "[/x]" / "report.html")} <= set(re.split(r"\s{2,}|\n", shown))
+    page = Page((tmp_path / "[/x]" / "report.html").read_text(encoding="utf-8"))
+    assert "<b>Q</b>" not in page.text
+    assert page.words.count(order) > 10
+    assert schedule in page.words
+
+
+def test_a_damaged_picture_does_not_cost_the_page(store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store.parent / "mlartifacts", tmp_path / "mlartifacts")
+    shutil.copy(store, tmp_path / "mlflow.db")
+    with closing(sqlite3.connect(tmp_path / "mlflow.db")) as opened, opened:
+        places = (store.parent.as_uri(), tmp_path.as_uri())
+        opened.execute("UPDATE runs SET artifact_uri = replace(artifact_uri, ?, ?)", places)
+    for path in tmp_path.rglob("front_door*.png"):
+        path.write_bytes(b"")
+    assert main(["--store", str(tmp_path / "mlflow.db"), "--out", str(tmp_path / "out")]) == 0
+    page = Page((tmp_path / "out/report.html").read_text(encoding="utf-8"))
+    assert page.tags.count("img") == 4
+    assert "Pictures left out because they can't be read: float, run" in page.words
 
 
 def test_help_is_quick_and_says_what_it_does() -> None:

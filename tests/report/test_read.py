@@ -1,6 +1,4 @@
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pandas as pd
 import pytest
@@ -9,6 +7,7 @@ from qp_runner.errors import ConfigError
 from qp_runner.report.events import changes, joined
 from qp_runner.report.read import Records, read, run_table
 from qp_runner.report.sections import sections
+from qp_runner.report.source import StoredRun
 from qp_runner.report.words import label
 
 
@@ -41,7 +40,8 @@ def test_a_run_that_failed_before_its_metric_was_known_has_that_of_its_task(stor
 
 def test_histories_are_the_metric_and_the_compression_by_step(first: Records) -> None:
     run_id = first.runs[first.runs["schedule"] == "q_p_w"]["run_id"].iloc[0]
-    own = first.histories[first.histories["run_id"] == run_id]
+    own = first.histories([run_id], [run_id])
+    assert set(own["run_id"]) == {run_id}
     assert set(own["name"]) == {"metric", "sparsity_weight", "sparsity_activation", "bits_weight", "bits_activation"}
     metric = own[own["name"] == "metric"]
     assert list(metric["step"]) == list(range(10, 101, 10))
@@ -50,7 +50,7 @@ def test_histories_are_the_metric_and_the_compression_by_step(first: Records) ->
 
 def test_events_are_read_back_from_the_history_and_neighbours_are_shown_as_one(first: Records) -> None:
     run_id = first.runs[first.runs["schedule"] == "q_p_w"]["run_id"].iloc[0]
-    found = changes(first.histories, run_id)
+    found = changes(first.histories([], [run_id]), run_id)
     assert [(each.step, each.op, each.targets) for each in found] == [(60, "Q", "f"), (60, "Q", "w"), (100, "P", "w")]
     assert [(each.step, each.op, each.targets) for each in joined(found, gap=5)] == [(100, "P", "w"), (60, "Q", "w,f")]
 
@@ -75,11 +75,6 @@ def test_a_sweep_is_found_by_the_run_above_its_jobs(first: Records) -> None:
     assert read(first.store, sweep=first.runs["parent_run_id"].iloc[0]).sweep == first.sweep
 
 
-def test_a_store_of_several_pages_is_read_whole(first: Records, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("qp_runner.report.source.PAGE", 2)
-    assert list(read(first.store, sweep="first").runs["run_id"]) == list(first.runs["run_id"])
-
-
 def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
     for store in (str(tmp_path / "no.db"), f"sqlite:///{tmp_path}/no.db"):
         with pytest.raises(ConfigError, match=r"--store=.*no such file"):
@@ -87,10 +82,9 @@ def test_a_missing_store_is_not_made(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def run(name: str, start: int, *, parent: str = "", job: str = "") -> Any:
-    info = SimpleNamespace(run_id=name, run_name=name, start_time=start, end_time=start, status="FINISHED")
-    tags = {"mlflow.parentRunId": parent, "job": job}
-    return SimpleNamespace(info=info, data=SimpleNamespace(tags=tags, params={}, metrics={}))
+def run(name: str, start: int, *, parent: str = "", job: str = "") -> StoredRun:
+    tags = {"mlflow.runName": name, "mlflow.parentRunId": parent, "job": job}
+    return StoredRun(name, "FINISHED", start, start, tags, params={}, metrics={})
 
 
 def test_sweeps_stand_as_they_began_and_their_jobs_by_number_or_as_they_began() -> None:

@@ -28,8 +28,8 @@ def test_processes_that_prepare_the_same_fresh_store_at_once_are_safe_and_quiet(
 def test_a_database_that_was_half_made_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"
 
-    def die_half_way(_uri: str) -> None:
-        with sqlite3.connect(tmp_path / "mlflow.db") as database:
+    def die_half_way(draft: str) -> None:
+        with sqlite3.connect(draft.removeprefix("sqlite:///")) as database:
             database.execute("CREATE TABLE experiments (name TEXT)")  # as MLflow does, and cannot do twice
         os.kill(os.getpid(), signal.SIGKILL)
 

@@ -12,6 +12,7 @@ from qp_runner.report.plots.style import MUTED, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
 from qp_runner.report.words import label
 
+LABELLED = 30  # with more schedules than that, only those on the front are named
 LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 
 
@@ -42,7 +43,8 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
                 capsize=3,
                 zorder=4,
             )
-            labels.append(Label(x, y, row.order, look.colour, (y - half, y + half)))
+            if row.on_front or len(rows) <= LABELLED:
+                labels.append(Label(x, y, row.order, look.colour, (y - half, y + half)))
         axes.margins(x=0.14, y=0.16)
         axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
         axes.set_ylabel(f"test {label(metric)}", fontsize=11)

@@ -21,6 +21,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8539a", "#c98a00", "#3f9fd8")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SETTINGS = {
     "svg.fonttype": "none",  # keeps text as text: the page's font, selectable, searchable
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
     "svg.hashsalt": "report",  # the same figure is the same file
     "font.size": 11,
     "axes.edgecolor": "#b6bcc4",
