@@ -24,19 +24,9 @@ from qp_runner.tasks import ClassificationTask, Task
 from qp_runner.training import LearningRate, Trainer, TrainerSettings, build_optimizers, seed_everything
 
 SITES = SiteSelection(("*",), ("relu1", "relu2", "relu3", "fc"), ("conv1.weight", "relu1", "fc.weight", "fc"))
-P_Q = {
-    "prune_weight": {"op": "prune", "target": "weight", "to": 0.5, "start": "0.3dur", "end": "0.6dur", "steps": 3},
-    "prune_activation": {
-        "op": "prune",
-        "target": "activation",
-        "to": 0.5,
-        "start": "0.3dur",
-        "end": "0.6dur",
-        "steps": 3,
-    },
-    "quantize_weight": {"op": "quantize", "target": "weight", "to": 8, "start": "0.8dur"},
-    "quantize_activation": {"op": "quantize", "target": "activation", "to": 8, "start": "0.8dur"},
-}
+P = {"op": "prune", "to": 0.5, "start": "0.3dur", "end": "0.6dur", "steps": 3}
+Q = {"op": "quantize", "to": 8, "start": "0.8dur"}
+P_Q = {f"{each['op']}_{target}": each | {"target": target} for each in (P, Q) for target in ("weight", "activation")}
 
 
 def classifiers() -> list[str]:

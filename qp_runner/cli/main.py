@@ -8,14 +8,15 @@ from itertools import pairwise
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.config.compose import CONFIG_NAME, check_extra_dir
+from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError
-from qp_runner.sweep.job import is_multirun, job
+from qp_runner.sweep.job import job
 from qp_runner.training import TrainingDivergedError
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
@@ -51,7 +52,7 @@ def _run(arguments: list[str]) -> None:
         try:
             return job(composed)
         except Exception as error:
-            if is_multirun():
+            if is_multirun(HydraConfig.get()):
                 raise
             failures.append(error)
         return None

@@ -1,14 +1,12 @@
 """From a checked configuration to the objects of a run."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
-from qp_runner.config import Config, Factory
+from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Stage
@@ -61,17 +59,14 @@ def build(config: Config) -> Parts:
 def build_task(config: Config) -> Task:
     """The task with its data and networks, on the CPU."""
     data = instantiate("data.factory", config.data.factory)
-    networks = {name: _network(name, factory) for name, factory in config.model.networks.items()}
+    networks = {
+        name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
+        for name, factory in config.model.networks.items()
+    }
     factory = {**config.task.factory, "_partial_": True}
     make_task = instantiate("task.factory", factory)
-    task: Task = call(
-        "task.factory",
-        make_task,
-        data=data,
-        networks=networks,
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-    )
+    settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
+    task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
     return task
 
 
@@ -155,11 +150,6 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     }
     make = instantiate("trainer.lr_schedule.factory", {**filled, "_partial_": True})
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
-
-
-def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
-    partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
-    return partial
 
 
 def _lay_out(config: Config, task: Task, device: torch.device) -> None:

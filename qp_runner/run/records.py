@@ -76,7 +76,7 @@ def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
     networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
     path = folder / "model.pt"
     torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, path)
-    files.artifact(path)
+    files.artifact(path.name)
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -23,13 +23,8 @@ def run(
 ) -> float:
     """Trains, evaluates and records one run; returns its metric on test data.
 
-    A failure is recorded (FAILED with its error; KILLED for Ctrl-C or SIGTERM) and raised again.
-
-    Args:
-        config: of the run.
-        context: where it belongs.
-        config_yaml: the configuration as it was composed, for the record.
-        before_training: is called when all is built; what it raises ends the run.
+    A failure is recorded (FAILED with its error; KILLED for Ctrl-C or SIGTERM) and raised again. `config_yaml` is the
+    configuration as it was composed; `before_training` is called when all is built, and what it raises ends the run.
     """
     files: RunFiles | None = None
     try:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Job
+from qp_runner.config.compose import Job, Request
 from qp_runner.errors import ConfigError
 from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
@@ -13,7 +13,7 @@ from qp_runner.run.labels import sweep_title
 from qp_runner.search.loop import Search
 from qp_runner.search.space import Space
 from qp_runner.search.study import require_optuna
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
+from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.parent import ParentRun, Sweep
 from qp_runner.sweep.plan import earlier_attempt
 from qp_runner.training.identity import digest

@@ -51,7 +51,7 @@ def keep(
     save_trial_plot(picture, trials, metric=metric, reference=reference or None, title=f"{title}: {len(runs)} runs")
     parent.files.metrics(_figures(trials, metric), step=len(runs))
     for path in (table, picture):
-        parent.files.artifact(path)
+        parent.files.artifact(path.name)
     console = Console()
     show_search(console, trials, metric=metric, reference=reference or None)
     console.print(f"\n{table}\n{picture}", style="dim", soft_wrap=True, highlight=False)

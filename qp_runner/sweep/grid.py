@@ -4,15 +4,16 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qp_runner.config.compose import Job
+from qp_runner.config.compose import Job, Request
 from qp_runner.run.labels import schedule_label, sweep_title
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
-from qp_runner.sweep.plan import earlier_attempt, finished, outline, sharing, sweep_digest
+from qp_runner.sweep.batch import Batch, SweepPlan
+from qp_runner.sweep.outline import outline, sharing
+from qp_runner.sweep.plan import earlier_attempt, finished, sweep_digest
 
 
 def plan_grid(request: Request) -> SweepPlan:
     """Plans the combinations: which are done, what the others share, in which waves they run."""
-    jobs = [request.compose(each) for each in request.combinations]
+    jobs = request.jobs()
     title, config = sweep_title(jobs[0].choices), jobs[0].config
     overrides = {number: job.overrides for number, job in enumerate(jobs)}
     if not config.checkpoint.enabled:

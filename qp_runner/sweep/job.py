@@ -7,6 +7,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from qp_runner.config import validate
+from qp_runner.config.compose import is_multirun
 from qp_runner.errors import ConfigError
 from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.labels import schedule_label, variant
@@ -33,18 +34,12 @@ def job(composed: DictConfig) -> float:
         return run(config, context, config_yaml=config_yaml, before_training=follower.check)
 
 
-def is_multirun() -> bool:
-    """Whether the job that is running is one of a multirun."""
-    mode = HydraConfig.get().mode
-    return mode is not None and mode.name == "MULTIRUN"
-
-
 def run_context() -> RunContext:
     """Where the job that is running belongs, from what Hydra knows of it."""
     settings = HydraConfig.get()
     overrides, folder = list(settings.overrides.task), Path(settings.runtime.output_dir)
     label = schedule_label(settings.runtime.choices["schedule"], overrides)
-    sweep = _sweep_context(folder) if is_multirun() else None
+    sweep = _sweep_context(folder) if is_multirun(settings) else None
     return RunContext(folder, label, variant(overrides), sweep)
 
 

@@ -64,13 +64,7 @@ def parent_run(
 ) -> Iterator[ParentRun]:
     """Within, the sweep is at work: nobody else can go on with its folder. At the end its record says how it ended.
 
-    Args:
-        folder: of the sweep; it exists.
-        config: of any of its jobs.
-        title: what people call it.
-        jobs: how many it has.
-        digest: see `Sweep`.
-        goes_on: whether the folder is that of an earlier attempt.
+    The folder exists; `goes_on` says whether it is that of an earlier attempt. `config` is that of any job.
     """
     tags = {"sweep": folder.name, "task": config.task.name, "jobs": str(jobs)}
     info = RunInfo(f"{title} · {folder.name}", config.task.name, tags)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,9 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
+from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.parent import new_folder, parent_run
 from qp_runner.tracking import following
 
@@ -45,7 +46,7 @@ class WaveSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:  # noqa: ARG002 - Hydra's signature; the configuration has them
         """Launches every job that is not done yet; returns what they returned, in the order of launching."""
-        request = Request.read(self.loader, self.config)
+        request = Request(self.loader, self.config)
         first = request.first.config
         with following(first.store_uri(), experiment=first.task.name, results=Path(first.results)) as follower:
             plan = self._make_plan(request)
@@ -59,7 +60,8 @@ class WaveSweeper(Sweeper):
                 returned = list[Any]()
                 for batch in plan.batches(parent, _workers(self.config)):
                     parent.announce(batch.checkpoint_steps)
-                    returned += launch(self.launcher, batch, launched=len(returned), numbered=request.numbered)
+                    for wave in batch.waves:
+                        returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)
                 for each in returned if not plan.forgiving else ():
                     _ = each.return_value  # raises where the job failed
         return returned
@@ -73,16 +75,12 @@ class WaveSweeper(Sweeper):
         OmegaConf.save(self.config, folder / "multirun.yaml")
         return folder
 
-
-def launch(launcher: Launcher, batch: Batch, *, launched: int = 0, numbered: bool = True) -> list[Any]:
-    """Launches a batch wave by wave, after `launched` jobs before it; returns what the jobs returned or failed with."""
-    returned: list[Any] = []
-    for wave in batch.waves:
+    def _launch(self, batch: Batch, wave: Sequence[int], *, launched: int, numbered: bool) -> list[Any]:
+        """Launches a wave after `launched` jobs before it; returns what its jobs returned or failed with."""
         jobs = [[*batch.jobs[number], *([f"hydra.sweep.subdir='{number}'"] if numbered else [])] for number in wave]
-        if jobs:
-            returned += launcher.launch(jobs, initial_job_idx=launched + len(returned))
+        returned = list(self.launcher.launch(jobs, initial_job_idx=launched)) if jobs else []
         sys.stdout.flush()
-    return returned
+        return returned
 
 
 def _workers(config: DictConfig) -> int:

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from qp_runner.tracking.client import key, param, patiently, system_tags, tags
+from qp_runner.tracking.client import key, param, patiently, tags, user
 from qp_runner.tracking.color import PARENT, color
 from qp_runner.tracking.marker import Marker
 from qp_runner.tracking.records import Record, Row, artifact_files, milliseconds, read_rows
@@ -110,11 +110,19 @@ def find(store: Store, experiment: str, attempt: str) -> str | None:
 
 
 def _create(store: Store, record: Record, experiment: str, parent: Parent | None) -> str:
-    own = {**record.tags, ID_TAG: record.id}
-    shade = PARENT if _is_sweep(record) else color(own.get("schedule") or record.name)
-    own |= system_tags(
-        note=_note(record), color=shade, commit=own.get("git_commit"), parent_run_id=parent.run_id if parent else None
-    )
+    own = {
+        **record.tags,
+        ID_TAG: record.id,
+        "mlflow.runColor": PARENT if _is_sweep(record) else color(record.tags.get("schedule") or record.name),
+        "mlflow.user": user(),
+        "mlflow.source.name": "qp-runner",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": _note(record),
+    }
+    if commit := record.tags.get("git_commit"):
+        own["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+    if parent is not None:
+        own["mlflow.parentRunId"] = parent.run_id
     start = milliseconds(record.start_time)
     run: Run = patiently(
         lambda: store.client.create_run(experiment, start_time=start, run_name=record.name, tags=tags(own))

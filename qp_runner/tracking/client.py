@@ -75,29 +75,12 @@ def tags(values: Mapping[str, str]) -> dict[str, str]:
     return {key(name): _cut(str(value), TAG_LENGTH, " …") for name, value in values.items()}
 
 
-def system_tags(
-    *, note: str, color: str, commit: str | None = None, parent_run_id: str | None = None
-) -> dict[str, str]:
-    """The tags that MLflow's own pages read: description, colour, user, source, commit, the run this one is part of."""
-    values = {
-        "mlflow.runColor": color,
-        "mlflow.user": _user(),
-        "mlflow.source.name": "qp-runner",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": note,
-    }
-    if commit is not None:
-        values["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
-    if parent_run_id is not None:
-        values["mlflow.parentRunId"] = parent_run_id
-    return values
-
-
 def _cut(value: str, length: int, mark: str) -> str:
     return value if len(value) <= length else value[: length - len(mark)] + mark
 
 
-def _user() -> str:
+def user() -> str:
+    """The user's name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -15,22 +15,21 @@ from qp_runner.versions import package_version
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    """Tags for every run: `version.*`, `cpus`, `command` and, from a checkout, `git_commit`."""
-    tags = {
+def with_environment(tags: Mapping[str, str]) -> dict[str, str]:
+    """A run's own tags, which win, then `version.*`, `cpus`, `command` and, from a checkout, `git_commit`.
+
+    MLflow's pages list them in this order.
+    """
+    known = {
         "version.qp_runner": __version__,
         "version.torch": package_version("torch"),
         "version.python": platform.python_version(),
         "cpus": str(os.cpu_count() or 1),
         "command": _command(),
     }
-    commit = git_commit()
-    return tags if commit is None else {**tags, "git_commit": commit}
-
-
-def with_environment(tags: Mapping[str, str]) -> dict[str, str]:
-    """The run's own tags first (pages list them in this order, and they win), then those of its environment."""
-    return {**tags, **{name: value for name, value in environment().items() if name not in tags}}
+    if commit := git_commit():
+        known["git_commit"] = commit
+    return {**tags, **{name: value for name, value in known.items() if name not in tags}}
 
 
 @cache

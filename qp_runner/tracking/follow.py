@@ -13,9 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TextIO
 
 from qp_runner.errors import ConfigError
@@ -116,30 +114,30 @@ def main() -> None:
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # all is tried again later anyway
     lines = _lines()
     task = Task(**json.loads(next(lines)))
-    ended, folders = threading.Event(), SimpleQueue[Path | None]()
-    threading.Thread(target=_listen, args=(lines, folders, ended), daemon=True).start()
     try:
         store = prepare(task.uri, task.experiment)
     except ConfigError as error:
         _answer(answers, {"error": error.allowed})
         return
     _answer(answers, {})
-    folder = folders.get()
+    folder = next(lines, None)
     if folder is not None:  # else the command has ended before it had one
-        follow(FolderFollower(store, task, folder), ended)
+        ended = threading.Event()
+        threading.Thread(target=_wait_for_end, args=(lines, ended), daemon=True).start()
+        follow(FolderFollower(store, task, Path(folder)), ended)
 
 
 def follow(follower: FolderFollower, ended: threading.Event) -> None:
     """Looks for what is new every few seconds, then once more when the command has ended."""
     while not ended.is_set():
         next_look = time.monotonic() + POLL_S
-        went_well = follower.bring_own() and follower.bring_left(enough=partial(_is_time, ended, next_look))
+
+        def is_time(moment: float = next_look) -> bool:
+            return ended.is_set() or time.monotonic() > moment
+
+        went_well = follower.bring_own() and follower.bring_left(enough=is_time)
         ended.wait(max(next_look - time.monotonic(), POLL_S / 4) if went_well else RETRY_S)
     follower.finish()
-
-
-def _is_time(ended: threading.Event, moment: float) -> bool:
-    return ended.is_set() or time.monotonic() > moment
 
 
 def _lines() -> Iterator[str]:
@@ -150,12 +148,10 @@ def _lines() -> Iterator[str]:
         yield from (line.decode() for line in whole)
 
 
-def _listen(lines: Iterator[str], folders: "SimpleQueue[Path | None]", ended: threading.Event) -> None:
-    """Hands on the folder to follow, and notes the end of the command."""
-    for line in lines:
-        folders.put(Path(line))
+def _wait_for_end(lines: Iterator[str], ended: threading.Event) -> None:
+    for _ in lines:
+        pass
     ended.set()
-    folders.put(None)
 
 
 def _answer(answers: TextIO, answer: dict[str, str]) -> None:

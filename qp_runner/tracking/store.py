@@ -27,7 +27,8 @@ def store_key(uri: str | None, results: str | Path) -> str | None:
     database = _database(uri)
     if database == Path(results).resolve() / "mlflow.db":
         return DEFAULT
-    address = f"{SQLITE}{database}" if database else urlsplit(uri)._replace(netloc=_host(uri)).geturl()
+    parts = urlsplit(uri)
+    address = f"{SQLITE}{database}" if database else parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
     return hashlib.sha256(address.encode()).hexdigest()[:16]
 
 
@@ -65,7 +66,8 @@ class Store:
     def _find_or_make(self, name: str) -> str:
         found = patiently(lambda: self.client.get_experiment_by_name(name))
         if found is None:
-            place = _artifacts(self._uri)
+            database = _database(self._uri)  # files lie next to it, whatever the working folder
+            place = None if database is None else (database.parent / "mlartifacts").as_uri()
             about = {
                 "mlflow.experimentKind": "custom_model_development",
                 "mlflow.note.content": f"Pruning and quantization during training, task **{name}**: one group a sweep.",
@@ -76,19 +78,9 @@ class Store:
         return str(found.experiment_id)
 
 
-def _host(uri: str) -> str:
-    return urlsplit(uri).netloc.rpartition("@")[2]
-
-
 def _database(uri: str) -> Path | None:
     """The file of an SQLite store; None for a tracking server, which looks after itself."""
     return Path(uri.removeprefix(SQLITE)).resolve() if uri.startswith(SQLITE) else None
-
-
-def _artifacts(uri: str) -> str | None:
-    """Where the files of an SQLite store's runs lie: next to the database, whatever the working directory."""
-    database = _database(uri)
-    return None if database is None else (database.parent / "mlartifacts").as_uri()
 
 
 def _alone(uri: str) -> AbstractContextManager[None]:

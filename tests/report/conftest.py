@@ -1,4 +1,3 @@
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -81,11 +80,8 @@ def compression(step: int, prune: int | None, quantize: int | None) -> dict[str,
 
 def keep_pictures(run: RunFiles, seed: int) -> None:
     """Two pictures as the command line keeps them; all red, as red as the seed says."""
-    with tempfile.TemporaryDirectory() as folder:
-        for name, width in (("front_door__input__output__target", 40), ("wide", 2000)):
-            path = Path(folder) / f"{name}.png"
-            Image.new("RGB", (width, 10), (200 + seed, 0, 0)).save(path)
-            run.artifact(path, "pictures")
+    for name, width in (("front_door__input__output__target", 40), ("wide", 2000)):
+        Image.new("RGB", (width, 10), (200 + seed, 0, 0)).save(run.file(f"pictures/{name}.png"))
 
 
 @pytest.fixture(scope="session")
