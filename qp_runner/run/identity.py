@@ -1,6 +1,7 @@
 """What decides a run's state, and what makes two commands the same run, from a checked configuration."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,7 +58,7 @@ def run_checkpoints(
     config: Config,
     own: Identity,
     *,
-    since: float,
+    ignored: frozenset[str],
     checkpoint_steps: frozenset[int] = frozenset(),
     sweep: Path | None = None,
 ) -> RunCheckpoints | None:
@@ -66,16 +67,24 @@ def run_checkpoints(
     Args:
         config: of the run.
         own: its identity.
-        since: seconds since 1970; older checkpoints are ignored.
+        ignored: marks of checkpoints that are not used.
         checkpoint_steps: steps at which other jobs need this one's state.
         sweep: the folder of the run's sweep.
     """
     section = config.checkpoint
     if not section.enabled:
         return None
-    folder = Path(config.results).resolve() / "checkpoints"
-    store = CheckpointStore(folder, int(section.limit_gb * GIGA), since=since, sweep=sweep)
+    store = replace(_store(config), ignored=ignored, sweep=sweep)
     return RunCheckpoints(store, own, every=section.every, checkpoint_steps=checkpoint_steps)
+
+
+def stored_before(config: Config) -> frozenset[str]:
+    """Marks of the checkpoints that `checkpoint.fresh` forbids to use: those there when the command starts."""
+    return _store(config).marks() if config.checkpoint.fresh else frozenset()
+
+
+def _store(config: Config) -> CheckpointStore:
+    return CheckpointStore(Path(config.results).resolve() / "checkpoints", int(config.checkpoint.limit_gb * GIGA))
 
 
 def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

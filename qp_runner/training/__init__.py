@@ -6,7 +6,7 @@ from qp_runner.training.executors import resolve_executor
 from qp_runner.training.identity import Identity, numerics
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
-from qp_runner.training.seeding import choose_device, seed_everything, set_numerics
+from qp_runner.training.seeding import choose_device, seed_everything, set_numerics, set_threads
 from qp_runner.training.trainer import Recorder, Trainer, TrainerSettings, TrainingDivergedError
 
 __all__ = [
@@ -31,4 +31,5 @@ __all__ = [
     "resolve_executor",
     "seed_everything",
     "set_numerics",
+    "set_threads",
 ]
