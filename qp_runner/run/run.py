@@ -1,9 +1,11 @@
 """One run, from its configuration to its records."""
 
+import logging
 import sys
 import time
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import cache
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
@@ -15,6 +17,8 @@ from qp_runner.run.records import open_records, save_model, save_schedule, save_
 from qp_runner.run.signals import terminate_as_interrupt
 from qp_runner.tracking import RunFiles
 from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -82,11 +86,21 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:
+    """None where nothing may be stored: a run whose content is unknown can't be known again, not even by itself."""
+    if parts.content.problem:
+        _warn_once(f"this run shares nothing and can't be resumed: {parts.content.problem}")
+        return None
     own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     sweep = context.sweep
     if sweep is None:
         return run_checkpoints(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
     return run_checkpoints(config, own, since=sweep.since, checkpoint_steps=sweep.checkpoint_steps, sweep=sweep.folder)
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Logs a warning once per process: a sweep's jobs have it in common."""
+    log.warning(text)
 
 
 def _resumed(trainer: Trainer, parts: Parts) -> str:

@@ -19,8 +19,9 @@ from qp_runner.search.space import Space
 from qp_runner.search.study import FILE, Study
 from qp_runner.search.trials import Trial, firsts
 from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.earlier import is_finished
 from qp_runner.sweep.parent import ParentRun
-from qp_runner.sweep.plan import Lengths, is_finished, outline
+from qp_runner.sweep.plan import Lengths, outline
 
 LEAST_BATCH = 4
 IDLE = 100  # suggestions in a row without a new run, after which a search ends

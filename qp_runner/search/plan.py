@@ -14,8 +14,9 @@ from qp_runner.search.loop import Search
 from qp_runner.search.space import Space
 from qp_runner.search.study import require_optuna
 from qp_runner.sweep.batch import Batch, Request, SweepPlan
+from qp_runner.sweep.earlier import earlier_attempt
 from qp_runner.sweep.parent import ParentRun, Sweep
-from qp_runner.sweep.plan import earlier_attempt
+from qp_runner.training import Content, content_of
 from qp_runner.training.identity import digest
 
 EVENT = re.compile(r"schedule\.events\.([^.]+)\.([^.]+)")
@@ -29,8 +30,8 @@ def plan_search(request: Request) -> SweepPlan:
     if not request.numbered:
         raise ConfigError("hydra.sweep.subdir", "(changed)", "a search numbers its runs")
     require_optuna()
-    metric = build_task(base.config).metric
-    own = search_digest(base, section, space)
+    task = build_task(base.config)
+    metric, own = task.metric, search_digest(base, section, space, content_of(task))
 
     def batches(parent: ParentRun, workers: int) -> Iterator[Batch]:
         search = Search(parent, base=base, section=section, space=space, metric=metric, compose=request.compose)
@@ -63,10 +64,15 @@ def search_space(request: Request) -> tuple[SearchSection, Space]:
     return section, space
 
 
-def search_digest(base: Job, section: SearchSection, space: Space) -> str:
-    """What makes two commands the same search: sampler, objectives, ranges, and what its runs have in common."""
+def search_digest(base: Job, section: SearchSection, space: Space, content: Content) -> str:
+    """What makes two commands the same search: sampler, objectives, ranges, and what its runs have in common.
+
+    Empty for a search that can't go on, as nobody knows whether it would start from the same data.
+    """
+    if content.problem:
+        return ""
     ranges = [[key, each.model_dump()] for key, each in space.ranges.items()]
-    return digest([section.model_dump(exclude=RESUME_IGNORES), ranges, job_digest(base.config)])
+    return digest([section.model_dump(exclude=RESUME_IGNORES), ranges, job_digest(base.config), content.digest])
 
 
 def check_space(base: Job, space: Space, compose: Callable[[Sequence[str]], Job]) -> None:

@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 
 from qp_runner.compress import Compressor
 from qp_runner.tasks import Task
+from qp_runner.training.beside import Beside
 from qp_runner.training.optim import LearningRates
 from qp_runner.training.seeding import generator_states, set_generator_states
 
@@ -42,7 +43,8 @@ class RunState:
         self.steps_done = 0
         self.events_fired = False
         self.history: list[tuple[int, dict[str, float]]] = []
-        self._generators: dict[str, Any] | None = None  # restored, but not yet put back
+        self._beside = Beside(task)
+        self._incomplete: dict[str, Any] | None = None  # the content that is restored, but for `complete`
         self.start_epoch(0)
 
     def start_epoch(self, number: int) -> None:
@@ -59,6 +61,8 @@ class RunState:
     def capture(self) -> dict[str, Any]:
         """The state as plain data. Its tensors are those in use: store them before the next step.
 
+        Raises CheckpointError if training has changed what can't be written as plain data.
+
         Masks and scales are left out until an event has fired: until then they are those of any new run. Long lists of
         numbers become tensors or one string, since storing them one by one takes longer than everything else.
         """
@@ -73,12 +77,14 @@ class RunState:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "learning_rates": self.learning_rates.state_dict(),
             "task": dict(self.task.state_dict()),
+            "beside": self._beside.capture(),
             "generators": generator_states(self.device),
             "history": json.dumps(self.history),
         }
 
     def restore(self, content: dict[str, Any]) -> None:
-        """Restores what `capture` gave, writing into the tensors that exist; then call `restore_generators`."""
+        """Restores what `capture` gave, writing into the tensors that exist; then call `complete_restoring`."""
+        self._beside.restore(content["beside"])
         for name, network in self.task.networks().items():
             network.load_state_dict(content["networks"][name])
         if self.compressor is not None and content["compressor"] is not None:
@@ -95,18 +101,19 @@ class RunState:
         self.start_epoch(content["epoch"])
         self.epoch_loss = content["loss"].to(self.device)
         self._epoch_started -= content["seconds"]
-        self._generators = content["generators"]
+        self._incomplete = content
 
-    def restore_generators(self) -> bool:
+    def complete_restoring(self) -> bool:
         """Completes `restore`; returns whether there was anything to complete.
 
-        Separate, because fetching an epoch's batches may draw from the global generators: call this after the next
-        batch was fetched, when the state was captured.
+        Separate, because starting an epoch sets modes, and fetching its batches may draw from the global generators and
+        change attributes of the task: call this after the next batch was fetched, when the state was captured.
         """
-        if self._generators is None:
+        if self._incomplete is None:
             return False
-        set_generator_states(self._generators, self.device)
-        self._generators = None
+        self._beside.restore(self._incomplete["beside"])
+        set_generator_states(self._incomplete["generators"], self.device)
+        self._incomplete = None
         return True
 
 

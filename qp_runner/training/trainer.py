@@ -9,8 +9,10 @@ from typing import Any, Protocol
 import torch
 
 from qp_runner.compress import CalibrationError, Compressor
+from qp_runner.compress.python_state import Snapshot
 from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
+from qp_runner.training.beside import caches
 from qp_runner.training.checkpoints import RunCheckpoints
 from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
@@ -163,7 +165,7 @@ class Trainer:
 
     def _save_if_due(self) -> None:
         """Saves a checkpoint if one is due, before the events of this step; completes a resumption."""
-        just_resumed = self.state.restore_generators()
+        just_resumed = self.state.complete_restoring()
         if self.checkpoints is not None and not just_resumed:
             self.checkpoints.save_if_due(self.state.steps_done, self.state.capture)
 
@@ -199,10 +201,12 @@ class Trainer:
         self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
 
     def _calibrate(self) -> None:
+        before = Snapshot({"task": self.task}, apart=[*caches(self.task), *self.task.networks().values()])
         with torch.no_grad(), autocast(self.settings.precision, self.settings.device):
             samples, size = self.settings.calibration_samples, self.settings.calibration_batch_size
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
+        before.put_back()
 
     def _record(self, values: Mapping[str, float], step: int) -> None:
         self.state.history.append((step, {name: float(value) for name, value in values.items()}))
