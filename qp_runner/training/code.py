@@ -9,19 +9,15 @@ import ast
 import hashlib
 import importlib.util
 import re
-import sys
-import sysconfig
 from collections.abc import Iterator, Mapping
 from functools import cache
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.metadata import Distribution, PackageNotFoundError, distribution, packages_distributions
 from pathlib import Path
-from typing import Any
+
+from qp_runner.training import modules
 
 OWN = __name__.partition(".")[0]  # this package: `identity.source_digest` counts it
 IMPORTERS = {"import_module", "__import__", "locate", "get_class", "get_method", "get_object"}
 LOADERS = {"spec_from_file_location", "run_path", "run_module", "exec", "walk_packages", "iter_modules"}
-INSTALLED = {"site-packages", "dist-packages"}
 NAME = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 
 
@@ -59,32 +55,32 @@ def source_modules(name: str) -> tuple[str, ...]:
 def _closure(name: str) -> dict[str, str]:
     """By module or distribution: what it counts with."""
     units: dict[str, str] = {}
-    left, seen = _module_and_parents(name) or [name.partition(".")[0]], set[str]()
+    left, seen = modules.module_and_parents(name) or [name.partition(".")[0]], set[str]()
     while left:
         each = left.pop()
         if each in seen or each.partition(".")[0] == OWN:
             continue
         seen.add(each)
-        where = _spec(each)
+        where = modules.spec(each)
         if where is None:
             units[each] = "missing"  # an optional import: installing it may change what is computed
-        elif _is_standard(where):
+        elif modules.is_standard(where):
             continue
-        elif installed := _distribution(where):
+        elif installed := modules.distributions(where):
             units |= installed
         else:
             own, imports = _source(each)
             units |= own
-            left += [found for wanted in imports for found in _module_and_parents(wanted) or [wanted]]
+            left += [found for wanted in imports for found in modules.module_and_parents(wanted) or [wanted]]
     return units
 
 
 @cache
 def _source(name: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """What a module with source of its own counts with, and the names that it imports."""
-    where = _spec(name)
+    where = modules.spec(name)
     assert where is not None
-    code = _content(where)
+    code = modules.source(where)
     units = {name: f"source {hashlib.sha256(code).hexdigest()}"}
     if not (where.origin or "").endswith(".py"):
         return units, ()
@@ -110,7 +106,7 @@ def _imports(tree: ast.AST, package: str) -> tuple[list[str], bool]:
         elif isinstance(node, ast.ImportFrom):
             base = _absolute("." * node.level + (node.module or ""), package)
             names += [base] if base else []
-            names += [f"{base}.{each.name}" for each in node.names if base and _spec(f"{base}.{each.name}")]
+            names += [f"{base}.{each.name}" for each in node.names if base and modules.spec(f"{base}.{each.name}")]
         elif isinstance(node, ast.Call) and (called := _called(node)) in IMPORTERS | LOADERS:
             first = node.args[0] if node.args else None
             if called in IMPORTERS and isinstance(first, ast.Constant) and isinstance(first.value, str):
@@ -139,12 +135,12 @@ def _beside(name: str) -> dict[str, Path]:
     What a module imports by a name that it computes lies there, or is named in the configuration.
     """
     top = name.partition(".")[0]
-    where = _spec(top)
+    where = modules.spec(top)
     assert where is not None
     if where.submodule_search_locations is None:
         return {path.stem: path for path in sorted(Path(where.origin or "").parent.glob("*.py"))}
     found = {}
-    for folder in map(Path, where.submodule_search_locations):
+    for folder in map(Path, modules.folders(where)):
         for path in sorted(folder.rglob("*.py")):
             parts = path.relative_to(folder.parent).with_suffix("").parts
             found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
@@ -154,108 +150,6 @@ def _beside(name: str) -> dict[str, Path]:
 @cache
 def _file(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _module_and_parents(name: str) -> list[str]:
-    """The module of a dotted name, which may name something in it, and the packages it lies in; empty if not found."""
-    parts = name.split(".")
-    found = []
-    for count in range(1, len(parts) + 1):
-        module = ".".join(parts[:count])
-        if _spec(module) is None:
-            break
-        found.append(module)
-    return found
-
-
-def _spec(name: str) -> ModuleSpec | None:
-    """Where a module lies. Unlike `importlib.util.find_spec`, this doesn't import the packages around it."""
-    loaded = sys.modules.get(name)
-    spec = getattr(loaded, "__spec__", None)
-    if isinstance(spec, ModuleSpec):
-        return spec
-    if loaded is not None and isinstance(getattr(loaded, "__file__", None), str):  # such as a script, `__main__`
-        return ModuleSpec(name, None, origin=str(loaded.__file__))
-    return _find(name)
-
-
-@cache
-def _find(name: str) -> ModuleSpec | None:
-    package, _, _ = name.rpartition(".")
-    try:
-        if not package:
-            return importlib.util.find_spec(name)
-        around = _spec(package)
-        if around is None or around.submodule_search_locations is None:
-            return None
-        return PathFinder.find_spec(name, list(around.submodule_search_locations))
-    except (ImportError, ValueError, AttributeError):
-        return None
-
-
-def _content(where: ModuleSpec) -> bytes:
-    """A module's file; empty for a namespace package."""
-    if not where.has_location and not Path(where.origin or "").is_file():
-        return b""
-    get: Any = getattr(where.loader, "get_data", None)  # also from an archive
-    try:
-        data: bytes = get(where.origin) if get else Path(str(where.origin)).read_bytes()
-    except OSError:
-        return b""
-    return data
-
-
-def _is_standard(where: ModuleSpec) -> bool:
-    if where.origin in ("built-in", "frozen"):
-        return True
-    return any(folder in place.parents for folder in _standard() for place in _places(where) if not _site(place))
-
-
-@cache
-def _standard() -> frozenset[Path]:
-    return frozenset(Path(sysconfig.get_path(kind)).resolve() for kind in ("stdlib", "platstdlib"))
-
-
-def _places(where: ModuleSpec) -> Iterator[Path]:
-    for each in [where.origin] if where.origin else (where.submodule_search_locations or ()):
-        yield Path(each).resolve()
-
-
-def _site(place: Path) -> Path | None:
-    """The folder of installed packages that a file lies in."""
-    return next((parent for parent in place.parents if parent.name in INSTALLED), None)
-
-
-def _distribution(where: ModuleSpec) -> dict[str, str]:
-    """Name and version of the distributions that a module was installed with; empty for one that was not."""
-    for place in _places(where):
-        site = _site(place)
-        if site is not None:
-            top = place.relative_to(site).parts[0].partition(".")[0]
-            return {each.name: _version(each.name) for each in _distributions(top)}
-    return {}
-
-
-@cache
-def _distributions(top: str) -> tuple[Distribution, ...]:
-    try:
-        return (distribution(top),)  # most are called like their package; looking through all takes half a second
-    except PackageNotFoundError:
-        return tuple(distribution(name) for name in sorted(set(_all_distributions().get(top, ()))))
-
-
-@cache
-def _all_distributions() -> Mapping[str, list[str]]:
-    return packages_distributions()
-
-
-@cache
-def _version(name: str) -> str:
-    """Version and, since a project may be installed again under the same one, the recorded digests of its files."""
-    known = distribution(name)
-    record = known.read_text("RECORD") or ""
-    rows = sorted(row for row in record.splitlines() if row.partition(",")[0].endswith((".py", ".so", ".pyd")))
-    return f"{known.version} {hashlib.sha256(chr(10).join(rows).encode()).hexdigest()}"
 
 
 def _texts(tree: object, *, targets: bool) -> Iterator[str]:
