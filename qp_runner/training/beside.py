@@ -32,10 +32,16 @@ class Beside:
 
     Stored is what has changed since the start: numbers, texts, tensors, arrays, random generators and containers of
     them; also modes, which parameters are trained, buffers that are not persistent, and new sizes of those that are.
+
+    Args:
+        task: and all it holds.
+        networks: whether its networks too.
     """
 
-    def __init__(self, task: Task) -> None:
+    def __init__(self, task: Task, *, networks: bool = True) -> None:
         self._task = task
+        self._roots = state_roots(task) if networks else {"task": task}
+        self._apart = [*caches(task), *(() if networks else task.networks().values())]
         self._start = self._read()
 
     def capture(self) -> dict[str, Any]:
@@ -77,7 +83,7 @@ class Beside:
         kept = {id(each) for network in networks for each in network.parameters()}
         kept |= {id(each) for each in tree_leaves(dict(self._task.state_dict())) if isinstance(each, Tensor)}
         found: Read = {}
-        for holder in holders(state_roots(self._task), apart=caches(self._task)):
+        for holder in holders(self._roots, apart=self._apart):
             for name, value in holder.values().items():
                 found[f"{holder.path}.{name}"] = (holder, name, _written(holder, name, value, kept))
         return found
@@ -127,7 +133,8 @@ def _set(holder: Holder, name: str, written: Written) -> None:
     current = holder.values().get(name)
     if not (isinstance(written, list) and written[0] == "buffer"):
         restored = read(written, current)
-        if restored is not current or name not in holder.values():
+        held = holder.values()
+        if name not in held or held[name] is not restored:
             holder.set(name, restored)
         return
     _, persistent, content = written

@@ -11,70 +11,21 @@ import numpy as np
 import pytest
 import torch
 
+from checkpointing import FOUR_BITS, DiedError, files, same, with_checkpoints
 from qp_runner.locking import RUNNING, try_lock
 from qp_runner.tasks import ClassificationTask
 from qp_runner.training import (
     CheckpointStore,
     Identity,
     LearningRate,
-    RunCheckpoints,
-    Trainer,
     checkpoints,
     constant_then_linear,
     set_numerics,
 )
 from qp_runner.training.checkpoint_file import CheckpointError, decode, encode, write
-from support import P_Q, Run, make_trainer, train
+from support import P_Q, make_trainer, train
 
 LATER = {name: event | {"start": "0.8dur", "end": None, "steps": 1} for name, event in P_Q.items()}
-FOUR_BITS = P_Q | {"quantize_weight": P_Q["quantize_weight"] | {"to": 4}}
-HUGE = 10**9
-
-
-class DiedError(Exception):
-    """Raised in place of a training step, as if the process had died there."""
-
-
-def with_checkpoints(
-    folder: Path, events: dict[str, Any], *, every: int | None = None, limit: int = HUGE, dies_at: int | None = None,
-    checkpoint_steps: frozenset[int] = frozenset(), since: float = 0.0, **options: Any,
-) -> Run:  # fmt: skip
-    """A run that loads and saves checkpoints; `dies_at` ends it before that step."""
-    trainer, task, records = make_trainer(events, **options)
-    identity = Identity({"seed": options.get("seed", 0)}, trainer.stages, {"scale": "power_of_two"})
-    store = CheckpointStore(folder, limit, since=since)
-    trainer.checkpoints = RunCheckpoints(store, identity, every=every, checkpoint_steps=checkpoint_steps)
-    if dies_at is not None:
-        dying(trainer, dies_at)
-    trainer.run()
-    return Run(trainer, task, records)
-
-
-def dying(trainer: Trainer, at: int) -> None:
-    step = trainer.step
-
-    def dies(batch: Any) -> torch.Tensor:
-        if trainer.state.steps_done >= at:
-            raise DiedError
-        return step(batch)
-
-    dies.setup_seconds = 0.0  # type: ignore[attr-defined]
-    trainer.step = dies
-
-
-def same(a: Run, b: Run) -> None:
-    """Weights, masks, scales, optimizers and records, times excepted."""
-    assert a.weights.keys() == b.weights.keys()
-    assert all(torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
-    assert a.compressor is not None
-    assert b.compressor is not None
-    states = (a.compressor.state_dict(), b.compressor.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert a.records.untimed() == b.records.untimed()
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.ckpt"))
 
 
 def adam(groups: Any) -> torch.optim.Optimizer:
