@@ -272,7 +272,7 @@ class Digester:
             if place.is_file():
                 self.files += 1
                 self._file(place, place.name)
-            elif self.walk_folders and place.is_dir() and place.resolve() not in (Path("/"), Path.home(), Path.cwd()):
+            elif self.walk_folders and place.is_dir() and place.resolve() not in (Path("/"), Path.home()):
                 for folder, folders, names in os.walk(place):
                     folders.sort()
                     for name in sorted(names):
