@@ -20,8 +20,8 @@ from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
 from qp_runner.models import SmallCNN
 from qp_runner.schedule import Schedule
-from qp_runner.tasks import ClassificationTask
-from qp_runner.training import LearningRate, Trainer, TrainerSettings, seed_everything
+from qp_runner.tasks import ClassificationTask, Task
+from qp_runner.training import LearningRate, Trainer, TrainerSettings, build_optimizers, seed_everything
 
 SITES = SiteSelection(("*",), ("relu1", "relu2", "relu3", "fc"), ("conv1.weight", "relu1", "fc.weight", "fc"))
 P_Q = {
@@ -117,6 +117,18 @@ def train(events: dict[str, Any] | None, **options: Any) -> Run:
     trainer, task, records = make_trainer(events, **options)
     trainer.run()
     return Run(trainer, task, records)
+
+
+def fit(task: Task, make_optimizer: Callable[..., torch.optim.Optimizer], *, epochs: int) -> None:
+    """Trains a task's networks, without a compressor."""
+    torch.manual_seed(0)
+    optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+    for epoch in range(epochs):
+        for batch in task.batches(epoch):
+            for name, loss in task.updates(batch):
+                optimizers[name].zero_grad()
+                loss.backward()
+                optimizers[name].step()
 
 
 def execute(arguments: Sequence[str]) -> int:

@@ -8,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 
 from qp_runner.cli.show_sharing import show_sharing
-from qp_runner.compress import Compressor, expected
+from qp_runner.compress import Compressor, Coverage, expected
+from qp_runner.compress.coverage import percent
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Composer, Job, compose_command, composing, is_multirun
@@ -22,6 +23,8 @@ from qp_runner.search.space import Space
 from qp_runner.sweep.batch import Request
 from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
+
+SHOWN_LEFT_OUT = 5
 
 
 def show(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> None:
@@ -74,6 +77,7 @@ def show_plan(job: Job, console: Console | None = None) -> None:
     console.print(terminal_timeline(stages, steps_per_epoch=steps_per_epoch, width=min(console.width, 110)))
     if compressor is not None:
         console.print(_footprint_table(compressor, stages[-1]))
+        console.print(*_coverage_lines(compressor.coverage()), sep="\n", highlight=False, markup=False)
     if note:
         console.print(f"[yellow]{note}[/]")
 
@@ -105,3 +109,16 @@ def _footprint_table(compressor: Compressor, last: Stage) -> Table:
         peak = "" if kind == "published" else f"{size.peak:.3f}"
         table.add_row(kind, f"{size.weight:.3f}", f"{size.activation:.3f}", f"{size.total:.3f}", peak)
     return table
+
+
+def _coverage_lines(found: Coverage) -> list[str]:
+    """The share of the network that is in sites, and the largest parts that are not."""
+    shares = (
+        f"{percent(found.weight)} of the matrix parameters, {percent(found.activation)} of the activations in memory"
+    )
+    left = [
+        f"  not in a site: {each.path}, {percent(each.share)} of the {each.target}s ({each.reason})"
+        for each in found.left_out[:SHOWN_LEFT_OUT]
+    ]
+    more = len(found.left_out) - len(left)
+    return [f"In sites: {shares}", *left, *([f"  and {more} smaller ones"] if more > 0 else [])]

@@ -3,6 +3,7 @@
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.calibration import choose_scale
 from qp_runner.compress.compressor import Compressor
+from qp_runner.compress.coverage import Coverage, LeftOut
 from qp_runner.compress.errors import CalibrationError
 from qp_runner.compress.footprint import Footprint, expected, measure, performance_density, published
 from qp_runner.compress.mask import magnitude_mask, pruned_count
@@ -13,7 +14,9 @@ from qp_runner.compress.summary import SiteRecord
 __all__ = [
     "CalibrationError",
     "Compressor",
+    "Coverage",
     "Footprint",
+    "LeftOut",
     "Settings",
     "SiteRecord",
     "SiteSelection",

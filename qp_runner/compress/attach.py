@@ -1,31 +1,84 @@
-"""Attaching sites to modules, detaching them, and baking a plain copy."""
+"""Attaching sites to modules, and detaching them.
 
-import copy
-from collections.abc import Iterable
+An activation site is a forward hook of its module. A weight site changes its module's class to a subclass, whose
+`weight` is a property that computes the site's value of the Parameter. The Parameter itself stays where it was, so a
+network keeps the names and the order of its parameters and of its state_dict.
+
+A copy of an attached network (`copy.deepcopy`, and so `torch.optim.swa_utils.AveragedModel`) has its own Parameters and
+shares the sites: it follows later events. A pickled network takes its sites with it, as they are. A copy made before
+attaching is a float network and stays one.
+"""
+
 from dataclasses import dataclass
-from typing import cast
+from functools import cache
+from typing import Any, cast
 
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 from torch.utils.hooks import RemovableHandle
 
-from qp_runner.compress.fake_quantize import widened
-from qp_runner.compress.mask import broadcasts, tiled
 from qp_runner.compress.selection import SiteLocation
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite, WeightSite
 
+_REFERENCE = "_weight_site"  # where a module keeps the reference to its weight's site
 
-class Link(nn.Module):
-    """A weight's parametrization. It does not own its site, so a network's state_dict holds no masks."""
 
-    def __init__(self, site: WeightSite) -> None:
-        super().__init__()
-        object.__setattr__(self, "site", site)
+class Reference:
+    """A module's reference to its site. Copies of the module refer to the same site, unless that is copied along (as
+    when a compressor is copied with its networks).
+    """
 
-    def forward(self, weight: Tensor) -> Tensor:
+    def __init__(self, site: Site) -> None:
+        self.site = site
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Reference":
+        return type(self)(memo.get(id(self.site), self.site))
+
+
+class OutputHook(Reference):
+    """An activation site as a forward hook."""
+
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: Any) -> Tensor | None:
+        """The site's value of the module's output, or None to leave it as it is."""
+        return cast(ActivationSite, self.site).hook(module, args, output)
+
+
+class CompressedWeight:
+    """What comes before a module's own class once a site is attached to its weight."""
+
+    @property
+    def weight(self) -> Tensor:
         """The weight that the module computes with."""
-        return cast(Tensor, self.__dict__["site"](weight))
+        try:
+            site: Site = self.__dict__[_REFERENCE].site
+            return cast(Tensor, site(self.__dict__["_parameters"]["weight"]))
+        except AttributeError as error:  # nn.Module would take it for a missing property and return the Parameter
+            raise RuntimeError(f"the weight's site can't compute: {error}") from error
+
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
+        state = super().__reduce_ex__(protocol)[2]
+        return _recreate, (plain_class(type(self)),), state
+
+
+@cache
+def compressed_class(plain: type) -> type:
+    """The subclass of a module's class whose `weight` is computed by a site."""
+    return type(f"Compressed{plain.__name__}", (CompressedWeight, plain), {"__module__": __name__, "plain": plain})
+
+
+def plain_class(kind: type) -> type:
+    """A module's class without a site."""
+    return cast(type, kind.__dict__["plain"]) if is_compressed(kind) else kind
+
+
+def is_compressed(kind: type) -> bool:
+    """Whether a class was made by `compressed_class`."""
+    return CompressedWeight in kind.__bases__
+
+
+def _recreate(plain: type) -> nn.Module:
+    kind: Any = compressed_class(plain)
+    return cast(nn.Module, kind.__new__(kind))
 
 
 @dataclass(frozen=True)
@@ -35,103 +88,35 @@ class Attachment:
     site: Site
     module: nn.Module
     handle: RemovableHandle | None = None
-    order: tuple[str, ...] = ()  # of the module's parameters, which attaching a weight changes
 
     def remove(self) -> None:
-        """Detaches the site; a weight's latent Parameter, still the same object, is the module's weight again."""
+        """Detaches the site: the module computes with its Parameter, or returns its own output, again."""
         if self.handle is not None:
             self.handle.remove()
         else:
-            parametrize.remove_parametrizations(self.module, "weight", leave_parametrized=False)
-            _reorder(self.module, self.order)
+            detach_weight(self.module)
 
 
 def latent(module: nn.Module) -> nn.Parameter:
     """The Parameter behind a module's weight, attached or not."""
-    if parametrize.is_parametrized(module, "weight"):
-        return cast(nn.Parameter, cast(nn.ModuleDict, module.parametrizations)["weight"].original)
-    return cast(nn.Parameter, module.weight)
+    return cast(nn.Parameter, module._parameters["weight"])
 
 
-def attach_weight(location: SiteLocation, site: WeightSite) -> Attachment:
-    """Makes the module compute with the site's value of its weight. The Parameter stays the same object."""
-    order = tuple(location.module._parameters)
-    parametrize.register_parametrization(location.module, "weight", Link(site), unsafe=True)
-    return Attachment(site, location.module, order=order)
+def attach_weight(module: nn.Module, site: WeightSite) -> Attachment:
+    """Makes a module compute with the site's value of its weight. Raises RuntimeError if it does so already."""
+    if is_compressed(type(module)):
+        raise RuntimeError(f"site {site.path}: this weight is compressed already; detach the other compressor first")
+    module.__dict__[_REFERENCE] = Reference(site)
+    module.__class__ = compressed_class(cast(type, type(module)))
+    return Attachment(site, module)
+
+
+def detach_weight(module: nn.Module) -> None:
+    """Makes a module, or a copy of one, compute with its Parameter again."""
+    module.__class__ = plain_class(type(module))
+    del module.__dict__[_REFERENCE]
 
 
 def attach_activation(location: SiteLocation, site: ActivationSite) -> Attachment:
     """Makes the module return the site's value of its output."""
-    return Attachment(site, location.module, location.module.register_forward_hook(site.hook))
-
-
-class CompressedActivation(nn.Module):
-    """What an activation site computes, as a plain module of standard operations, for export."""
-
-    mask: Tensor | None
-    scale: Tensor | None
-
-    def __init__(self, site: Site) -> None:
-        super().__init__()
-        self.low, self.high = float(site.low), float(site.high)
-        self.register_buffer("mask", site.mask.clone() if site.is_pruning else None)
-        self.register_buffer("scale", site.scale.clone() if site.is_quantizing else None)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`Q(M ⊙ x)`."""
-        kept = x if self.mask is None else x * self._mask_for(x).to(x.dtype)
-        if self.scale is None:
-            return kept
-        return ((widened(kept) / self.scale).round().clamp(self.low, self.high) * self.scale).to(x.dtype)
-
-    def _mask_for(self, x: Tensor) -> Tensor:
-        assert self.mask is not None
-        sample = x.shape[1:]
-        return self.mask if broadcasts(self.mask.shape, sample) else tiled(self.mask, sample)
-
-
-def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:
-    """A plain deep copy whose outputs equal the attached network's bit for bit.
-
-    Its weights are the compressed values. A module with an active activation site becomes
-    `nn.Sequential(module, CompressedActivation)`. The copy has no parametrizations and no hooks of sites.
-    """
-    paths = {id(module): path for path, module in network.named_modules()}
-    inside = [a for a in attachments if id(a.module) in paths]
-    memo: dict[int, object] = {
-        id(a.site): a.site for a in inside
-    }  # the copy drops its sites, so they need not be copied
-    plain = copy.deepcopy(network, memo)
-    swaps: dict[int, nn.Module] = {}
-    for a in inside:
-        module = plain.get_submodule(paths[id(a.module)])
-        if a.handle is None:
-            _unparametrize(module, a.site.value(latent(a.module)))
-            _reorder(module, a.order)
-        else:
-            module._forward_hooks.pop(a.handle.id)
-            if a.site.is_pruning or a.site.is_quantizing:
-                swaps[id(module)] = nn.Sequential(module, CompressedActivation(a.site)).train(module.training)
-    _swap(plain, swaps)
-    return plain
-
-
-def _reorder(module: nn.Module, names: tuple[str, ...]) -> None:
-    for name in names:
-        module._parameters[name] = module._parameters.pop(name)
-
-
-def _unparametrize(module: nn.Module, value: Tensor) -> None:
-    """Removes a copy's parametrization. `remove_parametrizations` would edit the class, which the original shares."""
-    requires_grad = latent(module).requires_grad
-    module.__class__ = parametrize.type_before_parametrizations(module)
-    del module.parametrizations
-    module.weight = nn.Parameter(value, requires_grad=requires_grad)
-
-
-def _swap(network: nn.Module, swaps: dict[int, nn.Module]) -> None:
-    """Replaces modules in all their parents."""
-    for parent in list(network.modules()):
-        for name, child in list(parent.named_children()):
-            if id(child) in swaps:
-                setattr(parent, name, swaps[id(child)])
+    return Attachment(site, location.module, location.module.register_forward_hook(OutputHook(site)))

@@ -10,9 +10,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
-from qp_runner.compress.sites import WeightSite
+from qp_runner.compress.sites import WeightSite, serving
 
 
 class WeightBank:
@@ -42,7 +41,7 @@ class WeightBank:
             part = slice(offset, offset + latent.numel())
             offset = part.stop
             self.kept[part].copy_(_flat(torch.empty_like(latent, dtype=torch.bool).copy_(site.mask)))
-            self.scale[part].copy_(_flat(torch.empty_like(latent, dtype=torch.float32).copy_(site.scale)))
+            self.scale[part].copy_(_flat(torch.empty_like(latent, dtype=torch.float32).copy_(site.element_scale)))
             self.low[part].copy_(site.low)
             self.high[part].copy_(site.high)
             self.quantizing[part].copy_(site.quantizing)
@@ -51,13 +50,8 @@ class WeightBank:
     def serving(self, dtype: torch.dtype = torch.float32) -> Iterator[None]:
         """Inside, every site returns a value computed once, in this dtype, as part of the autograd graph."""
         values = _Compute.apply(self, dtype, *self.latents.values())
-        for site, value in zip(self.latents, values, strict=True):
-            site.given = value
-        try:
+        with serving(dict(zip(self.latents, values, strict=True)), latents=self.latents):
             yield
-        finally:
-            for site in self.latents:
-                site.given = None
 
 
 class _Compute(torch.autograd.Function):
@@ -73,8 +67,8 @@ class _Compute(torch.autograd.Function):
         return tuple(_split(torch.where(bank.quantizing, values, kept).to(dtype), latents))
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        # made of differentiable operations, for `create_graph=True`
         flat = torch.cat([_like(gradient, latent) for gradient, latent in zip(gradients, ctx.latents, strict=True)])
         return None, None, *_split(flat.float().mul_(ctx.passed), ctx.latents)
 

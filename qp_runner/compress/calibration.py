@@ -29,6 +29,13 @@ def check_finite(values: Tensor, site: str) -> None:
         raise CalibrationError(site)
 
 
+def has_values(rows: Tensor) -> Tensor:
+    """Which rows have a value that a scale can be chosen for, shape [rows], bool. A subnormal one is none: the finest
+    scale rounds it to zero, and would clamp whatever comes after it.
+    """
+    return rows.abs().amax(dim=1) >= torch.finfo(torch.float32).tiny
+
+
 def clip_quantiles(rows: Tensor, quantiles: tuple[float, float]) -> Tensor:
     """Each row clipped to its lower and upper quantile.
 

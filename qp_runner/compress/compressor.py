@@ -1,21 +1,24 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import attach, events
+from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
+from qp_runner.compress.checks import check_batch, check_used
+from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
+from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
-from qp_runner.compress.sites import ActivationSite, WeightSite
+from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
-from qp_runner.compress.trace import Trace, trace
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
@@ -23,14 +26,15 @@ from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 class Compressor(nn.Module):
     """All compression of a run. Its `state_dict` holds all masks and scales; the networks keep their Parameters.
 
-    Attaching keeps every Parameter object, so optimizers may be built before or after, but a weight is then listed as
-    `….parametrizations.weight.original`, after its module's bias. Until its first event a site returns its very input.
+    Attaching keeps every Parameter, its name and its place, so optimizers may be built and plain checkpoints loaded
+    before or after. Until its first event a site returns its very input. How copies of a network behave: see `attach`.
 
     Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
     may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
 
     Attributes:
         networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
+        skipped: weights that a glob matches but that are no sites, with the reason.
     """
 
     networks: dict[str, nn.Module]
@@ -39,17 +43,17 @@ class Compressor(nn.Module):
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings = settings
-        weights, activations = select(networks, sites)
+        selected = select(networks, sites)
+        self.skipped = selected.skipped
         attached: list[attach.Attachment] = []
-        by_parameter: dict[int, WeightSite] = {}  # tied weights are one site
-        for location in weights:
-            site = by_parameter.setdefault(id(attach.latent(location.module)), WeightSite(location))
-            attached.append(attach.attach_weight(location, site))
+        for location in selected.weights:
+            site = WeightSite(location)
+            attached += [attach.attach_weight(module, site) for module in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        for location in activations:
+        for location in selected.activations:
             attached.append(attach.attach_activation(location, ActivationSite(location, device)))
         self._attached = attached
-        self.traced: Trace | None = None
+        self.graph: Graph | None = None
         self._bank: WeightBank | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
 
@@ -93,21 +97,48 @@ class Compressor(nn.Module):
                     "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
                 )
 
-    def trace(self, run: Run) -> Trace:
-        """Records the activations' shapes and lifetimes in `run`, a forward pass of one sample.
+    def trace(self, run: Run, *, pair: Run | None = None) -> Graph:
+        """Records what the networks compute in `run`, a forward pass of one sample.
 
         Activation masks get their final shape, so that all later events change buffers in place.
+
+        Args:
+            run: the forward pass.
+            pair: one of two samples of the same shape, if there is one; shows where the batch is.
+
+        Raises:
+            ConfigError: a site that takes no part in the pass, a weight that is also used uncompressed, an activation
+                whose batch is not dimension 0.
         """
         activations = {site.path: site for site in self._activations()}
-        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
 
         def seen(path: str, output: Tensor) -> None:
             one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no regions
             activations[path].allocate(one, self.settings.granularity)
 
-        with undisturbed(self.networks.values()), switched_off(self._all()):
-            self.traced = trace(self.networks.values(), modules, run=run, seen=seen)
-        return self.traced
+        self.graph = graph = self._traced(run, seen)
+        check_used(graph, weights=[site.path for site in self.latents()], activations=list(activations))
+        if pair is not None:
+            check_batch(graph, self._traced(pair, lambda _path, _output: None))
+        return graph
+
+    def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
+        """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
+        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
+        latents = self.latents()
+        named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
+        copies = {site: latent.detach().clone() for site, latent in latents.items()}
+        parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
+        parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
+        parameters |= {site.path: each for site, each in copies.items()}
+        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents):
+            return trace(self.networks, modules, parameters=parameters, run=run, seen=seen)
+
+    def coverage(self) -> Coverage:
+        """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""
+        if self.graph is None:
+            raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
+        return coverage(self.networks, set(map(id, self.latents().values())), self.graph)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
@@ -143,11 +174,11 @@ class Compressor(nn.Module):
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
         latents = dict[Site, nn.Parameter](self.latents().items())
-        return [record(site, latent=latents.get(site), trace=self.traced) for site in self._all()]
+        return [record(site, latent=latents.get(site), graph=self.graph) for site in self._all()]
 
     def sparsity(self, target: Target) -> float:
         """The measured share of pruned elements over the prunable sites of a target."""
-        pairs = [counts(site, self.traced) for site in self.sites(target) if site.prunable]
+        pairs = [counts(site, self.graph) for site in self.sites(target) if site.prunable]
         return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
 
     def bits(self, target: Target) -> int:
@@ -171,8 +202,8 @@ class Compressor(nn.Module):
         self._attached = []
 
     def bake(self, network: nn.Module) -> nn.Module:
-        """A plain copy of one of the networks that computes the same without the compressor; see `attach.bake`."""
-        return attach.bake(network, self._attached)
+        """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
+        return bake(network, self._attached)
 
     def _refresh_bank(self) -> None:
         if self._bank is not None:

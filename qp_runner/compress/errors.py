@@ -3,6 +3,7 @@
 from torch import nn
 
 from qp_runner.errors import ConfigError
+from qp_runner.schedule import Target
 
 
 class CalibrationError(RuntimeError):
@@ -23,6 +24,18 @@ def wrong_shape(site: str, was: tuple[int, ...], now: tuple[int, ...]) -> Config
         "element",
         f"site {site} has samples of shape {list(was)} and of {list(now)}, but single elements are masked in one shape "
         "alone: set compress.granularity=channel",
+    )
+
+
+def no_values(site: str, target: Target) -> ConfigError:
+    """The error for a quantize event when all of a site's values are zero: any scale would be as good, and once values
+    come they would be rounded to zero or clamped.
+    """
+    return ConfigError(
+        f"model.sites.{target}",
+        site,
+        f"has only zeros when its quantize event fires, so no scale can be chosen; let the event (quantize, {target}) "
+        "start later, or leave the site out",
     )
 
 

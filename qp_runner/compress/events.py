@@ -1,17 +1,23 @@
 """What each kind of event does: choose masks or scales and write them into the sites' buffers."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Literal
 
+import torch
 from torch import Tensor
 
-from qp_runner.compress.calibration import check_finite, choose_scale, clip_quantiles
+from qp_runner.compress.calibration import check_finite, choose_scale, clip_quantiles, has_values
+from qp_runner.compress.errors import no_values
 from qp_runner.compress.mask import magnitude_mask
 from qp_runner.compress.observers import MeanMagnitude, Observer, Subsample
 from qp_runner.compress.settings import Settings
+from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite, WeightSite
-from qp_runner.schedule import FLOAT_BITS
+from qp_runner.schedule import FLOAT_BITS, Target
+
+log = logging.getLogger(__name__)
 
 Run = Callable[[], None]
 
@@ -21,15 +27,17 @@ def prune_weights(weights: Mapping[WeightSite, Tensor], sparsity: float) -> None
     for site, weight in weights.items():
         if site.prunable:
             check_finite(weight, site.path)
-            site.set_mask(magnitude_mask(weight.abs(), sparsity))
+            _prune(site, weight.abs(), sparsity)
 
 
 def quantize_weights(weights: Mapping[WeightSite, Tensor], bits: int, settings: Settings) -> None:
     """New scales from the masked weights, one for each output channel."""
     for site, weight in weights.items():
         check_finite(weight, site.path)
-        masked = weight * site.mask.to(weight.dtype)
-        site.set_quantizer(_scale(site.rows(masked), bits, settings), bits)
+        if bits == FLOAT_BITS:
+            site.set_quantizer(torch.ones_like(site.scale), bits)
+        else:
+            site.set_quantizer(_channel_scales(site, weight, bits, settings), bits)
 
 
 def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings: Settings, run: Run) -> None:
@@ -41,7 +49,7 @@ def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings
     with _observing("before", observers):
         run()
     for site, seen in observers.items():
-        site.set_mask(magnitude_mask(seen.result(), sparsity))
+        _prune(site, seen.result(), sparsity)
 
 
 def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: Settings, run: Run) -> None:
@@ -56,15 +64,36 @@ def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: S
     with _observing("after", observers):
         run()
     for site, seen in observers.items():
-        site.set_quantizer(_scale(seen.result()[None], bits, settings), bits)
+        values = seen.result()[None]
+        if not bool(has_values(values)):
+            raise no_values(site.path, Target.ACTIVATION)
+        site.set_quantizer(_scales(values, bits, settings), bits)
 
 
-def _scale(rows: Tensor, bits: int, settings: Settings) -> Tensor:
-    """One scale for each row of values; ones where quantization is off."""
-    if bits == FLOAT_BITS:
-        return rows.new_ones(rows.shape[0])
+def _prune(site: Site, saliency: Tensor, sparsity: float) -> None:
+    if sparsity > 0 and not bool(saliency.any()):
+        log.warning("site %s: all values are zero when it is pruned, so the first elements go", site.path)
+    site.set_mask(magnitude_mask(saliency, sparsity))
+
+
+def _channel_scales(site: WeightSite, weight: Tensor, bits: int, settings: Settings) -> Tensor:
+    """One scale for each output channel. A channel that is pruned whole may return when weights are ranked again, so
+    its scale is that of its latent weights; that of a channel of zeros is the largest of the others.
+    """
+    rows = site.rows(weight * site.mask.to(weight.dtype))
+    rows = torch.where(has_values(rows)[:, None], rows, site.rows(weight))
+    valued = has_values(rows)
+    if not bool(valued.any()):
+        raise no_values(site.path, Target.WEIGHT)
+    scales = _scales(rows, bits, settings)
+    return torch.where(valued, scales, scales[valued].max())
+
+
+def _scales(rows: Tensor, bits: int, settings: Settings) -> Tensor:
+    """One scale for each row of values. Rows of which quantiles leave nothing but zeros are not clipped."""
     if settings.quantiles is not None:
-        rows = clip_quantiles(rows, settings.quantiles)
+        clipped = clip_quantiles(rows, settings.quantiles)
+        rows = torch.where(has_values(clipped)[:, None], clipped, rows)
     return choose_scale(rows, bits=bits, kind=settings.scale)
 
 

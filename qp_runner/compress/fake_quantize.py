@@ -20,7 +20,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
+from torch.autograd import forward_ad
 
 
 def code_range(bits: int) -> tuple[int, int]:
@@ -98,10 +98,10 @@ class _Compress(torch.autograd.Function):
         return code.clamp_(*code_bounds).mul_(scale).to(x.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        # Made of differentiable operations, for `create_graph=True`. What passes is constant almost everywhere.
         judged, mask = ctx.saved_tensors
-        (gradient,) = gradients
+        judged, (gradient,) = judged.detach(), gradients
         # hardtanh's backward is "zero where judged <= lower or judged >= upper" in one vectorised pass
         passed = torch.ops.aten.hardtanh_backward(gradient.to(judged.dtype), judged, *ctx.interval)
         if mask is not None:
@@ -134,15 +134,41 @@ def compress(
         code_bounds: lowest and highest code.
         interval: `input_interval(...)` of a single scale: saves the memory of the quotient. Used for float32 inputs.
     """
+    if _transforming():
+        return _compress_by_operations(
+            x, mask=mask, divisor=divisor, scale=scale, low=code_bounds[0], high=code_bounds[1]
+        )
     of_input = interval is not None and x.dtype == torch.float32
     bounds = interval if of_input else gradient_interval(low=code_bounds[0], high=code_bounds[1])
     return cast(Tensor, _Compress.apply(x, mask, divisor, scale, code_bounds, bounds, of_input))
+
+
+def _transforming() -> bool:
+    """Whether a transform of `torch.func` or forward-mode differentiation is at work."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
+
+
+def _compress_by_operations(
+    x: Tensor, *, mask: Tensor | None, divisor: Tensor, scale: Tensor, low: Any, high: Any
+) -> Tensor:
+    """`compress` by standard operations, which every transform knows; slower, and it takes more memory."""
+    wide = widened(x)
+    code = (wide.detach() / divisor).round()
+    passed = (code >= low) & (code <= high)
+    if mask is not None:
+        passed = passed & (mask != 0)
+    straight = torch.where(passed, wide, 0)  # its value cancels below, its gradient stays
+    return in_dtype(code.clamp(low, high) * scale + (straight - straight.detach()), x.dtype)
 
 
 def compress_static(x: Tensor, *, kept: Tensor, scale: Tensor, low: Tensor, high: Tensor, quantizing: Tensor) -> Tensor:
     """`compress` with every choice in a tensor: `kept` (bool, broadcasts), `low`, `high` (0-dim float), `quantizing`
     (0-dim bool). For compiled steps: the compiler fuses it with the computation of `x`.
     """
+    if not torch.compiler.is_compiling() and _transforming():
+        divisor = masked_divisor(scale, kept)
+        coded = _compress_by_operations(x, mask=kept, divisor=divisor, scale=scale, low=low, high=high)
+        return torch.where(quantizing, coded, torch.where(kept, x, 0))
     return cast(Tensor, _CompressStatic.apply(x, kept, scale, low, high, quantizing))
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 from qp_runner.compress.compressor import Compressor
+from qp_runner.compress.graph import Graph, LedgerTensor
 from qp_runner.compress.mask import pruned_count
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
-from qp_runner.compress.trace import SiteTensor, Trace
 from qp_runner.schedule import FLOAT_BITS, Target, TargetState
 
 Kind = Literal["ideal", "stored", "published"]
@@ -24,8 +24,8 @@ class Footprint:
 
     Attributes:
         weight: all parameters; those outside sites (biases, norms) take 32 bits each.
-        activation: every site's tensor once, summed.
-        peak: the most memory that activation sites take at any time of a forward pass.
+        activation: every tensor of the ledger (see `graph`), summed; those outside sites take 32 bits an element.
+        peak: the most memory that the ledger's tensors take at any time of a forward pass.
     """
 
     weight: float
@@ -61,11 +61,12 @@ class Coded:
         return (self.elements - self.zeros) * self.bits
 
     def stored(self) -> int:
-        """The smallest of dense, bitmask + values and index + values, plus scales."""
+        """The smallest of dense, bitmask + values and index + values, plus scales; at most that of 32-bit floats."""
         units, kept = self.elements // self.group, (self.elements - self.zeros) // self.group
         index_width = math.ceil(math.log2(units)) if units > 1 else 0
         values = self.ideal()
-        return min(self.elements * self.bits, units + values, kept * index_width + values) + self.scale_bits
+        encoded = min(self.elements * self.bits, units + values, kept * index_width + values) + self.scale_bits
+        return min(encoded, self.elements * FLOAT_BITS)
 
 
 def performance_density(utility: float, megabits: float) -> float:
@@ -98,10 +99,10 @@ def measure(compressor: Compressor, *, kind: Kind = "ideal") -> Footprint:
         zeros = int((site.value(latents[site]) == 0).sum() if kind == "stored" else (site.mask == 0).sum())
         return _coded(compressor, site, elements=site.mask.numel(), zeros=zeros, bits=int(site.bits))
 
-    def activation(site: Site, tensor: SiteTensor) -> Coded:
-        group = tensor.elements // site.mask.numel() if site.is_pruning else 1
+    def activation(site: Site, elements: int) -> Coded:
+        group = elements // site.mask.numel() if site.is_pruning else 1
         zeros = int((site.mask == 0).sum()) * group
-        return _coded(compressor, site, elements=tensor.elements, zeros=zeros, bits=int(site.bits), group=group)
+        return _coded(compressor, site, elements=elements, zeros=zeros, bits=int(site.bits), group=group)
 
     return _total(compressor, kind, weight, activation)
 
@@ -120,9 +121,8 @@ def expected(
         zeros = pruned_count(elements // group, state.sparsity) * group if site.prunable else 0
         return _coded(compressor, site, elements=elements, zeros=zeros, bits=state.bits, group=group)
 
-    def of_activation(site: Site, tensor: SiteTensor) -> Coded:
-        by_channel = compressor.settings.granularity == "channel"
-        return of(site, tensor.elements, math.prod(tensor.shape[1:]) if by_channel else 1, activation)
+    def of_activation(site: Site, elements: int) -> Coded:
+        return of(site, elements, elements // site.mask.numel() if site.prunable else 1, activation)
 
     return _total(compressor, kind, lambda site: of(site, site.mask.numel(), 1, weight), of_activation)
 
@@ -137,14 +137,19 @@ def _total(
     compressor: Compressor,
     kind: Literal["ideal", "stored"],
     weight: Callable[[WeightSite], Coded],
-    activation: Callable[[Site, SiteTensor], Coded],
+    activation: Callable[[Site, int], Coded],
 ) -> Footprint:
     traced = _traced(compressor)
     latents = compressor.latents()
     others = compressor.parameter_count() - sum(parameter.numel() for parameter in latents.values())
     weights = others * FLOAT_BITS + sum(getattr(weight(site), kind)() for site in latents)
     sites = {site.path: site for site in compressor.sites(Target.ACTIVATION)}
-    sizes = [getattr(activation(sites[tensor.site], tensor), kind)() for tensor in traced.tensors]
+
+    def size(tensor: LedgerTensor) -> float:
+        choices = [getattr(activation(sites[path], elements), kind)() for path, elements in tensor.sites.items()]
+        return float(min([*choices, tensor.elements * FLOAT_BITS]))
+
+    sizes = [size(tensor) for tensor in traced.ledger]
     return Footprint(weights / MEGABIT, sum(sizes) / MEGABIT, traced.peak(sizes) / MEGABIT)
 
 
@@ -154,7 +159,7 @@ def _published(compressor: Compressor, weight: TargetState, activation: TargetSt
     return published(parameters=count, layer_outputs=outputs, weight=weight, activation=activation)
 
 
-def _traced(compressor: Compressor) -> Trace:
-    if compressor.traced is None:
+def _traced(compressor: Compressor) -> Graph:
+    if compressor.graph is None:
         raise RuntimeError("call compressor.trace(run) with one sample before asking for a footprint")
-    return compressor.traced
+    return compressor.graph

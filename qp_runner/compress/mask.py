@@ -8,8 +8,8 @@ from torch import Tensor
 
 
 def pruned_count(elements: int, sparsity: float) -> int:
-    """How many of `elements` a sparsity in [0, 1) sets to zero: `sparsity · elements`, rounded half up."""
-    return math.floor(sparsity * elements + 0.5)
+    """How many of `elements` a sparsity in [0, 1) sets to zero: `sparsity · elements`, rounded half up; never all."""
+    return min(math.floor(sparsity * elements + 0.5), max(elements - 1, 0))
 
 
 def magnitude_mask(saliency: Tensor, sparsity: float) -> Tensor:

@@ -11,6 +11,7 @@ import numpy as np
 from torch import Tensor, nn
 
 from qp_runner.compress.plain import Reference, Written, read, same, whole, write
+from qp_runner.compress.site import Site
 
 OF_MODULES = frozenset(vars(nn.Module())) | {"_compiled_call_impl"}
 """Attributes that belong to `nn.Module` itself."""
@@ -98,10 +99,10 @@ def holders(roots: Mapping[str, object], *, apart: Collection[object] = ()) -> l
 
 def _is_holder(value: object) -> bool:
     kind = type(value)
+    if isinstance(value, nn.Module):
+        return not isinstance(value, Site)
     if kind.__module__.startswith(_COMPRESSION):
         return False
-    if isinstance(value, nn.Module):
-        return True
     if isinstance(value, type | Tensor | np.ndarray | enum.Enum) or kind.__module__ == "torch._ops":
         return False
     settings = getattr(kind, "__dataclass_params__", None)

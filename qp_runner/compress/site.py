@@ -30,6 +30,7 @@ class Site(nn.Module):
     mask: Tensor
     kept: Tensor
     scale: Tensor
+    spread: Tensor | None
     low: Tensor
     high: Tensor
     bits: Tensor
@@ -47,6 +48,7 @@ class Site(nn.Module):
         self.register_buffer("mask", mask)
         self.register_buffer("kept", mask != 0, persistent=False)
         self.register_buffer("scale", scale)
+        self.register_buffer("spread", None, persistent=False)  # the scale as `element_scale`, if it is not so itself
         self.register_buffer("low", torch.tensor(0.0, device=device))
         self.register_buffer("high", torch.tensor(0.0, device=device))
         self.register_buffer("bits", torch.tensor(FLOAT_BITS, device=device))
@@ -63,13 +65,18 @@ class Site(nn.Module):
             torch.ne(self.mask, 0, out=self.kept)
         else:
             self.kept = self.mask != 0
-        self._divisor: Tensor = self.scale
+        self._divisor: Tensor = self.element_scale
         self._interval: tuple[float, float] | None = None
         self._bounds = (float(self.low), float(self.high))
         if self.is_quantizing and self.is_pruning:
-            self._divisor = masked_divisor(self.scale, self.mask)
+            self._divisor = masked_divisor(self.element_scale, self.mask)
         if self.is_quantizing and self.scale.numel() == 1:
             self._interval = input_interval(scale=float(self.scale), low=self._bounds[0], high=self._bounds[1])
+
+    @property
+    def element_scale(self) -> Tensor:
+        """The scale in a shape that broadcasts against the tensor."""
+        return self.scale if self.spread is None else self.spread
 
     @torch.no_grad()
     def set_mask(self, mask: Tensor) -> None:
@@ -98,7 +105,7 @@ class Site(nn.Module):
             return compress_static(
                 x,
                 kept=self.mask_for(self.kept, x),
-                scale=self.scale,
+                scale=self.element_scale,
                 low=self.low,
                 high=self.high,
                 quantizing=self.quantizing,
@@ -108,8 +115,8 @@ class Site(nn.Module):
             return compress(
                 x,
                 mask=mask if self.is_pruning else None,
-                divisor=self._divisor if mask is self.mask else masked_divisor(self.scale, mask),
-                scale=self.scale,
+                divisor=self._divisor if mask is self.mask else masked_divisor(self.element_scale, mask),
+                scale=self.element_scale,
                 code_bounds=self._bounds,
                 interval=self._interval,
             )
@@ -125,7 +132,7 @@ class Site(nn.Module):
         kept = x * self.mask_for(self.mask, x).to(x.dtype) if self.is_pruning else x
         if not self.is_quantizing:
             return kept.clone()
-        return quantize(kept, scale=self.scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)
+        return quantize(kept, scale=self.element_scale, low=self._bounds[0], high=self._bounds[1]).to(x.dtype)
 
     def _apply(self, fn: Any, recurse: bool = True) -> "Site":
         super()._apply(fn, recurse)

@@ -1,5 +1,7 @@
 """The two kinds of sites: a weight, and a module's output."""
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -17,25 +19,45 @@ class WeightSite(Site):
 
     The latent weight of a pruned element gets no gradient, though weight decay and momentum still change it; it can
     return when a later event ranks the weights again.
+
+    The scale has one element for each output channel and broadcasts against the weight; but for a transposed grouped
+    convolution, whose weight is [in, out / groups, ...], it is [groups, 1, out / groups, 1, ...].
     """
 
     def __init__(self, location: SiteLocation) -> None:
-        weight: Tensor = location.module.weight  # type: ignore[assignment]
+        weight: Tensor = location.module._parameters["weight"]  # type: ignore[assignment]
+        mask = torch.ones_like(weight, dtype=torch.float32, requires_grad=False)
         shape = [1] * weight.dim()
         shape[location.channel_axis] = weight.shape[location.channel_axis]
-        mask = torch.ones_like(weight, dtype=torch.float32, requires_grad=False)
+        if location.groups > 1:
+            shape = [location.groups, *shape]
         scale = torch.ones(shape, device=weight.device)
         super().__init__(location.path, prunable=location.prunable, mask=mask, scale=scale)
-        self.channel_axis = location.channel_axis
-        self.given: Tensor | None = None  # its value, if a bank has computed it
+        self.channel_axis, self.groups = location.channel_axis, location.groups
+        self.given: Tensor | None = None  # its value for `given_for`, if a bank has computed it
+        self.given_for: Tensor | None = None
+        if self.groups > 1:
+            self.spread = self._spread()
+
+    def refresh(self) -> None:
+        """As in `Site`; a scale by group is also spread over the inputs of each group."""
+        if self.spread is not None:
+            self.spread.copy_(self._spread())
+        super().refresh()
 
     def forward(self, x: Tensor) -> Tensor:
-        """`Q(M ⊙ x)`, or the bank's result of it for this step."""
-        return super().forward(x) if self.given is None else self.given
+        """`Q(M ⊙ x)`, or the bank's result of it for this step; a copy of the network has other weights."""
+        return super().forward(x) if self.given is None or x is not self.given_for else self.given
 
     def rows(self, x: Tensor) -> Tensor:
-        """`x` with one output channel per row."""
-        return x.transpose(0, self.channel_axis).flatten(1)
+        """`x` with one output channel per row, in the order of the scales."""
+        parts = x.unflatten(0, (self.groups, -1)).transpose(1, self.channel_axis + 1)
+        return parts.flatten(2).flatten(0, 1)
+
+    def _spread(self) -> Tensor:
+        """Scales [groups, 1, out / groups, 1, ...] as [in, out / groups, 1, ...]."""
+        inputs = self.mask.shape[0] // self.groups
+        return self.scale.expand(-1, inputs, *self.scale.shape[2:]).flatten(0, 1)
 
 
 class ActivationSite(Site):
@@ -96,3 +118,15 @@ class ActivationSite(Site):
         if not tileable(shape, sample):
             raise wrong_shape(self.path, tuple(shape), tuple(sample))
         return tiled(mask, sample)
+
+
+@contextmanager
+def serving(values: Mapping[WeightSite, Tensor], *, latents: Mapping[WeightSite, Tensor]) -> Iterator[None]:
+    """Inside, weight sites return the given values for their latent weights."""
+    for site, value in values.items():
+        site.given, site.given_for = value, latents[site]
+    try:
+        yield
+    finally:
+        for site in values:
+            site.given = site.given_for = None

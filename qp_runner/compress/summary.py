@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from qp_runner.compress.graph import Graph
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
-from qp_runner.compress.trace import Trace
 from qp_runner.schedule import Target
 
 
@@ -36,7 +36,7 @@ class SiteRecord:
         return self.mask_zeros / self.elements if self.elements else 0.0
 
 
-def counts(site: Site, trace: Trace | None) -> tuple[int | None, int]:
+def counts(site: Site, graph: Graph | None) -> tuple[int | None, int]:
     """Elements and mask zeros of a weight, or of one sample's activation (of the first call, if its module is called
     several times). Elements are None while the shape of a sample is unknown.
     """
@@ -44,15 +44,15 @@ def counts(site: Site, trace: Trace | None) -> tuple[int | None, int]:
     zeros = int((mask == 0).sum())
     if isinstance(site, WeightSite):
         return mask.numel(), zeros
-    tensor = next((tensor for tensor in trace.tensors if tensor.site == site.path), None) if trace else None
-    if tensor is None:
+    elements = graph.elements.get(site.path) if graph else None
+    if elements is None:
         return (mask.numel() if mask.dim() else None), zeros
-    return tensor.elements, zeros * (tensor.elements // mask.numel() if mask.dim() else 1)
+    return elements, zeros * (elements // mask.numel() if mask.dim() else 1)
 
 
-def record(site: Site, *, latent: Tensor | None, trace: Trace | None) -> SiteRecord:
+def record(site: Site, *, latent: Tensor | None, graph: Graph | None) -> SiteRecord:
     """The record of a site; `latent` is a weight's, None for an activation."""
-    elements, zeros = counts(site, trace)
+    elements, zeros = counts(site, graph)
     return SiteRecord(
         path=site.path,
         target=Target.WEIGHT if isinstance(site, WeightSite) else Target.ACTIVATION,

@@ -36,20 +36,19 @@ class Subject:
     shown: tuple[Shown, ...]
 
 
-def subjects(rows: Sequence[Row], pictures: Pictures) -> tuple[Subject, ...]:
-    """All samples with pictures, each with the pictures of every schedule's first seed."""
+def subjects(rows: Sequence[Row], pictures: Pictures) -> list[Subject]:
+    """All samples with pictures, each with the pictures of every schedule's first seed.
+
+    A picture's name is `sample__left__middle__right`, or the sample alone.
+    """
     of_row = [(row, pictures(row.run_ids[0])) for row in rows if row.run_ids]
     names = dict.fromkeys(name for _, found in of_row for name in found)
-    return tuple(
-        _subject(name, tuple(_shown(row, found[name]) for row, found in of_row if name in found))
-        for name in list(names)[:SUBJECTS]
-    )
-
-
-def _subject(name: str, shown: tuple[Shown, ...]) -> Subject:
-    """A name is `sample__left__middle__right`, or the sample alone."""
-    title, *parts = (part.replace("_", " ").strip() for part in name.split("__"))
-    return Subject(title, tuple(parts), shown)
+    subjects = []
+    for name in list(names)[:SUBJECTS]:
+        title, *parts = (part.replace("_", " ").strip() for part in name.split("__"))
+        shown = tuple(_shown(row, found[name]) for row, found in of_row if name in found)
+        subjects.append(Subject(title, tuple(parts), shown))
+    return subjects
 
 
 def _shown(row: Row, png: bytes) -> Shown:

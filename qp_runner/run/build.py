@@ -99,8 +99,13 @@ def build_compressor(config: Config, task: Task) -> Compressor:
             quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
         ),
     )
-    compressor.trace(lambda: task.infer(task.sample()))
+    compressor.trace(lambda: task.infer(task.sample()), pair=lambda: _infer_pair(task))
     return compressor
+
+
+def _infer_pair(task: Task) -> None:
+    for batch in task.calibration_batches(samples=2, batch_size=2):
+        task.infer(batch)
 
 
 def build_trainer(

@@ -14,7 +14,7 @@ from qp_runner.config.instantiate import flatten
 from qp_runner.report.schedule_picture import schedule_png
 from qp_runner.run.build import Parts
 from qp_runner.run.context import RunContext
-from qp_runner.schedule import Schedule
+from qp_runner.schedule import FLOAT_BITS, Schedule
 from qp_runner.tracking import RunFiles, RunInfo, store_key
 
 
@@ -43,6 +43,7 @@ def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInf
         per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
         tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
         tags |= {"metric": metric.name, "metric_unit": metric.unit, "content": parts.content.digest}
+        tags["left_out"] = "; ".join(parts.compressor.coverage().warnings())
         tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     params = flatten(config.model_dump(exclude={"search"}))
     return RunInfo(context.name(config.seed), config.task.name, tags, params)
@@ -55,8 +56,19 @@ def save_schedule(parts: Parts, schedule: Schedule, files: RunFiles) -> None:
 
 
 def save_sites(parts: Parts, files: RunFiles) -> None:
-    """Writes a table of the sites with their footprint."""
-    files.text("sites.csv", _table([asdict(site) for site in parts.compressor.summary()]))
+    """Writes a table of the sites, then of what is in none, with the reason in `left_out`."""
+    sites = [{**asdict(site), "left_out": ""} for site in parts.compressor.summary()]
+    others = [
+        {
+            "path": each.path,
+            "target": each.target,
+            "elements": each.elements,
+            "bits": FLOAT_BITS,
+            "left_out": each.reason,
+        }
+        for each in parts.compressor.coverage().left_out
+    ]
+    files.text("sites.csv", _table([*sites, *others]))
 
 
 def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
@@ -68,7 +80,7 @@ def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:
-    """Rows of equal keys as CSV."""
+    """Rows as CSV with the first one's columns; a missing key leaves its cell empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
     writer.writeheader()

@@ -44,6 +44,8 @@ def run(
             )
             seed_everything(config.seed)
             parts = build(config)
+            for warning in parts.compressor.coverage().warnings():
+                _warn(warning)
             before_training()
             files = open_records(config, context, parts)
             files.text("config.yaml", config_yaml)
@@ -83,6 +85,12 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
         file=sys.stderr,
     )
     return value
+
+
+@cache
+def _warn(text: str) -> None:
+    """Prints a warning once, however many jobs of this process have it."""
+    print(f"warning: {text}", file=sys.stderr)
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:

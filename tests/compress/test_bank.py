@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from qp_runner.compress import WeightBank
+from qp_runner.compress.attach import latent
 from qp_runner.schedule import Op, Target
 
 PW, QW = (Op.PRUNE, Target.WEIGHT), (Op.QUANTIZE, Target.WEIGHT)
@@ -63,4 +64,4 @@ def test_afterwards_sites_compute_by_themselves(build, attach, images):
     with bank.serving():
         served = network[0].weight
     assert network[0].weight is not served
-    assert network[0].weight is network[0].parametrizations.weight.original
+    assert network[0].weight is latent(network[0])

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from qp_runner.compress import CalibrationError, Compressor, Settings, SiteSelection, pruned_count
+from qp_runner.compress.attach import latent
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Stage, Target, TargetState
 
@@ -73,7 +74,7 @@ def test_an_element_pruned_earlier_may_return(build, attach, stage, passes):
     compressor.enter(stage(fires={PW}), run=passes(network))
     pruned = site(compressor, "3.weight").mask == 0
     with torch.no_grad():
-        network[3].parametrizations.weight.original[pruned] += 10
+        latent(network[3])[pruned] += 10
     compressor.enter(stage(fires={PW}), run=passes(network))
     assert (site(compressor, "3.weight").mask[pruned] == 1).all()
 
@@ -197,7 +198,7 @@ def test_diverged_weights_and_activations_name_their_site(build, attach, stage, 
     with pytest.raises(CalibrationError, match="site 5"):
         compressor.enter(stage(fires={PA}), run=passes(network))
     with torch.no_grad():
-        network[3].parametrizations.weight.original.fill_(float("inf"))
+        latent(network[3]).fill_(float("inf"))
     with pytest.raises(CalibrationError, match=r"site 3\.weight"):
         compressor.enter(stage(fires={QW}), run=passes(network))
 
@@ -217,8 +218,47 @@ def test_transposed_convolutions_are_scaled_by_output_channel(stage):
     network = nn.Sequential(nn.ConvTranspose2d(3, 5, 2))
     compressor = Compressor({"n": network}, sites=SiteSelection(("*",), ()), settings=Settings())
     with torch.no_grad():
-        network[0].parametrizations.weight.original[:, 2] *= 100
+        latent(network[0])[:, 2] *= 100
     compressor.enter(stage(fires={QW}), run=lambda: None)
     scale = compressor.sites(Target.WEIGHT)[0].scale
     assert scale.shape == (1, 5, 1, 1)
     assert scale.flatten().argmax() == 2
+
+
+@pytest.mark.parametrize("layer", [nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d])
+@pytest.mark.parametrize(("inputs", "outputs", "groups"), [(8, 8, 8), (4, 8, 4), (4, 6, 2), (4, 6, 1)])
+def test_every_output_of_a_transposed_grouped_convolution_has_its_scale(stage, layer, inputs, outputs, groups):
+    torch.manual_seed(0)
+    module = layer(inputs, outputs, 2, 2, 1, groups=groups, bias=False)
+    network = nn.Sequential(module)
+    per_group = outputs // groups
+    with torch.no_grad():
+        for output in range(outputs):  # each in its own range
+            rows = slice(output // per_group * inputs // groups, (output // per_group + 1) * inputs // groups)
+            module.weight[rows, output % per_group] *= 16.0**output
+    compressor = Compressor({"n": network}, sites=SiteSelection(("*",), ()), settings=Settings())
+    bank = compressor.bank()
+    compressor.enter(stage(bits=6, fires={QW}), run=lambda: None)
+    (weight_site,) = compressor.sites(Target.WEIGHT)
+    scale = weight_site.scale.flatten()
+    assert len(scale) == len(set(scale.tolist())) == outputs
+    weight = latent(module)
+    x = torch.randn(2, inputs, *[5] * (weight.dim() - 2))
+    for output in range(outputs):  # a layer with this output alone, quantized by this scale
+        group = output // per_group
+        rows = slice(group * inputs // groups, (group + 1) * inputs // groups)
+        alone = weight[rows, output % per_group : output % per_group + 1]
+        quantized = (alone / scale[output]).round().clamp(-32, 31) * scale[output]
+        convolve = getattr(nn.functional, f"conv_transpose{weight.dim() - 2}d")
+        expected = convolve(x[:, rows], quantized, stride=2, padding=1)
+        torch.testing.assert_close(network(x)[:, output : output + 1], expected)
+    value = module.weight
+    with bank.serving():
+        assert torch.equal(module.weight, value)
+    state = compressor.state_dict()
+    compressor.detach()
+    fresh = Compressor({"n": network}, sites=SiteSelection(("*",), ()), settings=Settings())
+    fresh.load_state_dict(state)
+    assert torch.equal(module.weight, value)
+    fresh.static = True
+    assert torch.equal(module.weight, value)

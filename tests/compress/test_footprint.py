@@ -1,4 +1,5 @@
 import math
+from fnmatch import fnmatchcase
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from torch import nn
 
 from qp_runner.compress import Compressor, Settings, SiteSelection, expected, measure, performance_density, published
 from qp_runner.compress.footprint import Coded
-from qp_runner.models import MobileNetV2
+from qp_runner.compress.selection import takes_sites
+from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
 from qp_runner.schedule import Op, Target, TargetState
 
 HALF, FLOAT = TargetState(0.5, 8), TargetState()
@@ -50,7 +52,7 @@ def test_stored_is_the_smallest_encoding(n, share, bits):
     zeros = int(n * share)
     width = len(bin(n - 1)) - 2 if n > 1 else 0
     encodings = [n * bits, n + (n - zeros) * bits, (n - zeros) * (width + bits)]
-    assert Coded(n, zeros, bits, scale_bits=24).stored() == min(encodings) + 24
+    assert Coded(n, zeros, bits, scale_bits=24).stored() == min(min(encodings) + 24, 32 * n)
     assert Coded(n, zeros, bits, scale_bits=24).ideal() == (n - zeros) * bits
 
 
@@ -86,8 +88,9 @@ def test_ideal_is_kept_elements_times_bits(build, attach, stage, passes, images,
         weight, activations = count(network, compressor, masks_only=True)
         footprint = measure(compressor)
         assert footprint.weight == weight / 1e6
-        assert footprint.activation == sum(activations) / 1e6
-        assert footprint.peak == sum(activations) / 1e6  # two neighbours
+        logits = 4 * 32  # no site
+        assert footprint.activation == (sum(activations) + logits) / 1e6
+        assert footprint.peak == max(sum(activations), activations[1] + logits) / 1e6  # two neighbours
         assert footprint.total == footprint.weight + footprint.activation
 
 
@@ -123,8 +126,68 @@ def test_a_footprint_needs_a_trace(build, attach):
         measure(attach(build()))
 
 
-def test_an_activation_the_network_never_computes_takes_no_memory(build, stage):
+def test_without_activation_sites_activations_take_32_bits(build, images):
     network = build()
     compressor = Compressor({"n": network}, sites=SiteSelection(("*",), ()), settings=Settings())
-    compressor.trace(lambda: network(torch.randn(1, 2, 8, 8)))
-    assert measure(compressor).activation == measure(compressor).peak == 0
+    compressor.trace(lambda: network(images(1)))
+    assert measure(compressor).activation == 32 * (6 * 8 * 8 + 5 * 3 * 3 + 4) / 1e6
+
+
+NETWORKS = {
+    "small_cnn": (lambda: SmallCNN(in_channels=1, classes=3, width=2), (1, 1, 8, 8)),
+    "resnet20": (lambda: resnet20(in_channels=1, classes=3), (1, 1, 8, 8)),
+    "espcn": (lambda: ESPCN(scale=2), (1, 1, 6, 6)),
+    "unet": (lambda: UNetGenerator(in_channels=1, out_channels=1, width=4, depth=2), (1, 1, 8, 8)),
+}
+GLOBS = {
+    "small_cnn": ["conv1*", "*bn?", "relu1", "relu2", "relu3", "pool?", "flatten", "fc", "fc.weight"],
+    "resnet20": [
+        "*conv?.weight",
+        "*bn?",
+        "*relu1",
+        "layers.*.relu2",
+        "layers.[0-3]",
+        "layers",
+        "pool",
+        "fc",
+        "fc.weight",
+    ],
+    "espcn": ["conv?.weight", "conv?", "tanh1", "tanh2", "shuffle"],
+    "unet": ["downs.*", "*.act", "*.relu", "skips.*", "ups.?", "head*", "tanh"],
+}
+
+
+@st.composite
+def site_lists(draw):
+    """A network's name, some of its globs, one to remove, and a state for both targets."""
+    name = draw(st.sampled_from(sorted(NETWORKS)))
+    globs = draw(st.lists(st.sampled_from(GLOBS[name]), min_size=1, unique=True))
+    state = TargetState(draw(st.sampled_from([0.0, 0.3, 0.9])), draw(st.sampled_from([2, 8, 16, 32])))
+    unpruned = draw(st.lists(st.sampled_from(globs), unique=True))
+    return name, globs, draw(st.sampled_from(globs)), unpruned, state, draw(st.sampled_from(["element", "channel"]))
+
+
+def footprint_of(name, globs, unpruned, state, granularity, kind):
+    build, shape = NETWORKS[name]
+    network = build().eval()
+    paths = [path for path, _ in network.named_modules() if path]
+    weights = [f"{path}.weight" for path, m in network.named_modules() if takes_sites(m)]
+
+    def matching(pool):
+        return tuple(glob for glob in globs if any(fnmatchcase(path, glob) for path in pool))
+
+    chosen = SiteSelection(matching(weights), matching(paths), tuple(each for each in unpruned if each in globs))
+    compressor = Compressor({"n": network}, sites=chosen, settings=Settings(granularity=granularity))
+    compressor.trace(lambda: network(torch.zeros(shape)))
+    return expected(compressor, weight=state, activation=state, kind=kind)
+
+
+@given(sites=site_lists(), kind=st.sampled_from(["ideal", "stored"]))
+def test_removing_a_glob_never_lowers_the_footprint_nor_raises_the_density(sites, kind):
+    name, globs, removed, unpruned, state, granularity = sites
+    fewer = [glob for glob in globs if glob != removed]
+    more = footprint_of(name, globs, unpruned, state, granularity, kind)
+    less = footprint_of(name, fewer, unpruned, state, granularity, kind)
+    for part in ("weight", "activation", "peak", "total"):
+        assert getattr(less, part) >= getattr(more, part)
+    assert performance_density(90.0, less.total) <= performance_density(90.0, more.total)

@@ -12,7 +12,7 @@ from qp_runner.compress.mask import broadcasts, tileable, tiled
 def reference(saliency: list[float], sparsity: float) -> list[float]:
     """Prunes one smallest element after another, the first of equals first."""
     mask = [1.0] * len(saliency)
-    for _ in range(math.floor(sparsity * len(saliency) + 0.5)):
+    for _ in range(min(math.floor(sparsity * len(saliency) + 0.5), len(saliency) - 1)):
         smallest = min(value for value, kept in zip(saliency, mask, strict=True) if kept)
         mask[next(i for i, value in enumerate(saliency) if mask[i] and value == smallest)] = 0.0
     return mask
@@ -32,10 +32,16 @@ def test_equals_pruning_one_by_one(saliency, sparsity):
 
 
 @pytest.mark.parametrize(
-    ("n", "sparsity", "count"), [(10, 0.25, 3), (10, 0.24, 2), (6, 0.25, 2), (3, 0.5, 2), (7, 0.0, 0)]
+    ("n", "sparsity", "count"), [(10, 0.25, 3), (10, 0.24, 2), (6, 0.25, 2), (3, 0.5, 2), (7, 0.0, 0), (0, 0.5, 0)]
 )
 def test_counts_round_half_up(n, sparsity, count):
     assert pruned_count(n, sparsity) == count
+
+
+@pytest.mark.parametrize(("n", "sparsity"), [(1, 0.5), (1, 0.99), (2, 0.75), (10, 0.99)])
+def test_one_element_is_always_kept(n, sparsity):
+    assert pruned_count(n, sparsity) == n - 1
+    assert magnitude_mask(torch.arange(float(n)), sparsity).tolist() == [0] * (n - 1) + [1]
 
 
 def test_a_constant_tensor_loses_its_first_elements():

@@ -15,7 +15,7 @@ VALUES: dict[str, Any] = {
     "numbers": [None, True, 3, 2**80, 0.1, float("nan"), float("inf"), "text", b"bytes", b"", 1 + 2j],
     "tensors": {"a": torch.rand(2, 3), "b": torch.ones((), dtype=torch.int8), "c": torch.zeros(0).bfloat16()},
     "arrays": (np.arange(6).reshape(2, 3), np.float32(1.5), np.array(["a", "b"])),
-    "containers": OrderedDict(a=deque([1, 2], maxlen=2), b=Counter("aab"), c={1, 2}, d=frozenset("x"), e=torch.Size([1])),
+    "containers": OrderedDict(a=deque([1], maxlen=2), b=Counter("aab"), c={1, 2}, d=frozenset("x"), e=torch.Size([1])),
     "settings": [torch.float16, torch.device("cpu")],
     "generators": [torch.Generator().manual_seed(3), np.random.default_rng(3), random.Random(3)],
     "legacy": [np.random.RandomState(3)],

@@ -3,13 +3,14 @@
 import pytest
 import torch
 from torch import nn
+from torchvision.ops import roi_align
 
 from qp_runner.compress import Compressor, Settings, SiteSelection, measure
 from qp_runner.errors import ConfigError
 
 
 class Regions(nn.Module):
-    """A head on a given number of regions."""
+    """A head on a number of regions that depends on values."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -18,7 +19,9 @@ class Regions(nn.Module):
 
     def forward(self, x, found):
         maps = self.relu(self.conv(x))
-        return self.fc_relu(self.fc(maps.mean((2, 3))[:1].expand(found, -1)))
+        rows = torch.nonzero(torch.arange(9) < found).float() * 0
+        boxes = torch.cat([rows, rows, rows, rows + 4, rows + 4], dim=1)  # of the whole first image
+        return self.fc_relu(self.fc(roi_align(maps, boxes, 1).flatten(1)))
 
 
 def attached(network):
@@ -34,10 +37,10 @@ IMAGE = torch.rand(1, 1, 4, 4, generator=torch.Generator().manual_seed(0)) + 0.5
 def test_a_trace_counts_one_region_for_any_number_found(found):
     network = Regions()
     compressor = attached(network)
-    trace = compressor.trace(lambda: network(IMAGE, found))
-    assert {tensor.site: tensor.elements for tensor in trace.tensors} == {"relu": 64, "fc_relu": 6}
-    assert trace.layer_outputs == 64 + 6
-    assert measure(compressor).activation == 70 * 32 / 1e6
+    graph = compressor.trace(lambda: network(IMAGE, found))
+    assert {site: size for tensor in graph.ledger for site, size in tensor.sites.items()} == {"relu": 64, "fc_relu": 6}
+    assert graph.layer_outputs == 64 + 6
+    assert measure(compressor).activation == (70 + 4) * 32 / 1e6  # a pooled region is no site
     assert compressor.state_dict()["_sites.activation/fc_relu.mask"].shape == (6,)
 
 

@@ -11,10 +11,6 @@ from support import P_Q, train
 
 
 def same_latent_weights(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
-    def plain(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-        return {key.replace("parametrizations.weight.original", "weight"): value for key, value in state.items()}
-
-    a, b = plain(a), plain(b)
     return a.keys() == b.keys() and all(torch.equal(a[key], b[key]) for key in a)
 
 

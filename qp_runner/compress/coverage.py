@@ -1,0 +1,102 @@
+"""Which share of a network is in sites, and what is not, with the reason."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from qp_runner.compress.graph import Graph
+from qp_runner.compress.selection import takes_sites
+from qp_runner.schedule import Target
+
+NAMED = 3  # the largest that a warning names
+ENOUGH = 0.99  # below this a run starts with a warning
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A matrix parameter or a tensor of the ledger that is in no site.
+
+    Attributes:
+        share: of all matrix parameters, or of all elements of the ledger.
+    """
+
+    path: str
+    target: Target
+    elements: int
+    share: float
+    reason: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a network its sites hold.
+
+    Attributes:
+        weight: the share of the elements of all matrix parameters (two dimensions or more) that are in sites.
+        activation: the share of the ledger's elements that are in sites.
+        left_out: what is not, the largest share first.
+    """
+
+    weight: float
+    activation: float
+    left_out: tuple[LeftOut, ...]
+
+    def warnings(self) -> list[str]:
+        """A line for each target of which less than 99 % is in sites."""
+        return [
+            f"only {percent(share)} of the {what} are in sites; left out: {self._largest(target)}"
+            for target, share, what in (
+                (Target.WEIGHT, self.weight, "matrix parameters"),
+                (Target.ACTIVATION, self.activation, "activations in memory"),
+            )
+            if share < ENOUGH
+        ]
+
+    def _largest(self, target: Target) -> str:
+        found = [each for each in self.left_out if each.target == target]
+        named = "; ".join(f"{each.path}, {percent(each.share)} ({each.reason})" for each in found[:NAMED])
+        return named + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
+
+
+def coverage(networks: Mapping[str, nn.Module], covered: set[int], graph: Graph) -> Coverage:
+    """The coverage of traced networks; `covered` are the ids of the Parameters behind weight sites."""
+    matrices = {id(p): (name, module, p) for name, module, p in _parameters(networks) if p.dim() >= 2}
+    all_weights = sum(p.numel() for _, _, p in matrices.values())
+    all_activations = sum(tensor.elements for tensor in graph.ledger)
+    left = [
+        LeftOut(name, Target.WEIGHT, p.numel(), p.numel() / all_weights, _reason(module, name, p))
+        for key, (name, module, p) in matrices.items()
+        if key not in covered
+    ]
+    left += [
+        LeftOut(tensor.name, Target.ACTIVATION, tensor.elements, tensor.elements / all_activations, tensor.reason)
+        for tensor in graph.ledger
+        if not tensor.sites
+    ]
+    missing = {target: sum(each.share for each in left if each.target == target) for target in Target}
+    left.sort(key=lambda each: -each.share)
+    return Coverage(1 - missing[Target.WEIGHT], 1 - missing[Target.ACTIVATION], tuple(left))
+
+
+def _parameters(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
+    for name, network in networks.items():
+        prefix = f"{name}." if len(networks) > 1 else ""
+        for path, module in network.named_modules():
+            for own, parameter in module.named_parameters(recurse=False):
+                yield ".".join(filter(None, [prefix.rstrip("."), path, own])), module, parameter
+
+
+def _reason(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+    if not parameter.requires_grad:
+        return "frozen"
+    if takes_sites(module) and name.endswith(".weight"):
+        return "no glob of model.sites.weight matches"
+    if isinstance(module, nn.utils.parametrize.ParametrizationList):
+        return "behind a parametrization"
+    return f"a parameter of {type(module).__name__}, which cannot have weight sites"
+
+
+def percent(share: float) -> str:
+    """A share in percent; 100 % means all of it."""
+    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"

@@ -1,0 +1,203 @@
+"""What a network computes, traced once on one sample: the ledger of its activations, and how sites lie in it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from qp_runner.compress.errors import not_a_tensor
+from qp_runner.compress.recorder import Form, Recorder, Value
+
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+LATENT = "latent "  # before the path of a weight site: its Parameter, which nothing but the site should read
+
+
+@dataclass(frozen=True)
+class LedgerTensor:
+    """A tensor that one sample's forward pass writes to memory.
+
+    It is there from operation `first`, where the chain of operations that computes it starts from other tensors of the
+    ledger, to operation `last`, which reads it last.
+
+    Attributes:
+        name: of the module that returns it, or the module and operation that compute it.
+        elements: of one sample. A detector's regions, whose number varies, count as one.
+        sites: which compress all that is read of it, each with the elements it writes; the smallest result counts.
+        reason: why no site compresses it; empty where one does.
+    """
+
+    name: str
+    elements: int
+    first: int
+    last: int
+    sites: Mapping[str, int] = field(default_factory=dict)
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class Graph:
+    """A traced forward pass.
+
+    Attributes:
+        ledger: the tensors that it writes to memory, in order of computation.
+        calls: of every site that was called, the shapes of its output, batch included.
+        elements: of every site that was called, those of its first output for one sample.
+        layer_outputs: elements of the outputs of convolutions, norms and linear layers: the published count.
+        read: names of the Parameters that it reads, and for each the module that does so first.
+    """
+
+    ledger: tuple[LedgerTensor, ...]
+    calls: Mapping[str, tuple[tuple[int, ...], ...]]
+    elements: Mapping[str, int]
+    layer_outputs: int
+    read: Mapping[str, str]
+
+    def peak(self, sizes: Sequence[float]) -> float:
+        """The largest sum of sizes (one for each tensor of the ledger) in memory at any operation."""
+        alive = [
+            sum(size for other, size in zip(self.ledger, sizes, strict=True) if other.first <= t.first <= other.last)
+            for t in self.ledger  # the sum rises only where a tensor is created
+        ]
+        return max(alive, default=0.0)
+
+
+@dataclass
+class _Seen:
+    """What the hooks of a traced pass have seen."""
+
+    outputs: list[tuple[str, Tensor, tuple[Form, ...]]] = field(default_factory=list)
+    layer_outputs: int = 0
+
+
+def trace(
+    networks: Mapping[str, nn.Module],
+    sites: Mapping[str, nn.Module],
+    *,
+    parameters: Mapping[str, Tensor],
+    run: Callable[[], None],
+    seen: Callable[[str, Tensor], None],
+) -> Graph:
+    """Traces a forward pass of one sample.
+
+    Args:
+        networks: all networks that `run` may call.
+        sites: the activation sites' modules, by path. Sites must be switched off, modules in eval mode.
+        parameters: the networks' Parameters by name, and what their modules compute with in place of them.
+        run: the forward pass.
+        seen: called with each site's path and output.
+    """
+    buffers = [buffer for network in networks.values() for buffer in network.buffers()]
+    recorder = Recorder(parameters.items(), buffers)
+    found = _Seen()
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # it hides a transformer layer in one operation, only in evaluation
+    try:
+        with _watching(networks, sites, recorder, found), recorder, recorder.calls:
+            run()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
+    calls: dict[str, list[tuple[int, ...]]] = {}
+    elements: dict[str, int] = {}
+    for path, output, forms in found.outputs:
+        calls.setdefault(path, []).append(tuple(output.shape))
+        elements.setdefault(path, _elements(output, forms))
+        seen(path, output)
+    shapes = {path: tuple(each) for path, each in calls.items()}
+    return Graph(tuple(_ledger(recorder)), shapes, elements, found.layer_outputs, recorder.parameter_reads)
+
+
+def _ledger(recorder: Recorder) -> Iterator[LedgerTensor]:
+    """The values that lie in memory: returned, read by a computing operation, or read by several operations."""
+    members = [value for value in recorder.values if _in_memory(value, recorder.computing)]
+    end = recorder.operation + 1
+    first: dict[int, int] = {}
+    inside = set(map(id, members))
+    for value in recorder.values:  # in order of computation, so that what it reads is known
+        first[id(value)] = min(
+            [value.made, *(first.get(id(u), value.made) for u in value.reads if id(u) not in inside)]
+        )
+    for value in members:
+        name = value.outputs[-1] if value.outputs else f"{value.module}.{value.operation}".lstrip(".")
+        last = end if value.returned else max(value.read_by, default=value.made)
+        sites = value.compressed_by()
+        yield LedgerTensor(name, value.elements, first[id(value)], last, sites, "" if sites else _reason(value))
+
+
+def _reason(value: Value) -> str:
+    if value.marks:
+        return f"also read without passing the site {value.marks[0][0]}"
+    if not value.outputs:
+        return "a function's result, which no module returns"
+    return "no glob of model.sites.activation matches"
+
+
+def _in_memory(value: Value, computing: set[int]) -> bool:
+    kept = value.returned or (
+        not value.is_input and (len(value.read_by) > 1 or not computing.isdisjoint(value.read_by))
+    )
+    return value.of_input and kept and value.elements > 0
+
+
+@contextmanager
+def _watching(
+    networks: Mapping[str, nn.Module], sites: Mapping[str, nn.Module], recorder: Recorder, found: _Seen
+) -> Iterator[None]:
+    """Hooks on every module that tell the recorder where it is, and what modules and sites return."""
+    with ExitStack() as stack:
+        for name, network in networks.items():
+            prefix = f"{name}." if len(networks) > 1 else ""
+            for path, module in network.named_modules():
+                where = prefix + path if path else name
+                _watch(module, where, top=not path, recorder=recorder, found=found, stack=stack)
+        for path, module in sites.items():  # after the others: a site's output is then known as its module's
+
+            def marked(module: nn.Module, _args: Any, output: Any, path: str = path) -> Tensor:
+                if not isinstance(output, Tensor):
+                    raise not_a_tensor(path, module, output)
+                result = output.clone()  # so that whatever reads the module's output is known to read the site's
+                forms = recorder.of(result)
+                for form in forms:
+                    elements = _elements(output, forms) if len(forms) == 1 else form.value.elements
+                    form.value.marks.append((path, form, elements))
+                found.outputs.append((path, output, forms))
+                return result
+
+            stack.callback(module.register_forward_hook(marked).remove)
+        yield
+
+
+def _watch(module: nn.Module, path: str, *, top: bool, recorder: Recorder, found: _Seen, stack: ExitStack) -> None:
+    counted = isinstance(module, (*_CONVOLUTIONS, *_NORMS, nn.Linear))
+
+    def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
+        if top and not recorder.modules:
+            recorder.set_input(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+        recorder.modules.append(path)
+
+    def leave(_module: nn.Module, _args: Any, output: Any) -> None:
+        recorder.modules.pop()
+        if counted:
+            found.layer_outputs += output.shape[1:].numel()
+        for leaf in tree_leaves(output):
+            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+                for form in recorder.of(leaf):
+                    if top:
+                        form.value.returned = True
+                        form.value.readers.append(form)
+                    elif leaf.numel() >= form.value.numel:
+                        form.value.outputs.append(path)
+
+    stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
+    stack.callback(module.register_forward_hook(leave).remove)
+
+
+def _elements(output: Tensor, forms: Sequence[Form]) -> int:
+    """Elements of a site's output for one sample, or of one row where their number varies."""
+    varies = output.dim() > 0 and any(form.value.varies for form in forms)
+    return output[:1].numel() if varies and len(output) else output.shape[varies:].numel()

@@ -1,0 +1,268 @@
+"""Records the operations of a forward pass, and which tensors they hand to each other.
+
+Two of torch's modes see everything a network computes, whatever kind of `nn.Module` it is: a function mode sees the
+calls that its code makes (`F.conv2d`, `x + y`, `torch.lstm`), and a dispatch mode the primitive operations behind them.
+What one call does counts as one operation, as in a runtime with fused layers; a primitive operation that no such call
+made counts by itself.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode, resolve_name
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+
+_COMPUTING = tuple(
+    "convolution conv_ linear addmm mm bmm baddbmm addbmm mv addmv dot _scaled_dot_product _flash_attention "  # noqa: SIM905
+    "_efficient_attention _native_multi_head_attention embedding lstm gru rnn _thnn_fused mkldnn_rnn _cudnn_rnn "
+    "grid_sampler roi_align roi_pool deform_conv2d _cdist cdist _trilinear".split()
+)
+"""How the names of operations begin that read each value many times, so that it has to lie in memory."""
+
+SAME_CODES = frozenset(
+    "clone _to_copy contiguous _reshape_copy pixel_shuffle pixel_unshuffle channel_shuffle roll flip "  # noqa: SIM905
+    "detach alias lift_fresh constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
+    "replication_pad2d replication_pad3d relu relu_ clamp clamp_ clamp_min clamp_min_ hardtanh hardtanh_ "
+    "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d "
+    "adaptive_max_pool2d adaptive_max_pool3d mean amax cat stack".split()
+)
+"""Operations that move, select, clip or pool values: their result is one tensor with what they read."""
+
+_JOINING = {"cat", "stack"}
+_SIZE_DEPENDS_ON_VALUES = {"nonzero", "masked_select", "nms", "_unique2", "unique_dim", "unique_consecutive"}
+_LOOKED_INTO = {"torch.nn.functional.multi_head_attention_forward"}  # calls that are several operations
+
+
+@dataclass(eq=False)
+class Value:
+    """The contents of a tensor between two writes.
+
+    Attributes:
+        made: the number of the operation that computed it.
+        shape: with the batch.
+        module: path of the innermost module that was running then; `operation` the call's name.
+        reads: what that operation read from others.
+        of_input: whether it depends on the network's input.
+        is_input: whether it still is that input: at most normalised, resized or padded without any Parameter.
+        varies: whether its size depends on values, as with a detector's regions.
+        read_by: numbers of the operations that read it.
+        readers: the forms of it that are read or returned.
+        outputs: paths of the modules that return it, the innermost first.
+        marks: the sites that compress it: path, form and elements.
+    """
+
+    made: int
+    shape: tuple[int, ...]
+    module: str = ""
+    operation: str = ""
+    reads: list["Value"] = field(default_factory=list)
+    of_input: bool = False
+    is_input: bool = False
+    varies: bool = False
+    read_by: set[int] = field(default_factory=set)
+    returned: bool = False
+    readers: list["Form"] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    marks: list[tuple[str, "Form", int]] = field(default_factory=list)
+
+    def compressed_by(self) -> dict[str, int]:
+        """The sites without whose compression nothing reads it, with the elements that each writes for one sample."""
+        return {
+            path: elements
+            for path, form, elements in self.marks
+            if all(reader.comes_from(form) for reader in self.readers)
+        }
+
+    @property
+    def numel(self) -> int:
+        """Elements, of the batch."""
+        return _numel(self.shape)
+
+    @property
+    def elements(self) -> int:
+        """Elements of one sample, for a batch of one; of one row where their number varies."""
+        return _numel(self.shape[1:]) if self.varies else self.numel
+
+
+@dataclass(eq=False)
+class Form:
+    """A tensor that holds a value, moved, clipped or pooled; `before` is the form that it was made from."""
+
+    value: Value
+    before: "Form | None" = None
+
+    def comes_from(self, other: "Form") -> bool:
+        """Whether it is another form or was made from it."""
+        form: Form | None = self
+        while form is not None and form is not other:
+            form = form.before
+        return form is other
+
+
+class Recorder(TorchDispatchMode):
+    """Follows storages through all operations; use `with recorder, recorder.calls:`.
+
+    Args:
+        parameters: Parameters (and what stands for them) by name.
+        constants: other tensors that are not the network's input: its buffers.
+    """
+
+    def __init__(self, parameters: Iterable[tuple[str, Tensor]], constants: Iterable[Tensor] = ()) -> None:
+        super().__init__()
+        self.values: list[Value] = []
+        self.computing: set[int] = set()  # numbers of the operations that read each value many times
+        self.parameter_reads: dict[str, str] = {}  # parameter → module that read it first
+        self.modules: list[str] = []
+        self.calls = _Calls(self)
+        self.operation = 0
+        self.call: str | None = None
+        self._reads: list[Value] = []  # of the current operation
+        self._reading = 0
+        self._now: dict[int, tuple[Form, ...]] = {}
+        self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used again
+        self._parameters = {self._key(tensor): name for name, tensor in parameters}
+        self._constants = {self._key(tensor) for tensor in constants}
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        name = func._schema.name.rpartition("::")[2]
+        inputs, results = _tensors((args, kwargs)), _tensors(result)
+        written = _written(func, args, kwargs or {})
+        known = {self._key(tensor) for tensor in inputs}
+        fresh = [tensor for tensor in results if self._key(tensor) not in known]
+        if not fresh and not written:
+            return result  # a view
+        if self.call is None:
+            self.operation += 1
+        if name in SAME_CODES and self._hands_on(name, inputs, [*fresh, *written]):
+            return result
+        self._computes(name, inputs, fresh, written)
+        return result
+
+    def _hands_on(self, name: str, inputs: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
+        """Lets the results be the values that were read; False if there are none."""
+        self._read_parameters(inputs)
+        forms = [form for tensor in (inputs if name in _JOINING else inputs[:1]) for form in self.of(tensor)]
+        for tensor in made if forms else ():
+            if tensor.is_floating_point():
+                self._now[self._key(tensor)] = tuple(Form(form.value, form) for form in forms)
+        return bool(forms)
+
+    def _computes(
+        self, name: str, inputs: Sequence[Tensor], fresh: Sequence[Tensor], written: Sequence[Tensor]
+    ) -> None:
+        computing = name.startswith(_COMPUTING)
+        forms = [form for tensor in inputs for form in self.of(tensor)]
+        self._read(forms)
+        if computing:
+            self.computing.add(self.operation)
+        read = [form.value for form in forms]
+        parameters = self._read_parameters(inputs)
+        of_input = any(value.of_input for value in read)
+        is_input = not computing and not parameters and all(value.is_input for value in read if value.of_input)
+        by_index = name == "index" and any(tensor.dtype == torch.bool for tensor in inputs[1:])
+        varies = name in _SIZE_DEPENDS_ON_VALUES or by_index or any(value.varies for value in read)
+        for tensor in {self._key(each): each for each in [*fresh, *written]}.values():
+            before = [form.value.shape for form in self._now.get(self._key(tensor), ())]
+            whole = max(before, key=_numel, default=(0,))  # an operation may write into a part of a tensor
+            value = Value(
+                self.operation,
+                whole if _numel(whole) > tensor.numel() else tuple(tensor.shape),
+                self.module,
+                self.call or name,
+                self._reads,
+                of_input=of_input,
+                is_input=of_input and is_input,
+                varies=varies,
+            )
+            self._now[self._key(tensor)] = (Form(value),)
+            if tensor.is_floating_point():
+                self.values.append(value)
+
+    def _read(self, forms: Iterable[Form]) -> None:
+        """Notes what the current operation reads from others."""
+        if self._reading != self.operation:
+            self._reading, self._reads = self.operation, []
+        for form in forms:
+            value = form.value
+            if value.made != self.operation:
+                value.read_by.add(self.operation)
+                value.readers.append(form)
+                self._reads.append(value)
+
+    def _read_parameters(self, inputs: Iterable[Tensor]) -> set[str]:
+        names = {self._parameters[key] for key in map(self._key, inputs) if key in self._parameters}
+        for name in names:
+            self.parameter_reads.setdefault(name, self.module)
+        return names
+
+    @property
+    def module(self) -> str:
+        """The path of the innermost module that is running."""
+        return self.modules[-1] if self.modules else ""
+
+    def of(self, tensor: Tensor) -> tuple[Form, ...]:
+        """What a tensor holds now: several values after a concatenation, none for Parameters and buffers.
+
+        Any other tensor from outside is taken to be the network's input.
+        """
+        key = self._key(tensor)
+        if key in self._parameters or key in self._constants:
+            return self._now.get(key, ())
+        return self._now.setdefault(key, (_input(tensor),))
+
+    def set_input(self, tensors: Iterable[Tensor]) -> None:
+        """These tensors are a network's input, unless they are another network's output."""
+        for tensor in tensors:
+            if not any(form.value.returned for form in self.of(tensor)):
+                self._now[self._key(tensor)] = (_input(tensor),)
+
+    def _key(self, tensor: Tensor) -> int:
+        storage = tensor.untyped_storage()
+        self._storages.setdefault(storage._cdata, storage)
+        return storage._cdata
+
+
+class _Calls(TorchFunctionMode):
+    """Tells a recorder which primitive operations belong to one call."""
+
+    def __init__(self, recorder: Recorder) -> None:
+        super().__init__()
+        self.recorder = recorder
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        name = resolve_name(func) or getattr(func, "__name__", "call")
+        recorder = self.recorder
+        if recorder.call is not None or name in _LOOKED_INTO:
+            return func(*args, **(kwargs or {}))
+        recorder.operation += 1
+        recorder.call = name.rpartition(".")[2].strip("_")
+        try:
+            return func(*args, **(kwargs or {}))
+        finally:
+            recorder.call = None
+
+
+def _input(tensor: Tensor) -> Form:
+    return Form(Value(0, tuple(tensor.shape), of_input=True, is_input=True))
+
+
+def _numel(shape: Sequence[int]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation's schema says it changes in place."""
+    changed: list[Tensor] = []
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            changed += _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
+    return changed

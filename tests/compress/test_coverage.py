@@ -1,0 +1,66 @@
+"""What is in sites, and what is not and why."""
+
+import pytest
+import torch
+from torch import nn
+from torch.nn.utils import parametrizations
+
+from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.models import SmallCNN
+
+
+class Mixed(nn.Module):
+    """Layers of which only some can have sites."""
+
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10, 8)
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+        self.normed = parametrizations.weight_norm(nn.Linear(8, 8))
+        self.frozen = nn.Linear(8, 8)
+        self.frozen.weight.requires_grad = False
+        self.relu = nn.ReLU()
+        self.last = nn.Linear(8, 4)
+        self.scale = nn.Parameter(torch.ones(2, 4))
+
+    def forward(self, x):
+        x = self.lstm(self.embedding(x))[0][:, -1]
+        return self.last(self.relu(self.frozen(torch.tanh(self.normed(x))))) * self.scale[0]
+
+
+def covered(network, x, weight=(), activation=()):
+    compressor = Compressor({"n": network}, sites=SiteSelection(weight, activation), settings=Settings())
+    compressor.trace(lambda: network(x))
+    return compressor.coverage()
+
+
+def test_everything_in_sites_is_covered_and_nothing_is_said():
+    network = SmallCNN(in_channels=1, classes=3, width=2)
+    found = covered(network, torch.zeros(1, 1, 8, 8), ("*",), ("relu?", "fc"))
+    assert (found.weight, found.activation, found.left_out, found.warnings()) == (1.0, 1.0, (), [])
+
+
+def test_what_is_left_out_is_named_with_its_share_and_reason():
+    found = covered(Mixed(), torch.zeros(1, 5, dtype=torch.long), ("last.weight",), ("relu",))
+    reasons = {each.path: (each.elements, each.reason) for each in found.left_out}
+    assert reasons["embedding.weight"] == (80, "a parameter of Embedding, which cannot have weight sites")
+    assert reasons["lstm.weight_ih_l0"] == (256, "a parameter of LSTM, which cannot have weight sites")
+    assert reasons["normed.parametrizations.weight.original1"] == (64, "behind a parametrization")
+    assert reasons["frozen.weight"] == (64, "frozen")
+    assert reasons["scale"] == (8, "a parameter of Mixed, which cannot have weight sites")
+    assert reasons["n.tanh"] == (8, "a function's result, which no module returns")
+    assert reasons["embedding"] == (40, "no glob of model.sites.activation matches")
+    assert sum(each.share for each in found.left_out) == pytest.approx(2 - found.weight - found.activation)
+    weight, activation = found.warnings()
+    assert weight.startswith("only 4.17 % of the matrix parameters are in sites; left out: lstm.weight_ih_l0, 33.3 % (")
+    assert weight.endswith("; and 4 more")
+    assert "embedding, " in activation
+
+
+def test_a_glob_that_is_missing_is_the_reason():
+    network = SmallCNN(in_channels=1, classes=3, width=2)
+    found = covered(network, torch.zeros(1, 1, 8, 8), ("conv*",), ("relu?",))
+    assert [(each.path, each.reason) for each in found.left_out] == [
+        ("fc.weight", "no glob of model.sites.weight matches"),
+        ("fc", "no glob of model.sites.activation matches"),
+    ]
