@@ -46,7 +46,7 @@ def _main(arguments: list[str]) -> int:
         if arguments[:1] == ["plan"]:
             from qp_runner.cli.plan import show  # not above: to run, nothing has to be drawn on a terminal
 
-            args = _parser().parse_args(arguments[1:])
+            args = _parser().parse_intermixed_args(arguments[1:])
             show(args.overrides, multirun=args.multirun, extra_dir=args.config_dir)
         else:
             _run(arguments)

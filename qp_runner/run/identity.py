@@ -11,7 +11,8 @@ from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
-from qp_runner.training.identity import digest, foreign_code, source_digest
+from qp_runner.training.code import foreign_code
+from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
 DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
@@ -42,7 +43,7 @@ def identity(
     else:
         executor = resolve_executor(config.trainer.executor, parts.task, parts.device)
         context["numerics"] = numerics(parts.device) | {"executor": executor}
-        context["content"] = parts.content
+        context["content"] = parts.content.digest
         trainer["threads"] = None  # numerics has the number in use
     return Identity(context, stages, _without(plain["compress"], {"footprint"}))
 

@@ -1,5 +1,6 @@
 """One run, from its configuration to its records."""
 
+import logging
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -15,15 +16,17 @@ from qp_runner.run.records import open_records, save_model, save_schedule, save_
 from qp_runner.tracking import RunFiles
 from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
 
+log = logging.getLogger(__name__)
+
 
 def run(
     config: Config, context: RunContext, *, config_yaml: str, before_training: Callable[[], object] = lambda: None
 ) -> float:
     """Trains, evaluates and records one run; returns its metric on test data.
 
-    A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, or a handler of somebody else's that exits)
-    and raised again. `config_yaml` is the configuration as it was composed; `before_training` is called when all is
-    built, and what it raises ends the run.
+    A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, a handler that exits) and raised again.
+    `config_yaml` is the configuration as it was composed; `before_training` is called when all is built, and what it
+    raises ends the run.
     """
     files: RunFiles | None = None
     try:
@@ -84,6 +87,10 @@ def _warn(text: str) -> None:
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:
+    """None where nothing may be stored: a run whose content is unknown can't be known again, not even by itself."""
+    if parts.content.problem:
+        _warn_once(f"this run shares nothing and can't be resumed: {parts.content.problem}")
+        return None
     own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     sweep = context.sweep
     if sweep is None:
@@ -91,6 +98,12 @@ def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckp
     return run_checkpoints(
         config, own, ignored=sweep.ignored, checkpoint_steps=sweep.checkpoint_steps, sweep=sweep.folder
     )
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Logs a warning once per process: a sweep's jobs have it in common."""
+    log.warning(text)
 
 
 def _resumed(trainer: Trainer, parts: Parts) -> str:

@@ -20,7 +20,6 @@ from qp_runner.sweep.orphan import end_with_the_command
 from qp_runner.sweep.parent import Sweep
 from qp_runner.tracking import following
 
-
 ORPHAN_S = 30.0  # that a worker of a killed command may take to end its step, and so to leave a job's folder
 
 

@@ -169,12 +169,17 @@ class RunCheckpoints:
         self._recovery_point: Path | None = None
         self._warned = False
 
-    def load_latest(self) -> dict[str, Any] | None:
-        """The stored state of this run with the most steps, or None. Logs and skips damaged files."""
+    def load_latest(self, misfit: Callable[[dict[str, Any]], str] = lambda _: "") -> dict[str, Any] | None:
+        """The stored state of this run with the most steps, or None.
+
+        Logs and skips damaged files, and those that `misfit` says something about.
+        """
         for step in self.store.steps(self.identity):
             path = self.store.path(self.identity, step)
             try:
                 content = self.store.load(self.identity, step)
+                if reason := misfit(content):
+                    raise CheckpointError(reason)
             except FileNotFoundError:  # another process has just deleted it
                 continue
             except (CheckpointError, OSError) as error:

@@ -29,7 +29,7 @@ def misfit(expected: Any, found: Any, name: str) -> str:
 
 
 def optimizer_misfit(optimizer: Optimizer, found: Any, name: str) -> str:
-    """As `misfit`, for an optimizer that has not made a step: what it keeps about each parameter must suit its shape."""
+    """As `misfit`, for an optimizer without a step so far: what is kept about a parameter must suit its shape."""
     own = optimizer.state_dict()
     if wrong := misfit({"state": {}, "param_groups": own["param_groups"]}, found, name):
         return wrong
