@@ -152,3 +152,19 @@ def test_results_may_be_moved_and_copied_and_are_gone_on_with_where_they_are(
     assert {path: path.read_bytes() for path in (here / "moved").rglob("*") if path.is_file()} == before
     assert finished(sweeps(here / "copy")[0])
     same(sweeps(here / "copy")[0] / "1", sweeps(here / "moved")[0] / "1")
+
+
+def test_a_fresh_sweep_shares_within_itself_whatever_the_clock_says(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["-m", "schedule=p_q_wf,q_p_wf", *QUICK]
+    assert execute(command) == 0
+    for path in (here / "results" / "checkpoints").rglob("*.ckpt"):
+        os.utime(path, (time.time() + 7200,) * 2)
+    capsys.readouterr()
+    assert execute([*command, "checkpoint.fresh=true"]) == 0
+    first, second = (line for line in capsys.readouterr().err.splitlines() if ": accuracy" in line)
+    assert "were stored" not in first
+    assert "were stored" in second
+    assert execute(["schedule=p_q_wf", *QUICK, "checkpoint.fresh=true"]) == 0
+    assert "were stored" not in capsys.readouterr().err
