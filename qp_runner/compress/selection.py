@@ -176,8 +176,18 @@ def _check(weight: _Candidate) -> None:
         raise ConfigError(
             "model.sites.weight",
             path,
-            f"must be compressed for all who read it, but {weight.foreign}, the same Parameter, can't be; leave it out",
+            f"is one Parameter with {weight.foreign}, which would compute with the uncompressed value; leave it out",
         )
+    layouts = {(each.channel_axis, each.groups) for each in _locations(weight)}
+    if len(layouts) > 1:
+        others = " and ".join(weight.names[1:])
+        allowed = f"is one Parameter with {others}, whose output channels are another dimension; leave it out"
+        raise ConfigError("model.sites.weight", path, allowed)
+
+
+def _locations(weight: _Candidate) -> list[SiteLocation]:
+    """A weight as that of each of its layers alone."""
+    return [SiteLocation(weight.names[0], each, True) for each in weight.modules if isinstance(each, _Weighted)]
 
 
 def _matching(globs: Sequence[str], candidates: Sequence[_Candidate], key: str) -> list[_Candidate]:

@@ -29,11 +29,14 @@ class DataSection(Section):
 
 
 class SitesSection(Section):
-    """Globs over parameter and module paths; `unpruned` sites are quantized but never pruned."""
+    """Globs over parameter and module paths; `unpruned` sites are quantized but never pruned. Weights that are not
+    trained are left alone unless `frozen`.
+    """
 
     weight: list[str]
     activation: list[str]
     unpruned: list[str] = Field(default=[])
+    frozen: bool = False
 
 
 class ModelSection(Section):

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
@@ -55,6 +55,8 @@ def build(config: Config) -> Parts:
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
     compressor.check(stages)
+    if config.trainer.batch_size == 1:
+        check_single_samples(task.networks(), lambda: task.infer(task.sample()))
     return Parts(task, compressor, stages, device, content)
 
 
@@ -87,7 +89,7 @@ def build_compressor(config: Config, task: Task) -> Compressor:
     sites, section = config.model.sites, config.compress
     compressor = Compressor(
         task.compressible(),
-        sites=SiteSelection(tuple(sites.weight), tuple(sites.activation), tuple(sites.unpruned)),
+        sites=SiteSelection(tuple(sites.weight), tuple(sites.activation), tuple(sites.unpruned), frozen=sites.frozen),
         settings=Settings(
             scale=section.scale,
             granularity=section.granularity,

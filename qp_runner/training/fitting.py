@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 
@@ -26,6 +26,15 @@ def misfit(expected: Any, found: Any, name: str) -> str:
             return f"{name} has no {len(expected)} elements"
         return _first(misfit(*pair, f"{name}.{place}") for place, pair in enumerate(zip(expected, found, strict=True)))
     return ""
+
+
+def fixed_shapes(network: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a network's state whose shapes training can't change: all but buffers of modules not torch's."""
+    own = {name for name, _ in network.named_parameters(remove_duplicate=False)}
+    for path, module in network.named_modules(remove_duplicate=False):
+        if type(module).__module__.startswith("torch."):
+            own |= {f"{path}.{name}" if path else name for name, _ in module.named_buffers(recurse=False)}
+    return {name: each for name, each in network.state_dict().items() if name in own}
 
 
 def optimizer_misfit(optimizer: Optimizer, found: Any, name: str) -> str:

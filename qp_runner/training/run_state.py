@@ -16,7 +16,7 @@ from qp_runner.tasks import Task
 from qp_runner.training.beside import Beside
 from qp_runner.training.checkpoint_file import CheckpointError
 from qp_runner.training.digester import Digester, NotDigestibleError
-from qp_runner.training.fitting import misfit, optimizer_misfit
+from qp_runner.training.fitting import fixed_shapes, misfit, optimizer_misfit
 from qp_runner.training.optim import LearningRates
 from qp_runner.training.seeding import generator_states, set_generator_states
 
@@ -117,10 +117,10 @@ class RunState:
     def misfit(self, content: dict[str, Any]) -> str:
         """Why a stored state can't be this run's: what it lacks, or which tensor has another shape; empty if it can.
 
-        Ask before the first step. What task and attributes hold has no fixed form, and need only be there.
+        Ask before the first step. What has no fixed form need only be there.
         """
         whole = {"step": 0, "epoch": 0, "loss": self.epoch_loss, "seconds": 0.0, "history": "", "batch": ""}
-        whole |= {"networks": {name: network.state_dict() for name, network in self.task.networks().items()}}
+        whole |= {"networks": {name: fixed_shapes(network) for name, network in self.task.networks().items()}}
         whole |= {"learning_rates": self.learning_rates.state_dict(), "generators": generator_states(self.device)}
         whole |= {"optimizers": dict.fromkeys(self.optimizers), "task": dict.fromkeys(self.task.state_dict())}
         whole |= {"epoch_start": {"generators": {}, "around": {"set": {}}}, "beside": {"set": {}}, "compressor": None}

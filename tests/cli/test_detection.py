@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.compress import expected
 from qp_runner.config import Config
 from qp_runner.config.compose import jobs
 from qp_runner.errors import ConfigError
@@ -86,9 +85,11 @@ def test_frozen_stages_are_neither_trained_nor_compressed(model: str, weights: s
 def test_a_footprint_counts_one_region_whatever_is_found() -> None:
     cut = ["model=faster_rcnn_r50_fpn", f"+{DETECTOR}.small_stem=true", f"+{DETECTOR}.head_width=16"]
     few, many = (build(one(*TINY, *cut, f"{DETECTOR}.proposals={proposals}")) for proposals in (8, 32))
-    last = few.stages[-1]
-    sizes = [expected(parts.compressor, weight=last.weight, activation=last.activation) for parts in (few, many)]
-    assert sizes[0] == sizes[1]
+    written = [[(t.name, t.elements) for t in parts.compressor.graph.ledger] for parts in (few, many)]
+    head = [[each for each in found if each[0].startswith("roi_heads")] for found in written]
+    assert head[0] == head[1]
+    differing = {name for name, _ in {*written[0]} ^ {*written[1]}}
+    assert differing <= {"rpn.getitem"}  # the boxes before suppression: as many as asked for, whatever is found
     elements = {site.path: site.elements for site in few.compressor.summary() if site.target == Target.ACTIVATION}
     assert elements["roi_heads.box_head.relu6"] == 16
     assert elements["roi_heads.box_predictor.bbox_pred"] == 4 * 5
@@ -126,6 +127,5 @@ def test_automatic_execution_is_eager_and_half_precision_trains() -> None:
 
 
 def test_element_masks_are_refused() -> None:
-    trainer, _ = trainer_of(one(*TINY, *SMALL, "compress.granularity=element", "schedule=p_wf"))
     with pytest.raises(ConfigError, match=r"compress\.granularity=channel"):
-        trainer.run()
+        trainer_of(one(*TINY, *SMALL, "compress.granularity=element", "schedule=p_wf"))

@@ -48,7 +48,8 @@ class Selected:
         }
         self.modules = {prefix + p: m for prefix, n in self.networks.items() for p, m in n.named_modules() if p}
         self.weights = [f"{path}.weight" for path, module in self.modules.items() if isinstance(module, LAYERS)]
-        self.weight = self.matching(self.weights, model.sites.weight)
+        frozen = {f"{path}.weight" for path in self.of(*LAYERS) if not self.modules[path].weight.requires_grad}
+        self.weight = [path for path in self.matching(self.weights, model.sites.weight) if path not in frozen]
         self.activation = self.matching(list(self.modules), model.sites.activation)
         self.unpruned = self.matching([*self.weight, *self.activation], model.sites.unpruned)
 
