@@ -12,6 +12,7 @@ from qp_runner.compress.python_state import Holder, holders, is_data
 from qp_runner.tasks import Task
 from qp_runner.training.checkpoint_file import CheckpointError
 from qp_runner.training.digester import Digester, NotDigestibleError
+from qp_runner.training.shared_state import changed_value, shared_values
 
 KEPT = ["kept"]  # stands for what a state_dict holds
 Read = dict[str, tuple[Holder, str, Written]]  # by path: who holds it, under which name, and what
@@ -43,10 +44,13 @@ class Beside:
         self._roots = state_roots(task) if networks else {"task": task}
         self._apart = [*caches(task), *(() if networks else task.networks().values())]
         self._start = self._read()
+        self._shared = shared_values(holder.of for holder, _, _ in self._start.values())
 
     def capture(self) -> dict[str, Any]:
-        """What has changed, as plain data. Raises CheckpointError for what can't be written as such."""
+        """What has changed, as plain data. Raises CheckpointError for what can't be written or restored as such."""
         now = self._read()
+        if name := changed_value(self._shared, shared_values(holder.of for holder, _, _ in now.values())):
+            raise CheckpointError(f"{name} changes in training, where all runs have it, so the run shares nothing")
         own_state = type(self._task).state_dict is not Task.state_dict
         changed: dict[str, Written] = {}
         for path in self._changes(now):

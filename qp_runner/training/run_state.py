@@ -102,6 +102,8 @@ class RunState:
         None if they do not come out the same, as they depend on more than seed and epoch, the task's attributes and the
         global generators; all of these are then as they were before. Call `restore` afterwards.
         """
+        if "around" not in content["epoch_start"]:
+            return None
         before = {"generators": generator_states(self.device), "around": self._around.capture()}
         self._rewind(content["epoch_start"])
         done = content["step"] - content["epoch"] * self.task.steps_per_epoch

@@ -3,8 +3,10 @@
 import itertools
 import random
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -13,11 +15,14 @@ from torch import Tensor, nn
 
 import support
 from checkpointing import FOUR_BITS, DiedError, files, same, with_checkpoints
+from qp_runner.compress.python_state import differences, structure
 from qp_runner.models import SmallCNN
 from qp_runner.tasks import ClassificationTask
-from qp_runner.training.executors import GraphStep
+from qp_runner.training.beside import caches, state_roots
+from qp_runner.training.executors import CompiledStep, GraphStep
 from qp_runner.training.undo import Undo
 from support import P_Q, make_trainer, train
+from tiny import TINY, tiny
 
 cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 
@@ -51,6 +56,8 @@ class Kept(SmallCNN):
 
 
 class Meter:
+    made = 0
+
     def __init__(self) -> None:
         self.count = 0
 
@@ -218,6 +225,20 @@ def test_what_cant_be_stored_is_named_and_not_shared(
     same(with_checkpoints(tmp_path, FOUR_BITS), alone)
 
 
+CALLS = 0
+
+
+def global_counter(network: Kept, x: Tensor) -> Any:
+    global CALLS
+    CALLS += 1
+    return CALLS
+
+
+def class_counter(network: Kept, x: Tensor) -> Any:
+    Meter.made += 1
+    return Meter.made
+
+
 class Slots:
     __slots__ = ("value",)
 
@@ -252,6 +273,8 @@ def slots(network: Kept, x: Tensor) -> Any:
         (replaced_parameter, "network.fc._parameters"),
         (replaced_object, "network.meter"),
         (slots, "network.calls"),
+        (global_counter, f"{__name__}.CALLS"),
+        (class_counter, f"{__name__}.Meter.made"),
     ],
     ids=lambda value: getattr(value, "__name__", None),
 )
@@ -346,3 +369,31 @@ def test_a_run_whose_batches_dont_come_again_starts_anew_and_says_so(
     assert again.trainer.resumed_from == 0
     assert caplog.text.count("batches depend on more than seed and epoch") == 1
     assert files(tmp_path) == stored
+
+
+@pytest.mark.parametrize("task", TINY)
+def test_no_step_of_this_projects_tasks_changes_attributes_so_it_can_be_captured(task: str) -> None:
+    trainer, parts, _ = tiny(task)
+    trainer._train_mode()
+    batches = list(parts.task.batches(0))
+    trainer.step(batches[0])
+    before = structure(state_roots(parts.task), apart=caches(parts.task))
+    trainer.step(batches[1])
+    assert differences(before, structure(state_roots(parts.task), apart=caches(parts.task))) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "named"),
+    [(counter, "network.calls"), (buffer_reassigned, "network.hidden"), (buffer_not_persistent, None)],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_steps_that_change_attributes_are_found_before_they_are_captured(
+    keeping: Any, monkeypatch: pytest.MonkeyPatch, kind: Any, named: str | None
+) -> None:
+    keeping(kind)
+    trainer, task, _ = make_trainer(P_Q)
+    batch = next(task.batches(0))
+    captured = GraphStep(cast(CompiledStep, SimpleNamespace(eager=trainer.step)))
+    monkeypatch.setattr(captured, "_warm_up", lambda steps: [trainer.step(batch) for _ in range(steps)])
+    with pytest.raises(RuntimeError, match=f"changes {named}") if named else nullcontext():
+        captured._check_state()
