@@ -56,9 +56,9 @@ sys.exit(any([ended(pid) for pid in pids]))
     done = forked(program, SWEEP)
     assert done.returncode == 0, done.stderr
     found = sweeps(here / "results")
-    assert len(found) == 3
     assert all(finished(sweep) for sweep in found)
-    assert sorted(load(sweep / "1").tags["seed"] for sweep in found) == ["0", "0", "1"]
+    seeds = sorted(load(sweep / "1").tags["seed"] for sweep in found)
+    assert seeds in (["0", "0", "1"], ["0", "1"])  # the second has nothing to do if the first is over when it starts
     assert {load(sweep / job).tags["sweep"] for sweep in found for job in "01"} == {each.name for each in found}
 
 
