@@ -16,6 +16,7 @@ from qp_runner.report.pictures import Pictures
 from qp_runner.report.server import Server
 from qp_runner.report.source import NAME, PARENT, Source, StoredRun
 from qp_runner.report.sweeps import choose
+from qp_runner.tracking.client import first_words
 from qp_runner.tracking.probe import DATABASES, check_answers, scheme
 
 log = logging.getLogger(__name__)
@@ -100,8 +101,8 @@ def _open(store: str) -> tuple[Source, Sequence[StoredRun]]:
             log.warning("%s is of an older MLflow: it is read as it is, and not changed", masked(store))
         return database, database.runs()
     except Exception as error:
-        reason = masked(" ".join(str(error).split()))[:200]
-        raise ConfigError("--store", masked(store), f"an MLflow store that can be read ({reason})") from error
+        allowed = f"an MLflow store that can be read ({first_words(error)})"
+        raise ConfigError("--store", masked(store), allowed) from error
 
 
 def run_table(runs: Iterable[StoredRun]) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from qp_runner.lasting import lasting
+from qp_runner.masking import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # characters that an MLflow store takes
+ERROR_LENGTH = 300
 ATTEMPTS = 7  # with the store's own waiting, minutes: longer than any other writer holds a lock
 SETTINGS = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -52,7 +54,7 @@ def warm_up() -> None:
     with lasting():
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - which a client would import when it is made
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is raised, and reported once
 
 
 def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Result:
@@ -69,6 +71,12 @@ def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Resu
                 raise
             time.sleep(first_pause_s * 2**attempt * dice.uniform(0.5, 1.5))
     raise AssertionError("unreachable")
+
+
+def first_words(error: Exception) -> str:
+    """What an error says, on one short line without passwords."""
+    text = " ".join(str(error).split()).partition(" (Background on this error")[0]  # SQLAlchemy's advertisement
+    return masked(text)[:ERROR_LENGTH]
 
 
 def key(name: str) -> str:

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import TextIO
 
 from qp_runner.errors import ConfigError
-from qp_runner.masking import masked
+from qp_runner.tracking.client import first_words
 from qp_runner.tracking.folders import bring_folder, end_if_dead, left_behind
+from qp_runner.tracking.probe import check_answers
 from qp_runner.tracking.records import RUN, run_folders
 from qp_runner.tracking.store import Store, prepare, store_key
 
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 
 POLL_S, RETRY_S = 2.0, 15.0
 FAILING_S = 60.0  # that a command's end may take after the store has failed
-STUCK_S = 300.0  # that it may take without any progress
+STUCK_S = 30.0  # without progress, after which the store is asked whether it still answers
 DYING_S = 3.0  # that the processes of jobs may take to end after their command was killed
 
 
@@ -47,7 +48,7 @@ class FolderFollower:
     """
 
     def __init__(self, store: Store, task: Task, folder: Path) -> None:
-        self._store = store
+        self._store, self._uri = store, task.uri
         self._folder, self._results = folder.resolve(), Path(task.results).resolve()
         self._key = store_key(task.uri, self._results) or ""
         self._left = left_behind(self._results, store_key=self._key, but=self._folder)
@@ -105,11 +106,14 @@ class FolderFollower:
     def takes_too_long(self, *, since: float) -> bool:
         """Whether to give up, at this moment, when the command ended at the moment `since`."""
         now = time.monotonic()
-        return now > max(since, self._failure) + FAILING_S or now > max(since, self._progress) + STUCK_S
+        if now > max(since, self._failure) + FAILING_S:
+            return True
+        return now > max(since, self._progress) + STUCK_S and not self._store_answers()
 
     def _store_answers(self) -> bool:
         """Whether the store as such is there: then it is one run alone that it does not take."""
         try:
+            check_answers(self._uri)
             self._store.client.search_experiments(max_results=1)
         except Exception:
             return False
@@ -118,7 +122,7 @@ class FolderFollower:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = masked(" ".join(f"{type(error).__name__}: {error}".split()))[:300]
+            reason = first_words(error)
             log.warning("MLflow fails (%s); the runs' files have everything, the next command tries again", reason)
 
 
@@ -163,7 +167,7 @@ def _give_up(follower: FolderFollower, ended: threading.Event, done: threading.E
     """Ends the process where the store keeps it for too long after the command's end: files and marker are whole."""
     ended.wait()
     since = time.monotonic()
-    while not done.wait(1.0):
+    while not done.wait(POLL_S):
         if follower.takes_too_long(since=since):
             log.warning("MLflow takes too long: the next command brings the rest")
             os._exit(0)

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from qp_runner.errors import ConfigError
 from qp_runner.locking import locked
 from qp_runner.masking import masked
-from qp_runner.tracking.client import client, patiently
+from qp_runner.tracking.client import client, first_words, patiently
 from qp_runner.tracking.probe import DATABASES, check_answers, scheme
 from qp_runner.tracking.records import ID_TAG
 
@@ -53,7 +53,7 @@ def prepare(uri: str, experiment: str, *, results: Path | None = None) -> "Store
             _follow_move(uri)
         store.experiment(experiment)
     except Exception as error:
-        reason = masked(" ".join(str(error).split()))[:300]
+        reason = first_words(error)
         raise ConfigError("tracking.uri", masked(uri), f"an MLflow store that can be opened ({reason})") from error
     return store
 
