@@ -1,4 +1,4 @@
-"""What networks and other objects hold beside parameters: attributes, buffers, modes; remembered and put back."""
+"""What networks and other objects hold other than parameters: attributes, buffers, modes; remembered and put back."""
 
 import enum
 import sys

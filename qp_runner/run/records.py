@@ -1,4 +1,4 @@
-"""What a run writes into its folder beside its metrics."""
+"""What a run writes into its folder in addition to its metrics."""
 
 import csv
 import io

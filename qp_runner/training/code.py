@@ -90,8 +90,8 @@ def _source(name: str) -> tuple[dict[str, str], tuple[str, ...]]:
     except (SyntaxError, ValueError):  # building the run will say so
         return units, ()
     if guessed:
-        files = _beside(name)
-        units |= {f"beside {module}": _file(path) for module, path in files.items()}
+        files = _neighbours(name)
+        units |= {f"neighbour {module}": _file(path) for module, path in files.items()}
         imports += files
     return units, tuple(imports)
 
@@ -129,8 +129,8 @@ def _absolute(name: str, package: str) -> str:
         return ""
 
 
-def _beside(name: str) -> dict[str, Path]:
-    """The source files beside a module, or in its package, by the modules that they are.
+def _neighbours(name: str) -> dict[str, Path]:
+    """The source files next to a module, or in its package, by the modules that they are.
 
     What a module imports by a name that it computes lies there, or is named in the configuration.
     """

@@ -17,7 +17,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 from qp_runner.compress import Compressor
 from qp_runner.compress.python_state import differences, structure
 from qp_runner.tasks import Task
-from qp_runner.training.beside import caches, state_roots
+from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.step import EagerStep, Precision, Step
 from qp_runner.training.undo import Undo
 

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from qp_runner.compress import Compressor
 from qp_runner.tasks import Task
-from qp_runner.training.beside import Beside
+from qp_runner.training.attribute_state import AttributeState
 from qp_runner.training.checkpoint_file import CheckpointError
 from qp_runner.training.digester import Digester, NotDigestibleError
 from qp_runner.training.fitting import fixed_shapes, misfit, optimizer_misfit
@@ -48,7 +48,7 @@ class RunState:
         self.steps_done = 0
         self.events_fired = False
         self.history: list[tuple[int, dict[str, float]]] = []
-        self._beside, self._around = Beside(task), Beside(task, networks=False)
+        self._attributes, self._around = AttributeState(task), AttributeState(task, networks=False)
         self._epoch_start: dict[str, Any] = {}
         self.start_epoch(0)
 
@@ -89,7 +89,7 @@ class RunState:
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "learning_rates": self.learning_rates.state_dict(),
             "task": dict(self.task.state_dict()),
-            "beside": self._beside.capture(),
+            "attributes": self._attributes.capture(),
             "epoch_start": self._epoch_start,
             "batch": batch_digest(batch),
             "generators": generator_states(self.device),
@@ -125,7 +125,11 @@ class RunState:
         whole |= {"networks": {name: fixed_shapes(network) for name, network in self.task.networks().items()}}
         whole |= {"learning_rates": self.learning_rates.state_dict(), "generators": generator_states(self.device)}
         whole |= {"optimizers": dict.fromkeys(self.optimizers), "task": dict.fromkeys(self.task.state_dict())}
-        whole |= {"epoch_start": {"generators": {}, "around": {"set": {}}}, "beside": {"set": {}}, "compressor": None}
+        whole |= {
+            "epoch_start": {"generators": {}, "around": {"set": {}}},
+            "attributes": {"set": {}},
+            "compressor": None,
+        }
         if self.compressor is not None and content.get("compressor") is not None:
             whole["compressor"] = self.compressor.state_dict()
         found = (optimizer_misfit(each, content["optimizers"][name], name) for name, each in self.optimizers.items())
@@ -137,7 +141,7 @@ class RunState:
 
     def restore(self, content: dict[str, Any]) -> None:
         """Restores what `capture` gave, writing into the tensors that exist."""
-        self._beside.restore(content["beside"])
+        self._attributes.restore(content["attributes"])
         for name, network in self.task.networks().items():
             network.load_state_dict(content["networks"][name])
         if self.compressor is not None and content["compressor"] is not None:

@@ -12,7 +12,7 @@ from qp_runner.compress import CalibrationError, Compressor
 from qp_runner.compress.python_state import Snapshot
 from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
-from qp_runner.training.beside import caches
+from qp_runner.training.attribute_state import caches
 from qp_runner.training.checkpoints import RunCheckpoints
 from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers

@@ -9,7 +9,7 @@ from torch.utils._pytree import tree_map
 
 from qp_runner.compress.python_state import Snapshot
 from qp_runner.tasks import Task
-from qp_runner.training.beside import caches, state_roots
+from qp_runner.training.attribute_state import caches, state_roots
 
 
 class Undo:

@@ -1,4 +1,4 @@
-"""What training changes in networks and task beside what their `state_dict`s hold, for checkpoints."""
+"""What training changes in networks and task outside what their `state_dict`s hold, for checkpoints."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -28,7 +28,7 @@ def caches(task: Task) -> list[object]:
     return [vars(task)[name] for name in task.caches if name in vars(task)]
 
 
-class Beside:
+class AttributeState:
     """Attributes and buffers of networks, task and all plain objects that these hold, compared with how they were.
 
     Stored is what has changed since the start: numbers, texts, tensors, arrays, random generators and containers of

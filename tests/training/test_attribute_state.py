@@ -1,4 +1,4 @@
-"""What a network or task changes beside its state_dict is part of a run's state."""
+"""What a network or task changes outside its state_dict is part of a run's state."""
 
 import itertools
 import random
@@ -18,7 +18,7 @@ from checkpointing import FOUR_BITS, DiedError, files, same, with_checkpoints
 from qp_runner.compress.python_state import differences, structure
 from qp_runner.models import SmallCNN
 from qp_runner.tasks import ClassificationTask
-from qp_runner.training.beside import caches, state_roots
+from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.executors import CompiledStep, GraphStep
 from qp_runner.training.undo import Undo
 from support import P_Q, make_trainer, train
@@ -314,7 +314,7 @@ def test_a_tasks_own_attributes_are_stored_too(tmp_path: Path, monkeypatch: pyte
 def test_nothing_is_stored_for_a_network_without_such_state() -> None:
     trainer, _, _ = make_trainer(P_Q)
     trainer.run()
-    assert trainer.state.capture()["beside"] == {"set": {}, "gone": []}
+    assert trainer.state.capture()["attributes"] == {"set": {}, "gone": []}
 
 
 @cuda
