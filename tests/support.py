@@ -144,7 +144,7 @@ def same(one: Path, other: Path) -> None:
 
 
 FORKED = """
-import json, os, random, signal, sys
+import json, os, random, signal, sys, time
 import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
 from qp_runner.cli.main import main
 from qp_runner.training.step import EagerStep

@@ -34,8 +34,8 @@ def _show_trees(made: Outline, console: Console) -> None:
     for node in made.plan.trees[:SHOWN_ROOTS]:
         lines = tuple(_lines(node, made))
         if lines not in seen:
-            title = Text(f"trunk of {len(node.runs)} runs", "bold")
-            title.append(f" · seed {made.jobs[made.numbers[node.runs[0]]].config.seed}", "not bold")
+            seed = made.jobs[made.numbers[node.runs[0]]].config.seed
+            title = Text.assemble((f"trunk of {len(node.runs)} runs", "bold"), f" · seed {seed}")
             console.print(_draw(title, lines))
             seen.add(lines)
     left, alike = len(made.plan.trees) - len(seen), len(made.plan.trees[:SHOWN_ROOTS]) - len(seen)
@@ -53,7 +53,7 @@ def _lines(node: tree.Node, made: Outline, depth: int = 0) -> Iterator[tuple[int
 def _draw(title: Text, lines: Sequence[tuple[int, str]]) -> View:
     branches = [View(title)]
     for depth, line in [*lines[:SHOWN_LINES], *((depth, "…") for depth, _ in lines[SHOWN_LINES:][:1])]:
-        branches[depth + 1 :] = [branches[depth].add(line)]
+        branches[depth + 1 :] = [branches[depth].add(Text(line))]
     return branches[0]
 
 

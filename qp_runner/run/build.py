@@ -1,6 +1,7 @@
 """From a checked configuration to the objects of a run."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch.optim import Optimizer
@@ -12,6 +13,7 @@ from qp_runner.errors import ConfigError
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
 from qp_runner.training import (
+    Content,
     LearningRate,
     MakeOptimizer,
     ProgressView,
@@ -20,20 +22,20 @@ from qp_runner.training import (
     Trainer,
     TrainerSettings,
     choose_device,
-    content_digest,
+    content_of,
     resolve_executor,
 )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run consists of; `content` is the digest of its data and initial weights (empty without a store)."""
+    """All that a run consists of; `content` is that of its data and initial weights (empty without checkpoints)."""
 
     task: Task
     compressor: Compressor
     stages: tuple[Stage, ...]
     device: torch.device
-    content: str = ""
+    content: Content = field(default_factory=Content)
 
     @property
     def total_steps(self) -> int:
@@ -47,7 +49,7 @@ def build(config: Config) -> Parts:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     task = build_task(config)
-    content = content_digest(task) if config.checkpoint.enabled else ""
+    content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
     _lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
@@ -58,9 +60,14 @@ def build(config: Config) -> Parts:
     return Parts(task, compressor, stages, device, content)
 
 
-def build_task(config: Config) -> Task:
-    """The task with its data and networks, on the CPU."""
-    data = instantiate("data.factory", config.data.factory)
+def build_data(config: Config) -> Any:
+    """The data of a run."""
+    return instantiate("data.factory", config.data.factory)
+
+
+def build_task(config: Config, *, data: Any = None) -> Task:
+    """The task with its data (None: built now) and networks, on the CPU."""
+    data = build_data(config) if data is None else data
     networks = {
         name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
         for name, factory in config.model.networks.items()

@@ -19,9 +19,9 @@ from qp_runner.search.space import Space
 from qp_runner.search.study import FILE, Study
 from qp_runner.search.trials import Trial, firsts
 from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.earlier import is_finished
 from qp_runner.sweep.outline import Lengths, outline
 from qp_runner.sweep.parent import ParentRun
-from qp_runner.sweep.plan import is_finished
 from qp_runner.tracking import Record
 
 LEAST_BATCH = 4

@@ -1,7 +1,7 @@
 """What the jobs of a sweep share, worked out before the first of them: the prefix tree and the waves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
@@ -12,7 +12,7 @@ from qp_runner.run.build import build_task, compile_schedule
 from qp_runner.run.identity import identity
 from qp_runner.schedule import Stage
 from qp_runner.sweep import tree
-from qp_runner.training import Identity
+from qp_runner.training import Identity, content_of
 from qp_runner.training.identity import digest, without_end
 
 SHOWN_VALUES = 6
@@ -70,6 +70,9 @@ def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths:
         if key not in compiled:
             compiled[key] = compile_schedule(job.config, steps_per_epoch=each)
         found.append(identity(job.config, stages=compiled[key], steps_per_epoch=each))
+    for number, job in enumerate(jobs):
+        if lengths.problem(job.config):
+            found[number] = replace(found[number], context={**found[number].context, "content": f"of job {number}"})
     numbers = tuple(number for number in range(len(jobs)) if number not in done)
     plan = tree.plan([path(found[number]) for number in numbers])
     return Outline(jobs, found, steps, plan, numbers, lengths.note)
@@ -110,21 +113,31 @@ def _differences(made: Outline) -> list[str]:
 
 
 class Lengths:
-    """Steps of an epoch by what they depend on: data are loaded once for all jobs that are alike in it."""
+    """What planning has to know of data and task: they are loaded once for all jobs that are alike in them."""
 
     def __init__(self) -> None:
         self.note = ""
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, str]] = {}
 
     def steps_per_epoch(self, config: Config) -> int:
         """Of a run; raises ConfigError for what can't be built, data that are not there excepted."""
+        return self._of(config)[0]
+
+    def problem(self, config: Config) -> str:
+        """Why a run can share nothing, as far as its data decide it; empty if it can."""
+        return self._of(config)[1]
+
+    def _of(self, config: Config) -> tuple[int, str]:
         key = digest([config.task.model_dump(), config.data.model_dump(), config.trainer.batch_size])
         if key not in self._known:
             try:
-                self._known[key] = build_task(config).steps_per_epoch
+                task = build_task(config)
+                self._known[key] = task.steps_per_epoch, content_of(task).problem
+                if problem := self._known[key][1]:
+                    self.note = f"runs share nothing: {problem}"
             except ConfigError as error:
                 if not error.key.startswith("data."):
                     raise
                 self.note = f"without the data, an epoch is taken to have {UNKNOWN_STEPS_PER_EPOCH} steps: {error}"
-                self._known[key] = UNKNOWN_STEPS_PER_EPOCH
+                self._known[key] = UNKNOWN_STEPS_PER_EPOCH, ""
         return self._known[key]

@@ -17,10 +17,12 @@ from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
 from qp_runner.masking import masked
 from qp_runner.sweep.batch import Batch, SweepPlan
-from qp_runner.sweep.parent import new_folder, parent_run
+from qp_runner.sweep.claim import Claim, claiming
+from qp_runner.sweep.parent import parent_run
 from qp_runner.tracking import following
+from qp_runner.training import set_threads
 
-MakePlan = Callable[[Request], SweepPlan]
+MakePlan = Callable[[Request, Claim], SweepPlan]
 
 
 class WaveSweeper(Sweeper):
@@ -30,7 +32,7 @@ class WaveSweeper(Sweeper):
     first failure is raised, unless the plan is forgiving.
 
     Args:
-        make_plan: decides what to launch.
+        make_plan: decides what to launch; takes the folder of an earlier attempt where it goes on with one.
     """
 
     def __init__(self, make_plan: MakePlan) -> None:
@@ -49,9 +51,11 @@ class WaveSweeper(Sweeper):
         """Launches every job that is not done yet; returns what they returned, in the order of launching."""
         request = Request(self.loader, self.config)
         first = request.first.config
-        with following(first.store_uri(), experiment=first.task.name, results=Path(first.results)) as follower:
-            plan = self._make_plan(request)
-            folder = self._open_folder(request, plan)
+        set_threads(first.trainer.threads)
+        mlflow = following(first.store_uri(), experiment=first.task.name, results=Path(first.results))
+        with mlflow as follower, claiming() as claim:
+            plan = self._make_plan(request, claim)
+            folder = self._open_folder(request, plan, claim)
             follower.follow(folder)
             follower.check()
             goes_on = plan.before is not None
@@ -67,10 +71,10 @@ class WaveSweeper(Sweeper):
                     _ = each.return_value  # raises where the job failed
         return returned
 
-    def _open_folder(self, request: Request, plan: SweepPlan) -> Path:
+    def _open_folder(self, request: Request, plan: SweepPlan, claim: Claim) -> Path:
         """The sweep's folder: that of an earlier attempt, the one that the command names, or a new one."""
-        folder = plan.before or request.folder or new_folder(Path(str(self.config.hydra.sweep.dir)))
-        folder.mkdir(parents=True, exist_ok=True)
+        named = request.folder
+        folder = plan.before or (claim.named(named) if named else claim.new(Path(str(self.config.hydra.sweep.dir))))
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
         (folder / "multirun.yaml").write_text(masked(OmegaConf.to_yaml(self.config)), encoding="utf-8")

@@ -27,6 +27,9 @@ class Task(ABC):
     fixed_shapes: bool = True
     """Whether all training batches have the same shapes; only then is a step worth compiling or capturing."""
 
+    caches: tuple[str, ...] = ()
+    """Names of attributes that hold what can be computed again, and so are no part of a run's state."""
+
     def __init__(
         self, *, data: Any, samples: int, networks: Mapping[str, nn.Module], batch_size: int, seed: int
     ) -> None:
@@ -99,6 +102,9 @@ class Task(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What training changes besides networks and optimizers, such as an image pool: tensors, numbers, strings and
         containers of them. Stored with every checkpoint.
+
+        Plain attributes that training changes, such as a counter, are stored even without this. A task that has this
+        method answers for all other objects that it changes.
         """
         return {}
 

@@ -40,6 +40,7 @@ class PairedTranslationTask(Task):
         ConfigError: unpaired data, networks that do not fit, an impossible batch size or weight, an unknown extractor.
     """
 
+    caches = ("distance",)  # sums over real images
     data: TranslationData
 
     def __init__(

@@ -44,6 +44,7 @@ class UnpairedTranslationTask(Task):
         ConfigError: networks that do not fit, an impossible batch size, weight or pool, an unknown extractor.
     """
 
+    caches = ("distance",)  # sums over real images
     data: TranslationData
 
     def __init__(

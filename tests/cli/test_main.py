@@ -8,9 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
+from qp_runner.config.instantiate import instantiate
 from qp_runner.run.labels import schedule_label, variant
 from stores import lacking, load, open_store, runs
 from support import execute, metrics
@@ -44,13 +47,22 @@ def only_run(root: Path) -> Path:
         (["task=super_resolution", "data=t91_set5", "data.root=empty"], r"data\.train=empty/T91: no such folder"),
         (["nonsense=1"], r"nonsense=1: no such key"),
         (["-m", "schedule=p_q_wf,zzz"], r"schedule=zzz: no such choice"),
-        (["-m", "schedule.events.prune_weight.to=0.5,1.5"], r"schedule\.events\.prune_weight\.to=1\.5"),
+        (["results=file/here"], r"file/here/runs/\S+: Not a directory; results=DIR says where to write"),
+        (
+            ["-m", "results=file/here", "checkpoint.enabled=false"],
+            r"file/here/sweeps/\S+: Not a directory",
+        ),
+        (
+            ["seed=0", "-m", "schedule.events.prune_weight.to=0.5,1.5"],
+            r"schedule\.events\.prune_weight\.to=1\.5",
+        ),
     ],
 )
 def test_bad_input_ends_with_2_and_one_line(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], here: Path
 ) -> None:
     (here / "empty").mkdir()
+    (here / "file").touch()
     assert execute([*arguments, "tracking=none", "trainer.progress=false"]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
@@ -140,9 +152,45 @@ def test_a_run_with_plain_files_needs_no_rich_no_mlflow_and_no_scikit_image(here
     assert load(only_run(here)).status == "FINISHED"
 
 
+@pytest.mark.skipif(os.name == "nt", reason="users of POSIX systems")
+def test_a_user_without_a_name_and_a_home_can_run(here: Path) -> None:
+    code = "import os; os.getuid = lambda: 2**31 - 7; from qp_runner.__main__ import main; main()"
+    nameless = {"PATH": os.environ["PATH"], "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", code, *QUICK], capture_output=True, text=True, env=nameless)
+    assert done.returncode == 0, done.stderr
+    assert load(only_run(here)).status == "FINISHED"
+
+
+@pytest.mark.parametrize("command", [[], ["-m"]])
+def test_threads_hold_from_the_first_use_of_data(
+    here: Path, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
+    used = []
+
+    def counted(name: str, factory: Any) -> Any:
+        used.append(torch.get_num_threads())
+        return instantiate(name, factory)
+
+    monkeypatch.setattr("qp_runner.run.build.instantiate", counted)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        assert execute([*command, "trainer.threads=1", *QUICK]) == 0
+    finally:
+        torch.set_num_threads(before)
+    assert set(used) == {1}
+
+
+def test_the_flag_of_a_sweep_may_stand_anywhere(here: Path) -> None:
+    assert execute(["schedule=float", *QUICK, "-m", "seed=1,2"]) == 0
+    [sweep] = (here / "results" / "sweeps").iterdir()
+    assert [load(sweep / job).tags["seed"] for job in "01"] == ["1", "2"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "parts"),
     [
+        (["seed=0", "-m", "schedule=p_q_wf,float"], ("P0.5(w,f) → Q8(w,f)", "trunk of 2 runs")),
         (["schedule=p_q_wf"], ("P0.5(w,f) → Q8(w,f)", "recovery", "stage", "ideal", "stored")),
         (["data=cifar10", "data.root=nowhere", "model=mobilenetv2"], ("recovery", "unknown without the data")),
     ],

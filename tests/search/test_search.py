@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
@@ -192,6 +193,20 @@ def test_a_search_killed_at_random_moments_is_the_one_it_would_have_been(here: P
     for job in whole[whole["job"] != ""]["job"].unique():
         one, other = (only_sweep(here / name) / str(job) for name in ("whole", "results"))
         pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
+def test_equal_searches_that_start_together_each_have_their_folder_and_a_copy_goes_on_alone(here: Path) -> None:
+    command = [*PLAIN, "trainer.epochs=1", "trainer.save_model=false", "search.reference=false", "search.trials=1"]
+    done = forked("sys.exit(any([ended(pid) for pid in [start(command) for _ in range(2)]]))", command)
+    assert done.returncode == 0, done.stderr
+    one, other = sorted((here / "results" / "sweeps").iterdir())
+    assert_same(read(one), read(other))
+    shutil.copytree(here / "results", here / "copy")
+    before = {path: path.read_bytes() for path in (here / "results").rglob("*") if path.is_file()}
+    assert execute([*command, "search.trials=2", "results=copy"]) == 0
+    assert {path: path.read_bytes() for path in (here / "results").rglob("*") if path.is_file()} == before
+    assert read(here / "copy" / "sweeps" / other.name)["job"].nunique() > read(other)["job"].nunique()
 
 
 def test_workers_change_nothing(here: Path) -> None:

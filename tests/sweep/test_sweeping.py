@@ -10,8 +10,8 @@ import pytest
 
 from qp_runner.config.compose import composing, jobs
 from qp_runner.run.identity import job_digest
+from qp_runner.sweep.earlier import sweep_digest
 from qp_runner.sweep.outline import outline
-from qp_runner.sweep.plan import sweep_digest
 from stores import lacking, load, open_store, runs
 from support import execute, forked, metrics, same
 
