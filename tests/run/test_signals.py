@@ -22,10 +22,14 @@ SWEEP = ["-m", "schedule=float,q_wf", *QUICK]
 
 @pytest.fixture(autouse=True)
 def _handlers_stay() -> Iterator[None]:
+    """Default handlers at first, whatever the tests were started with (nohup ignores SIGHUP), and at the end."""
     numbers = [getattr(signal, name) for name in ENDING]
+    inherited = [signal.signal(number, signal.SIG_DFL) for number in numbers]
     before = [signal.getsignal(number) for number in numbers]
     yield
     assert [signal.getsignal(number) for number in numbers] == before
+    for number, handler in zip(numbers, inherited, strict=True):
+        signal.signal(number, handler)
 
 
 def killing(monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, number: int) -> None:
