@@ -6,7 +6,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import attach, events
+from qp_runner.compress import events
+from qp_runner.compress.attach import Attachment, attach_weight, latent
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.checks import check_batch, check_used
@@ -14,11 +15,13 @@ from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.results import attach_activation, attach_results
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
 from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
+from qp_runner.compress.survey import survey
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
@@ -32,6 +35,14 @@ class Compressor(nn.Module):
     Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
     may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
 
+    Args:
+        networks: by name.
+        sites: which of their tensors are compressed.
+        settings: how.
+        run: a forward pass of one sample. Needed for sites that are not the outputs of modules, and for sites that are
+            chosen automatically; without it, all calls of a module are one site.
+        pair: one of two samples; shows where the batch is, and whether training makes other calls than evaluation.
+
     Attributes:
         networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
         skipped: weights that a glob matches but that are no sites, with the reason.
@@ -39,23 +50,32 @@ class Compressor(nn.Module):
 
     networks: dict[str, nn.Module]
 
-    def __init__(self, networks: Mapping[str, nn.Module], *, sites: SiteSelection, settings: Settings) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        *,
+        sites: SiteSelection,
+        settings: Settings,
+        run: Run | None = None,
+        pair: Run | None = None,
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings = settings
-        selected = select(networks, sites)
+        selected = select(networks, sites, survey(networks, run, pair) if run is not None else None)
         self.skipped = selected.skipped
-        attached: list[attach.Attachment] = []
+        self._attached: list[Attachment] = []
         for location in selected.weights:
             site = WeightSite(location)
-            attached += [attach.attach_weight(module, site) for module in location.users]
+            self._attached += [attach_weight(module, name, site) for module, name in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        for location in selected.activations:
-            attached.append(attach.attach_activation(location, ActivationSite(location, device)))
-        self._attached = attached
+        activations = [(location, ActivationSite(location, device)) for location in selected.activations]
+        self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
+        self._counted = attach_results(networks, activations)
         self.graph: Graph | None = None
         self._bank: WeightBank | None = None
-        self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
+        self._sites = nn.ModuleDict({_key(a.site): a.site for a in self._attached})
+        self._sites.update({_key(site): site for _, site in activations})
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""
@@ -64,7 +84,7 @@ class Compressor(nn.Module):
 
     def latents(self) -> dict[WeightSite, nn.Parameter]:
         """The latent weight of every weight site."""
-        return {a.site: attach.latent(a.module) for a in self._attached if isinstance(a.site, WeightSite)}
+        return {a.site: latent(a.module, a.name) for a in self._attached if isinstance(a.site, WeightSite)}
 
     def parameter_count(self) -> int:
         """Elements of all parameters of the networks, sites or not."""
@@ -113,13 +133,16 @@ class Compressor(nn.Module):
         activations = {site.path: site for site in self._activations()}
 
         def seen(path: str, output: Tensor) -> None:
-            one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no regions
-            activations[path].allocate(one, self.settings.granularity)
+            site = activations[path]
+            batch = output.movedim(site.batch_axis, 0)
+            one = batch[0] if len(batch) else batch.new_empty(batch.shape[1:])  # a detector may find no regions
+            site.allocate(one, self.settings.granularity)
 
         self.graph = graph = self._traced(run, seen)
         check_used(graph, weights=[site.path for site in self.latents()], activations=list(activations))
         if pair is not None:
-            check_batch(graph, self._traced(pair, lambda _path, _output: None))
+            axes = {path: site.batch_axis for path, site in activations.items()}
+            check_batch(graph, self._traced(pair, lambda _path, _output: None), axes)
         return graph
 
     def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
@@ -132,13 +155,21 @@ class Compressor(nn.Module):
         parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
         parameters |= {site.path: each for site, each in copies.items()}
         with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents):
-            return trace(self.networks, modules, parameters=parameters, run=run, seen=seen)
+            return trace(
+                self.networks,
+                modules,
+                parameters=parameters,
+                run=run,
+                seen=seen,
+                calls=[each.calls for each in self._counted],
+            )
 
     def coverage(self) -> Coverage:
         """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""
         if self.graph is None:
             raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
-        return coverage(self.networks, set(map(id, self.latents().values())), self.graph)
+        reasons = {each.path: each.reason for each in self.skipped}
+        return coverage(self.networks, set(map(id, self.latents().values())), self.graph, reasons)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
@@ -182,8 +213,14 @@ class Compressor(nn.Module):
         return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
 
     def bits(self, target: Target) -> int:
-        """The bits of a target's sites; 32 while they are not quantized."""
-        return max((int(site.bits) for site in self.sites(target)), default=FLOAT_BITS)
+        """The bits of a target's sites, but for those with bits of their own; 32 while they are not quantized."""
+        sites = self.sites(target)
+        usual = [site for site in sites if site.own_bits is None] or sites
+        return max((int(site.bits) for site in usual), default=FLOAT_BITS)
+
+    def unreached(self) -> list[str]:
+        """Sites at functions' calls that the last forward pass did not reach, as after a compiler's rewriting."""
+        return [path for each in self._counted for path in each.calls.missed()]
 
     def state(self, target: Target) -> TargetState:
         """Measured sparsity and bits of a target."""
@@ -199,11 +236,13 @@ class Compressor(nn.Module):
         """Detaches all sites. The networks compute with their latent weights again."""
         for attachment in self._attached:
             attachment.remove()
-        self._attached = []
+        for counting in self._counted:
+            counting.remove()
+        self._attached, self._counted = [], []
 
     def bake(self, network: nn.Module) -> nn.Module:
         """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
-        return bake(network, self._attached)
+        return bake(network, self._attached, self._counted)
 
     def _refresh_bank(self) -> None:
         if self._bank is not None:

@@ -51,7 +51,7 @@ def test_a_module_or_weight_with_several_names_is_one_site_that_any_name_finds()
         assert paths(SiteSelection((weight,), (activation,)), {"net": network}) == (["0.weight"], ["1"])
     found = select({"net": network}, SiteSelection(("2.weight",), ("1",), ("5.weight", "3")))
     assert [place.prunable for place in found.weights + found.activations] == [False, False]
-    assert found.weights[0].users == (network[2], network[5])
+    assert found.weights[0].users == ((network[2], "weight"), (network[5], "weight"))
 
 
 def test_a_weight_that_something_else_reads_as_it_is_can_be_no_site():
