@@ -43,10 +43,8 @@ def attach_results(
         hands: dict[str, list[CallResult | None]] = {}
         for location, site in sites:
             if location.call is not None and location.path.startswith(prefix):
-                name, number = location.call
-                of_name = hands.setdefault(name, [])
-                of_name += [None] * (number + 1 - len(of_name))
-                of_name[number] = CallResult(site)
+                name, number, count = location.call
+                hands.setdefault(name, [None] * count)[number] = CallResult(site)
         if hands:
             attached.append(attach_calls(network, Calls(hands, prefix=prefix)))
     return attached

@@ -54,7 +54,8 @@ class SiteLocation:
         module: the module whose weight or output it is; the network, for a function's result.
         users: all modules that hold this weight, each with the name by which it does.
         name: of the weight in its module.
-        call: the name without number, and the number, of a call that is not the only one of a module.
+        call: the name without number, the number, and how many calls have this name, of a call that is not the only one
+            of a module.
         batch_axis: the dimension of an activation that is the batch.
         bits: in place of an event's.
     """
@@ -64,7 +65,7 @@ class SiteLocation:
     prunable: bool
     users: tuple[tuple[nn.Module, str], ...] = ()
     name: str = "weight"
-    call: tuple[str, int] | None = None
+    call: tuple[str, int, int] | None = None
     batch_axis: int = 0
     bits: int | None = None
 
@@ -105,12 +106,12 @@ class _Candidate:
 
     names: list[str] = field(default_factory=list)
     holders: list[tuple[nn.Module, str]] = field(default_factory=list)
-    call: tuple[str, int] | None = None  # None: the only call of a module
+    call: tuple[str, int, int] | None = None  # None: the only call of a module
     batch_axis: int = 0
 
     @property
     def path(self) -> str:
-        return numbered(*self.call) if self.call else self.names[0]
+        return numbered(*self.call[:2]) if self.call else self.names[0]
 
     @property
     def is_weight(self) -> bool:
@@ -237,16 +238,16 @@ def _calls(networks: Mapping[str, nn.Module], survey: Survey | None) -> list[_Ca
     left = dict(survey.calls)
     for each in modules:
         name = each.names[0]
-        count = max((call.number + 1 for call in survey.calls.values() if call.name == name), default=1)
+        count = survey.calls[name].count if name in survey.calls else 1
         for number in range(count):
             path = numbered(name, number)
             names = each.names if not number else [*each.names, path]
             call = left.pop(path, None)
-            place = (name, number) if count > 1 else None
+            place = (name, number, count) if count > 1 else None
             found.append(_Candidate(names, each.holders, place, call.batch_axis if call else 0))
     for path, call in left.items():
         owner = next(network for prefix, network in prefixes(networks) if path.startswith(prefix))
-        found.append(_Candidate([path], [(owner, "")], (call.name, call.number), call.batch_axis))
+        found.append(_Candidate([path], [(owner, "")], (call.name, call.number, call.count), call.batch_axis))
     return found
 
 

@@ -17,6 +17,8 @@ from qp_runner.compress.recorder import Form, Recorder
 log = logging.getLogger(__name__)
 
 Run = Callable[[], None]
+Shapes = dict[tuple[str, int], tuple[int, ...]]
+"""Of results, by name and number of the call."""
 
 
 @dataclass(frozen=True)
@@ -26,11 +28,13 @@ class Call:
     Attributes:
         name: without number.
         number: of the calls of this name, from 0.
+        count: how many calls have this name.
         batch_axis: the dimension of the result that is the batch.
     """
 
     name: str
     number: int
+    count: int
     batch_axis: int = 0
 
 
@@ -65,9 +69,11 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
     """
     parameters = {prefix + name: p for prefix, each in prefixes(networks) for name, p in each.named_parameters()}
     known: set[Form] = set()
-    shapes: dict[tuple[str, int], tuple[int, ...]] = {}
+    shapes: Shapes = {}
+    counts: dict[str, int] = {}
 
     def shown(name: str, number: int, result: Any, recorder: Recorder) -> None:
+        counts[name] = max(counts.get(name, 0), number + 1)
         x = first_tensor(result)
         if x is not None and x.is_floating_point() and x.dim():
             shapes.setdefault((name, number), tuple(x.shape))
@@ -75,10 +81,13 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
 
     with undisturbed(networks.values()), _counting(networks) as calls:
         graph = trace(networks, {}, parameters=parameters, run=run, seen=lambda *_: None, calls=calls, shown=shown)
-        found = (
-            {numbered(*key): Call(*key) for key in shapes} if pair is None else _compared(shapes, networks, calls, pair)
-        )
-    return _survey(graph, found, parameters)
+        two, training = (shapes, counts) if pair is None else _passes(pair, networks, calls)
+    made = {
+        numbered(name, number): Call(name, number, counts[name], _batch_axis(one, two.get((name, number), one)))
+        for (name, number), one in shapes.items()
+        if training.get(name) == counts[name]
+    }
+    return _survey(graph, made, parameters)
 
 
 def _survey(graph: Graph, calls: Mapping[str, Call], parameters: Mapping[str, nn.Parameter]) -> Survey:
@@ -116,36 +125,28 @@ def _counting(networks: Mapping[str, nn.Module]) -> Iterator[list[Calls]]:
             each.remove()
 
 
-def _compared(
-    shapes: Mapping[tuple[str, int], tuple[int, ...]],
-    networks: Mapping[str, nn.Module],
-    calls: Sequence[Calls],
-    pair: Run,
-) -> dict[str, Call]:
-    """The calls that training makes as evaluation does, with the batch where a pass of two samples shows it."""
-    longer = _shapes(pair, calls)
-    counts = _counts(longer)
+def _passes(pair: Run, networks: Mapping[str, nn.Module], calls: Sequence[Calls]) -> tuple[Shapes, dict[str, int]]:
+    """The shapes of the results for two samples, and how many calls of each name training makes."""
+    two, evaluation = _pass(pair, calls)
     for network in networks.values():
         network.train()
     try:
-        training = _counts(_shapes(pair, calls))
+        return two, _pass(pair, calls)[1]
     except Exception as error:  # a detector wants targets, for one
-        log.info("calls in training are taken to be those in evaluation, as this network cannot be tried: %s", error)
-        training = counts
-    return {
-        numbered(*key): Call(*key, batch_axis=_batch_axis(shape, longer.get(key, shape)))
-        for key, shape in shapes.items()
-        if training.get(key[0]) == counts.get(key[0])
-    }
+        log.info("training is taken to make the calls of evaluation, as this network can't be tried: %s", error)
+        return two, evaluation
 
 
-def _shapes(run: Run, calls: Sequence[Calls]) -> dict[tuple[str, int], tuple[int, ...]]:
-    """The shape of every call's result in a pass; empty for one that returns no tensor."""
-    found: dict[tuple[str, int], tuple[int, ...]] = {}
+def _pass(run: Run, calls: Sequence[Calls]) -> tuple[Shapes, dict[str, int]]:
+    """The shape of every call's result in a pass, and how many calls there are of each name."""
+    shapes: Shapes = {}
+    counts: dict[str, int] = {}
 
     def watch(name: str, number: int, result: Any) -> Any:
+        counts[name] = max(counts.get(name, 0), number + 1)
         x = first_tensor(result)
-        found.setdefault((name, number), () if x is None else tuple(x.shape))
+        if x is not None:
+            shapes.setdefault((name, number), tuple(x.shape))
         return result
 
     _watch(calls, watch)
@@ -153,19 +154,12 @@ def _shapes(run: Run, calls: Sequence[Calls]) -> dict[tuple[str, int], tuple[int
         run()
     finally:
         _watch(calls, None)
-    return found
+    return shapes, counts
 
 
 def _watch(calls: Sequence[Calls], watch: Watch | None) -> None:
     for each in calls:
         each.watch = watch
-
-
-def _counts(shapes: Mapping[tuple[str, int], object]) -> dict[str, int]:
-    found: dict[str, int] = {}
-    for name, _ in shapes:
-        found[name] = found.get(name, 0) + 1
-    return found
 
 
 def _batch_axis(one: tuple[int, ...], two: tuple[int, ...]) -> int:
