@@ -25,7 +25,7 @@ from qp_runner.compress.site import Site
 
 WEIGHTS = "_weight_sites"  # where a module keeps the references to the sites of its weights, by name
 CALLS = "_site_calls"  # where a network keeps the sites of its calls
-_FLAT = "_flat_weights"  # where recurrent layers keep a list of their Parameters, which they compute with
+_FLAT = "_flat_weights"  # where recurrent layers keep that list
 
 
 class Reference:
@@ -76,6 +76,19 @@ def _flat_weights(module: Any) -> list[Tensor]:
     return [getattr(module, name) for name in module._flat_weights_names]
 
 
+def _keep_flat_weights(module: nn.Module, _value: object) -> None:
+    names: Any = module._flat_weights_names
+    module.__dict__[_FLAT] = [module._parameters[name] for name in names]
+
+
+_RECURRENT = {
+    _FLAT: property(_flat_weights, _keep_flat_weights),
+    "flatten_parameters": lambda _module: None,  # for cuDNN; it would join what sites return, not the Parameters
+    "_update_flat_weights": lambda _module: None,
+}
+"""What else recurrent layers need, which compute with a list of their Parameters."""
+
+
 @cache
 def compressed_class(plain: type, weights: tuple[str, ...] = ("weight",), counted: bool = False) -> type:
     """The subclass of a module's class in which sites compute these Parameters, and calls are counted."""
@@ -84,7 +97,7 @@ def compressed_class(plain: type, weights: tuple[str, ...] = ("weight",), counte
         for name in weights
     }
     if issubclass(plain, nn.RNNBase) and weights:
-        members[_FLAT] = property(_flat_weights, lambda module, value: module.__dict__.__setitem__(_FLAT, value))
+        members |= _RECURRENT
     members |= {"__module__": __name__, "plain": plain, "weights": weights, "counted": counted}
     return type(f"Compressed{plain.__name__}", (*([Counted] if counted else []), Compressed, plain), members)
 
