@@ -154,14 +154,14 @@ class Leave:
 
 
 def follow(network: nn.Module, calls: Calls) -> list[RemovableHandle]:
-    """Hooks on all modules of a network, first before their forward pass and first after it."""
+    """Hooks on all modules of a network, after those that are there: torch 2.11 compiles prepended hooks wrongly."""
     handles = []
     for path, module in network.named_modules():
         if path:
             where = calls.prefix + path
             scope = None if is_layer(module) else f"{where}."
-            handles.append(module.register_forward_pre_hook(Enter(calls, scope), prepend=True))
-            handles.append(module.register_forward_hook(Leave(calls, where), prepend=True))
+            handles.append(module.register_forward_pre_hook(Enter(calls, scope)))
+            handles.append(module.register_forward_hook(Leave(calls, where)))
     return handles
 
 

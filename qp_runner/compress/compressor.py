@@ -70,8 +70,8 @@ class Compressor(nn.Module):
             self._attached += [attach_weight(module, name, site) for module, name in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
         activations = [(location, ActivationSite(location, device)) for location in selected.activations]
-        self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
         self._counted = attach_results(networks, activations)
+        self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
         self.graph: Graph | None = None
         self._bank: WeightBank | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in self._attached})
