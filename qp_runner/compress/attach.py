@@ -67,7 +67,7 @@ def _compressed(module: nn.Module, name: str) -> Tensor:
     try:
         site: Site = module.__dict__[WEIGHTS][name].site
         with torch._C.DisableTorchFunction():  # `Calls` counts only what the network computes
-            return cast(Tensor, site(latent(module, name)))
+            return cast(Tensor, site(_own(module, name)))
     except AttributeError as error:  # nn.Module would take it for a missing property and return the Parameter
         raise RuntimeError(f"the weight's site can't compute: {error}") from error
 
@@ -167,9 +167,25 @@ class Counting:
         _uncount(self.network)
 
 
-def latent(module: nn.Module, name: str = "weight") -> nn.Parameter:
-    """The Parameter behind a module's weight, attached or not."""
-    return cast(nn.Parameter, module._parameters[name])
+def latent(module: nn.Module, name: str = "weight") -> Tensor:
+    """What a site masks and quantizes, attached or not: a Parameter, or what parametrizations make of Parameters."""
+    if name in module._parameters:
+        return _own(module, name)
+    made = [each for each in cast(Any, module.parametrizations)[name].modules() if each.training]
+    try:
+        for each in made:
+            each.training = False  # spectral norm, for one, takes every look in training for a step
+        return _own(module, name)
+    finally:
+        for each in made:
+            each.training = True
+
+
+def _own(module: nn.Module, name: str) -> Tensor:
+    """What the module would compute with if it had no site."""
+    if name in module._parameters:
+        return cast(Tensor, module._parameters[name])
+    return cast(Tensor, getattr(plain_class(type(module)), name).__get__(module))
 
 
 def attach_weight(module: nn.Module, name: str, site: Site) -> Attachment:

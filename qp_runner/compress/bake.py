@@ -2,9 +2,10 @@
 
 import copy
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, cast
 
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from qp_runner.compress.attach import CALLS, Attachment, Counting, detach_weight, latent, uncount
 from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
@@ -42,6 +43,8 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
             if a.site not in values:
                 values[a.site] = nn.Parameter(a.site.value(original), requires_grad=original.requires_grad)
             detach_weight(module, a.name)
+            if is_parametrized(module):
+                _unparametrize(module)
             module._parameters[a.name] = values[a.site]
     for each in counted:
         if id(each.network) in paths:
@@ -101,6 +104,17 @@ def _bake_calls(network: nn.Module, calls: Calls) -> None:
         network.add_module(RESULTS, baked)
     else:
         uncount(network)
+
+
+def _unparametrize(module: nn.Module) -> None:
+    """Puts Parameters in place of what parametrizations compute. Torch's own function for it would change the class,
+    which a copied module shares with the one that it was copied from.
+    """
+    values = {name: latent(module, name).detach() for name in cast(Any, module.parametrizations)}
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
 
 
 def _keep(module: nn.Module, site: Site) -> None:

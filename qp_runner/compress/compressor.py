@@ -16,7 +16,7 @@ from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.results import attach_activation, attach_results
-from qp_runner.compress.selection import SiteSelection, select
+from qp_runner.compress.selection import SiteSelection, parameters_behind, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
 from qp_runner.compress.sites import ActivationSite, WeightSite, serving
@@ -82,8 +82,8 @@ class Compressor(nn.Module):
         weights = target == Target.WEIGHT
         return [site for site in self._all() if isinstance(site, WeightSite) == weights]
 
-    def latents(self) -> dict[WeightSite, nn.Parameter]:
-        """The latent weight of every weight site."""
+    def latents(self) -> dict[WeightSite, Tensor]:
+        """The latent weight of every weight site: a Parameter, or what parametrizations make of Parameters."""
         return {a.site: latent(a.module, a.name) for a in self._attached if isinstance(a.site, WeightSite)}
 
     def parameter_count(self) -> int:
@@ -92,9 +92,21 @@ class Compressor(nn.Module):
 
     def bank(self) -> WeightBank | None:
         """All weight sites in one, for captured or compiled steps; every later event updates it."""
-        if self._bank is None and self.latents():
-            self._bank = WeightBank(self.latents())
+        if self._bank is None and self._plain():
+            self._bank = WeightBank(self._plain())
         return self._bank
+
+    def _plain(self) -> dict[WeightSite, Tensor]:
+        """The latent weights that are Parameters themselves."""
+        return {site: weight for site, weight in self.latents().items() if isinstance(weight, nn.Parameter)}
+
+    def parameters_in_sites(self) -> list[nn.Parameter]:
+        """The Parameters behind weight sites, each once."""
+        found: dict[int, nn.Parameter] = {}
+        for a in self._attached:
+            if isinstance(a.site, WeightSite):
+                found |= {id(parameter): parameter for parameter in parameters_behind(a.module, a.name)}
+        return list(found.values())
 
     @property
     def static(self) -> bool:
@@ -139,7 +151,7 @@ class Compressor(nn.Module):
             site.allocate(one, self.settings.granularity)
 
         self.graph = graph = self._traced(run, seen)
-        check_used(graph, weights=[site.path for site in self.latents()], activations=list(activations))
+        check_used(graph, weights=[site.path for site in self._plain()], activations=list(activations))
         if pair is not None:
             axes = {path: site.batch_axis for path, site in activations.items()}
             check_batch(graph, self._traced(pair, lambda _path, _output: None), axes)
@@ -148,7 +160,7 @@ class Compressor(nn.Module):
     def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
         """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
-        latents = self.latents()
+        latents = self._plain()
         named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
         copies = {site: latent.detach().clone() for site, latent in latents.items()}
         parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
@@ -169,7 +181,7 @@ class Compressor(nn.Module):
         if self.graph is None:
             raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
         reasons = {each.path: each.reason for each in self.skipped}
-        return coverage(self.networks, set(map(id, self.latents().values())), self.graph, reasons)
+        return coverage(self.networks, set(map(id, self.parameters_in_sites())), self.graph, reasons)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
@@ -204,7 +216,7 @@ class Compressor(nn.Module):
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
-        latents = dict[Site, nn.Parameter](self.latents().items())
+        latents = dict[Site, Tensor](self.latents().items())
         return [record(site, latent=latents.get(site), graph=self.graph) for site in self._all()]
 
     def sparsity(self, target: Target) -> float:

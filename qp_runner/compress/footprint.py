@@ -141,7 +141,7 @@ def _total(
 ) -> Footprint:
     traced = _traced(compressor)
     latents = compressor.latents()
-    others = compressor.parameter_count() - sum(parameter.numel() for parameter in latents.values())
+    others = compressor.parameter_count() - sum(parameter.numel() for parameter in compressor.parameters_in_sites())
     weights = others * FLOAT_BITS + sum(getattr(weight(site), kind)() for site in latents)
     sites = {site.path: site for site in compressor.sites(Target.ACTIVATION)}
 

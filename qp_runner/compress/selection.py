@@ -7,8 +7,11 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 from torch.nn.parameter import is_lazy
-from torch.nn.utils.parametrize import ParametrizationList
+from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
+from qp_runner.compress.attach import latent
 from qp_runner.compress.calls import numbered, prefixes
 from qp_runner.compress.survey import Survey
 from qp_runner.errors import ConfigError
@@ -118,11 +121,8 @@ class _Candidate:
         return bool(self.holders[0][1])
 
     @property
-    def parameter(self) -> nn.Parameter:
-        module, name = self.holders[0]
-        parameter = module._parameters[name]
-        assert parameter is not None
-        return parameter
+    def parameters(self) -> list[nn.Parameter]:
+        return parameters_behind(*self.holders[0])
 
     def matches(self, globs: Iterable[str]) -> bool:
         return any(fnmatchcase(name, glob) for name in self.names for glob in globs)
@@ -159,7 +159,6 @@ def select(networks: Mapping[str, nn.Module], sites: SiteSelection, survey: Surv
             if not _among(each, out)
         )
 
-    skipped += [Skipped(each.path, "excluded") for each in weights if _among(each, out)]
     return Selected(locations(weights), locations(activations), tuple(skipped))
 
 
@@ -189,14 +188,17 @@ def _weights(
     named = list(matrices) if auto else _matching(sites.weight or (), matrices, "model.sites.weight")
     chosen, skipped = [], []
     for each in named:
-        problem = "" if each.parameter.requires_grad or sites.frozen else "frozen"
-        if auto and not problem:
-            unread = survey is not None and id(each.parameter) not in survey.read
-            problem = "takes no part in the forward pass in evaluation" if unread else _problem(each)
-        if problem:
+        trained = any(parameter.requires_grad for parameter in each.parameters)
+        if each.matches(sites.exclude):
+            skipped.append(Skipped(each.path, "excluded"))
+        elif not trained and not sites.frozen:
+            skipped.append(Skipped(each.path, "frozen"))
+        elif auto and survey is not None and survey.read.isdisjoint(map(id, each.parameters)):
+            skipped.append(Skipped(each.path, "takes no part in the forward pass in evaluation"))
+        elif (problem := _problem(each)) and not auto:
+            raise ConfigError("model.sites.weight", each.path, f"{problem}; leave it out")
+        elif problem:
             skipped.append(Skipped(each.path, problem))
-        elif impossible := _problem(each):
-            raise ConfigError("model.sites.weight", each.path, impossible)
         else:
             chosen.append(each)
     return named, chosen, skipped
@@ -209,7 +211,7 @@ def _ends(candidates: Sequence[_Candidate], survey: Survey | None) -> list[_Cand
     return [
         each
         for each in candidates
-        if (id(each.parameter) in survey.end_weights if each.is_weight else each.path in survey.ends)
+        if (not survey.end_weights.isdisjoint(map(id, each.parameters)) if each.is_weight else each.path in survey.ends)
     ]
 
 
@@ -252,12 +254,12 @@ def _calls(networks: Mapping[str, nn.Module], survey: Survey | None) -> list[_Ca
 
 
 def _parameters(networks: Mapping[str, nn.Module]) -> list[_Candidate]:
-    """Every Parameter of two or more dimensions, with all modules that hold it."""
+    """Every matrix that modules hold, with all of them."""
     found: dict[int, _Candidate] = {}
     for prefix, network in prefixes(networks):
         for path, module in network.named_modules(remove_duplicate=False):
             for name in () if isinstance(module, ParametrizationList) else matrices(module):
-                candidate = found.setdefault(id(module._parameters[name]), _Candidate())
+                candidate = found.setdefault(id(parameters_behind(module, name)[0]), _Candidate())
                 candidate.names.append(prefix + (f"{path}.{name}" if path else name))
                 if not any(module is holder and name == own for holder, own in candidate.holders):
                     candidate.holders.append((module, name))
@@ -265,21 +267,32 @@ def _parameters(networks: Mapping[str, nn.Module]) -> list[_Candidate]:
 
 
 def matrices(module: nn.Module) -> list[str]:
-    """The names of a module's own Parameters of two or more dimensions."""
+    """The names of a module's own tensors of two or more dimensions that are Parameters or made of them."""
     own = ((name, each) for name, each in module._parameters.items() if each is not None)
-    return [name for name, each in own if is_lazy(each) or each.dim() >= 2]
+    names = [name for name, each in own if is_lazy(each) or each.dim() >= 2]
+    made: Iterable[str] = module.parametrizations if is_parametrized(module) else ()  # type: ignore[assignment]
+    return names + [name for name in made if latent(module, name).dim() >= 2]
+
+
+def parameters_behind(module: nn.Module, name: str) -> list[nn.Parameter]:
+    """The Parameter of a name; for a parametrized tensor, those that it is made of."""
+    parameter = module._parameters.get(name)
+    return list(module.parametrizations[name].parameters()) if parameter is None else [parameter]  # type: ignore[index, union-attr]
 
 
 def _problem(weight: _Candidate) -> str:
     """Why a weight can't be compressed; empty if it can."""
-    parameter = weight.parameter
+    parameter = weight.parameters[0]
     if is_lazy(parameter):
         return "must have a shape: pass a sample through this lazy module first"
     if parameter.numel() == 0:
-        return f"has no elements (shape {list(parameter.shape)}); leave it out"
-    for module, _ in weight.holders:
+        return f"has no elements (shape {list(parameter.shape)})"
+    for module, name in weight.holders:
         if isinstance(module, _Embeddings) and (module.max_norm is not None or module.sparse):
-            return "is an embedding with max_norm or sparse gradients, which need the Parameter itself; leave it out"
+            return "is an embedding with max_norm or sparse gradients, which need the Parameter itself"
+        hooks = (each for each in module._forward_pre_hooks.values() if isinstance(each, WeightNorm | SpectralNorm))
+        if any(name.startswith(f"{hook.name}_") for hook in hooks):
+            return "is normalised by a hook of torch.nn.utils; torch.nn.utils.parametrizations has the same without"
     return ""
 
 

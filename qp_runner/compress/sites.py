@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qp_runner.compress.attach import latent
 from qp_runner.compress.calls import first_tensor, with_first
 from qp_runner.compress.errors import not_a_tensor, wrong_shape
 from qp_runner.compress.mask import broadcasts, tileable, tiled
@@ -26,7 +27,7 @@ class WeightSite(Site):
     """
 
     def __init__(self, location: SiteLocation) -> None:
-        weight: Tensor = location.module._parameters[location.name]  # type: ignore[assignment]
+        weight = latent(location.module, location.name).detach()
         mask = torch.ones_like(weight, dtype=torch.float32, requires_grad=False)
         shape = [1] * weight.dim()
         shape[location.channel_axis] = weight.shape[location.channel_axis]
