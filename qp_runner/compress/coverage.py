@@ -18,6 +18,8 @@ class LeftOut:
 
     Attributes:
         share: of all matrix parameters, or of all elements of the ledger.
+        kind: the class of the module that holds it, or the operation that computes it.
+        shape: of an activation without the batch.
     """
 
     path: str
@@ -25,6 +27,8 @@ class LeftOut:
     elements: int
     share: float
     reason: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -73,12 +77,28 @@ def coverage(
     all_weights = sum(p.numel() for _, _, p in matrices.values())
     all_activations = sum(tensor.elements for tensor in graph.ledger)
     left = [
-        LeftOut(name, Target.WEIGHT, p.numel(), p.numel() / all_weights, reasons.get(name) or _reason(module, p))
+        LeftOut(
+            path=name,
+            target=Target.WEIGHT,
+            elements=p.numel(),
+            share=p.numel() / all_weights,
+            reason=reasons.get(name) or _reason(module, p),
+            kind=type(module).__name__,
+            shape=tuple(p.shape),
+        )
         for key, (name, module, p) in matrices.items()
         if key not in covered
     ]
     left += [
-        LeftOut(tensor.name, Target.ACTIVATION, tensor.elements, tensor.elements / all_activations, tensor.reason)
+        LeftOut(
+            path=tensor.name,
+            target=Target.ACTIVATION,
+            elements=tensor.elements,
+            share=tensor.elements / all_activations,
+            reason=tensor.reason,
+            kind=tensor.operation,
+            shape=tensor.shape,
+        )
         for tensor in graph.ledger
         if not tensor.sites
     ]

@@ -35,6 +35,8 @@ class LedgerTensor:
         layers: the Parameters that its chain of operations reads.
         first_layer: whether this chain computes with the network's input.
         returned: whether it is an output of the network.
+        operation: that computes it.
+        shape: of one sample.
     """
 
     name: str
@@ -47,6 +49,8 @@ class LedgerTensor:
     layers: frozenset[str] = frozenset()
     first_layer: bool = False
     returned: bool = False
+    operation: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -158,6 +162,8 @@ def _ledger(recorder: Recorder) -> Iterator[LedgerTensor]:
             layers=layers,
             first_layer=not chain.isdisjoint(recorder.first_layers),
             returned=value.returned,
+            operation=value.operation,
+            shape=value.shape[1:],
         )
 
 

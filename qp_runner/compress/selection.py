@@ -61,6 +61,7 @@ class SiteLocation:
             of a module.
         batch_axis: the dimension of an activation that is the batch.
         bits: in place of an event's.
+        kind: the class of the module, or the name of the function.
     """
 
     path: str
@@ -71,6 +72,7 @@ class SiteLocation:
     call: tuple[str, int, int] | None = None
     batch_axis: int = 0
     bits: int | None = None
+    kind: str = ""
 
     @property
     def channel_axis(self) -> int:
@@ -111,6 +113,7 @@ class _Candidate:
     holders: list[tuple[nn.Module, str]] = field(default_factory=list)
     call: tuple[str, int, int] | None = None  # None: the only call of a module
     batch_axis: int = 0
+    function: bool = False
 
     @property
     def path(self) -> str:
@@ -173,6 +176,7 @@ def _location(candidate: _Candidate, *, prunable: bool, bits: Mapping[str, int])
         candidate.call,
         candidate.batch_axis,
         next((width for glob, width in bits.items() if candidate.matches([glob])), None),
+        candidate.call[0].rpartition(".")[2] if candidate.call and candidate.function else type(module).__name__,
     )
 
 
@@ -249,7 +253,8 @@ def _calls(networks: Mapping[str, nn.Module], survey: Survey | None) -> list[_Ca
             found.append(_Candidate(names, each.holders, place, call.batch_axis if call else 0))
     for path, call in left.items():
         owner = next(network for prefix, network in prefixes(networks) if path.startswith(prefix))
-        found.append(_Candidate([path], [(owner, "")], (call.name, call.number, call.count), call.batch_axis))
+        place = (call.name, call.number, call.count)
+        found.append(_Candidate([path], [(owner, "")], place, call.batch_axis, function=True))
     return found
 
 

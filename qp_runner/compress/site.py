@@ -39,9 +39,18 @@ class Site(nn.Module):
 
     reshapes = False  # whether a loaded mask may have another shape
 
-    def __init__(self, path: str, *, prunable: bool, mask: Tensor, scale: Tensor, own_bits: int | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        prunable: bool,
+        mask: Tensor,
+        scale: Tensor,
+        own_bits: int | None = None,
+        kind: str = "",
+    ) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.kind = path, kind
         self.prunable = prunable
         self.own_bits = own_bits
         self.static = False

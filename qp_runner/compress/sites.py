@@ -34,7 +34,14 @@ class WeightSite(Site):
         if location.groups > 1:
             shape = [location.groups, *shape]
         scale = torch.ones(shape, device=weight.device)
-        super().__init__(location.path, prunable=location.prunable, mask=mask, scale=scale, own_bits=location.bits)
+        super().__init__(
+            location.path,
+            prunable=location.prunable,
+            mask=mask,
+            scale=scale,
+            own_bits=location.bits,
+            kind=location.kind,
+        )
         self.channel_axis, self.groups = location.channel_axis, location.groups
         self.given: Tensor | None = None  # its value for `given_for`, if a bank has computed it
         self.given_for: Tensor | None = None
@@ -84,6 +91,7 @@ class ActivationSite(Site):
             mask=torch.ones((), device=device),
             scale=torch.ones((), device=device),
             own_bits=location.bits,
+            kind=location.kind,
         )
         self.batch_axis = location.batch_axis
         self.before = self.after = None
