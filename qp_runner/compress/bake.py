@@ -4,7 +4,8 @@ import copy
 from collections.abc import Iterable
 from typing import Any, cast
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
 from qp_runner.compress.attach import CALLS, Attachment, Counting, detach_weight, latent, uncount
@@ -56,14 +57,19 @@ def compress_output(module: nn.Module, _args: object, output: Any) -> Any:
     """`Q(M ⊙ output)` of a baked module, as its forward hook."""
     first = first_tensor(output)
     assert first is not None
+    with torch._C.DisableTorchFunction():  # this is no call of the network's
+        return with_first(output, _compressed(module, first))
+
+
+def _compressed(module: nn.Module, output: Tensor) -> Tensor:
     mask, scale, (low, high, axis) = getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE)
-    x = first.movedim(axis, 0)
+    x = output.movedim(axis, 0) if axis else output
     if mask is not None:
         shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
         x = x * shaped.to(x.dtype)
     if scale is not None:
         x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
-    return with_first(output, x.movedim(0, axis))
+    return x.movedim(0, axis) if axis else x
 
 
 class BakedResult(nn.Module):
