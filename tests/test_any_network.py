@@ -47,7 +47,7 @@ PUBLISHED = {  # by name, with their options
     "resnet18": "",
     "resnet50": "",
     "mobilenet_v3_small": "",
-    "efficientnet_b0": ", norm_layer: {_target_: torch.nn.BatchNorm2d, _partial_: true, momentum: 0.5}",
+    "efficientnet_b0": "",
     "densenet121": "",
     "shufflenet_v2_x0_5": "",
     "squeezenet1_1": "",

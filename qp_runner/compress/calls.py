@@ -2,8 +2,9 @@
 
 A module's call has the module's path as its name, a function's call (`F.relu`, `x + y`, `torch.cat`) the path of the
 module whose code makes it and the function's name: `layer1.0.relu`, `layer1.0.add`. The second and later calls of one
-name are numbered: `layer1.0.relu_1`. These are the names that `torchvision.models.feature_extraction` gives. Calls
-inside the layers of `torch.nn` have no names, except those inside attention, which is several operations.
+name are numbered: `layer1.0.relu_1`. These are the names that `torchvision.models.feature_extraction` gives, which
+does not look into torchvision's own layers, though. Calls inside the layers of `torch.nn` have no names, except those
+inside attention, which is several operations.
 
 Nothing of the network's code changes. A mode of torch (`TorchFunctionMode`) sees the functions' calls, whatever the
 control flow around them; `torch.compile` traces it, and none of it is left in the compiled step.
