@@ -19,15 +19,26 @@ from qp_runner.tracking.marker import Marker
 from qp_runner.tracking.records import Record
 
 
-def losses(results: Path) -> tuple[int, list[str]]:
-    """The number of jobs of the one sweep below `results`, and what is missing."""
-    [sweep] = (results / "sweeps").iterdir()
-    jobs = int(known(sweep).tags["jobs"])
-    store = client(f"sqlite:///{results / 'mlflow.db'}")
+def losses(results: Path, uri: str = "") -> tuple[int, list[str]]:
+    """The number of jobs of all sweeps below `results`, and what is missing in their files or in MLflow."""
+    store = client(uri or f"sqlite:///{results / 'mlflow.db'}")
     experiments = [each.experiment_id for each in store.search_experiments()]
-    below = f"tags.mlflow.parentRunId = '{Marker.load(sweep).run_id}'"
-    below_it = list(store.search_runs(experiments, below, max_results=5000))
-    stored, missing = {run.data.tags[ID_TAG]: run for run in below_it}, []
+    total, missing = 0, list[str]()
+    begun = (each for each in (results / "sweeps").iterdir() if (each / "sweep.json").is_file())
+    for sweep in sorted(begun):  # a command that was killed before it planned leaves an empty folder
+        below = f"tags.mlflow.parentRunId = '{Marker.load(sweep).run_id}'"
+        below_it = list(store.search_runs(experiments, below, max_results=5000))
+        jobs = int(known(sweep).tags["jobs"])
+        total += jobs
+        missing += sweep_losses(sweep, jobs, {run.data.tags[ID_TAG]: run for run in below_it}, store)
+        if len(below_it) != jobs:
+            missing.append(f"{len(below_it)} runs in MLflow, {jobs} jobs")
+    return total, missing
+
+
+def sweep_losses(sweep: Path, jobs: int, stored: dict[str, Any], store: Any) -> list[str]:
+    """What one sweep lacks; `stored` are its runs in MLflow by their identifier."""
+    missing = []
     for number in range(jobs):
         record = known(sweep / str(number))
         run = stored.get(record.id)
@@ -35,9 +46,7 @@ def losses(results: Path) -> tuple[int, list[str]]:
             missing.append(f"job {number} ({record.name})")
         else:
             missing += [f"job {number}: {name}" for name in differing(sweep / str(number), store, run)]
-    if len(below_it) != jobs:
-        missing.append(f"{len(below_it)} runs in MLflow, {jobs} jobs")
-    return jobs, missing
+    return missing
 
 
 def known(folder: Path) -> Record:

@@ -11,7 +11,7 @@ from qp_runner.data import ImageData, ImageSet
 from qp_runner.metric import Metric
 from qp_runner.tasks import Task
 from qp_runner.tasks.base import evaluating
-from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.networks import build_networks
 
 CLASSES = 5
 
@@ -35,12 +35,24 @@ def noise(size: int = 32, train: int = 12) -> ImageData:
 
 
 class Tokens:
-    """Sequences of tokens, each with a class."""
+    """Sequences of tokens, each with a class; batches are pairs of them."""
 
     def __init__(self, vocabulary: int = 40, length: int = 6, train: int = 12) -> None:
         generator = torch.Generator().manual_seed(0)
         self.tokens = torch.randint(vocabulary, (train, length), generator=generator)
         self.labels = self.tokens.sum(1) % CLASSES
+
+    def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = torch.randperm(len(self.tokens), generator=torch.Generator().manual_seed(1000 * seed + epoch))
+        for part in order.split(batch_size)[: len(order) // batch_size]:
+            yield self.tokens[part], self.labels[part]
+
+    def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[tuple[Tensor, Tensor]]:
+        for part in torch.arange(min(samples, len(self.tokens))).split(batch_size):
+            yield self.tokens[part], self.labels[part]
+
+    def to(self, _device: torch.device) -> "Tokens":
+        return self
 
 
 class TokenTask(Task):
@@ -51,32 +63,16 @@ class TokenTask(Task):
     def __init__(
         self, *, data: Tokens, networks: Mapping[str, Callable[..., nn.Module]], batch_size: int, seed: int
     ) -> None:
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.steps_per_epoch = len(data.tokens) // batch_size
-        self.network = seeded("model.networks.network", networks["network"], seed=seed, classes=CLASSES)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        return {"network": self.network}
-
-    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        return {"network": [{"params": list(self.network.parameters())}]}
+        built = build_networks(networks, {"network": {"classes": CLASSES}}, task="tokens", seed=seed)
+        super().__init__(data=data, samples=len(data.tokens), networks=built, batch_size=batch_size, seed=seed)
 
     def logits(self, tokens: Tensor) -> Tensor:
-        made = self.network(tokens)
+        made = self.networks()["network"](tokens)
         logits: Tensor = made if isinstance(made, Tensor) else made.logits
         return logits
 
     def updates(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
         yield "network", F.cross_entropy(self.logits(batch[0]), batch[1])
-
-    def batches(self, epoch: int) -> Iterator[Any]:
-        order = torch.randperm(len(self.data.tokens), generator=torch.Generator().manual_seed(1000 * self.seed + epoch))
-        for part in order.split(self.batch_size)[: self.steps_per_epoch]:
-            yield self.data.tokens[part], self.data.labels[part]
-
-    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Any]:
-        for part in torch.arange(min(samples, len(self.data.tokens))).split(batch_size):
-            yield self.data.tokens[part], self.data.labels[part]
 
     def infer(self, batch: Any) -> None:
         self.logits(batch[0])
@@ -89,9 +85,6 @@ class TokenTask(Task):
             logits = self.logits(self.data.tokens)
             right = (logits.argmax(1) == self.data.labels).float().mean()
             return {"accuracy": 100 * right.item(), "loss": F.cross_entropy(logits, self.data.labels).item()}
-
-    def to(self, device: torch.device) -> None:
-        self.network.to(device)
 
 
 class Recurrent(nn.Module):

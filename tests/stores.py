@@ -2,14 +2,17 @@
 
 import csv
 import os
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import qp_runner
 from qp_runner.tracking import RunFiles, RunInfo
-from qp_runner.tracking.bring import ID_TAG
-from qp_runner.tracking.records import Record
+from qp_runner.tracking.records import ID_TAG, Record, artifact_files
+from qp_runner.tracking.store import Store
 
 INFO = RunInfo(
     "p_q_wf · seed 0",
@@ -29,6 +32,18 @@ def write(folder: Path, *, store: str | None, steps: int = 20, end: Any = "FINIS
     if end is not None:
         run.finish(end, None if end == "FINISHED" else "ValueError: no\nmore")
     return run
+
+
+def load(folder: Path) -> Record:
+    """The record of a folder that has one."""
+    record = Record.load(folder)
+    assert record is not None
+    return record
+
+
+def open_store(results: Path) -> Store:
+    """The store in a results folder, which is there."""
+    return Store(f"sqlite:///{results / 'mlflow.db'}")
 
 
 def written(folder: Path) -> Counter[tuple[str, int, float]]:
@@ -56,8 +71,7 @@ def lacking(client: Any, *folders: Path) -> list[str]:
     """What a store does not have, or has twice, of the runs that are over in these folders."""
     wrong = []
     for folder in folders:
-        record = Record.load(folder)
-        assert record is not None
+        record = load(folder)
         found = runs(client, record.id)
         if len(found) != 1:
             wrong.append(f"{folder.name}: {len(found)} runs")
@@ -66,9 +80,17 @@ def lacking(client: Any, *folders: Path) -> list[str]:
         expected = (record.status, record.name, record.params, written(folder))
         if (run.info.status, run.info.run_name, run.data.params, stored(client, run)) != expected:
             wrong.append(f"{folder.name}: {run.info.status}, {len(stored(client, run))} numbers")
-        if {each.path for each in client.list_artifacts(run.info.run_id)} < {"config.yaml"}:
-            wrong.append(f"{folder.name}: no artifacts")
+        artifacts = {name.partition("/")[0] for _, name in artifact_files(folder, record)}
+        if missing := artifacts - {each.path for each in client.list_artifacts(run.info.run_id)}:
+            wrong.append(f"{folder.name}: no {missing}")
     return wrong
+
+
+def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
+    """A process of this package's Python."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(qp_runner.__file__).parents[1])}
+    call = [sys.executable, "-c", code, *arguments]
+    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def fork(call: Callable[[], object]) -> int:

@@ -20,23 +20,13 @@ from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
 from qp_runner.models import SmallCNN
 from qp_runner.schedule import Schedule
-from qp_runner.tasks import ClassificationTask
-from qp_runner.training import LearningRate, Trainer, TrainerSettings, seed_everything
+from qp_runner.tasks import ClassificationTask, Task
+from qp_runner.training import LearningRate, Trainer, TrainerSettings, build_optimizers, seed_everything
 
 SITES = SiteSelection(("*",), ("relu1", "relu2", "relu3", "fc"), ("conv1.weight", "relu1", "fc.weight", "fc"))
-P_Q = {
-    "prune_weight": {"op": "prune", "target": "weight", "to": 0.5, "start": "0.3dur", "end": "0.6dur", "steps": 3},
-    "prune_activation": {
-        "op": "prune",
-        "target": "activation",
-        "to": 0.5,
-        "start": "0.3dur",
-        "end": "0.6dur",
-        "steps": 3,
-    },
-    "quantize_weight": {"op": "quantize", "target": "weight", "to": 8, "start": "0.8dur"},
-    "quantize_activation": {"op": "quantize", "target": "activation", "to": 8, "start": "0.8dur"},
-}
+P = {"op": "prune", "to": 0.5, "start": "0.3dur", "end": "0.6dur", "steps": 3}
+Q = {"op": "quantize", "to": 8, "start": "0.8dur"}
+P_Q = {f"{each['op']}_{target}": each | {"target": target} for each in (P, Q) for target in ("weight", "activation")}
 
 
 def classifiers() -> list[str]:
@@ -119,6 +109,18 @@ def train(events: dict[str, Any] | None, **options: Any) -> Run:
     return Run(trainer, task, records)
 
 
+def fit(task: Task, make_optimizer: Callable[..., torch.optim.Optimizer], *, epochs: int) -> None:
+    """Trains a task's networks, without a compressor."""
+    torch.manual_seed(0)
+    optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+    for epoch in range(epochs):
+        for batch in task.batches(epoch):
+            for name, loss in task.updates(batch):
+                optimizers[name].zero_grad()
+                loss.backward()
+                optimizers[name].step()
+
+
 def execute(arguments: Sequence[str]) -> int:
     """Runs a command line in this process; returns its exit code."""
     with patch.object(sys, "argv", ["qp-runner", *arguments]):
@@ -142,7 +144,7 @@ def same(one: Path, other: Path) -> None:
 
 
 FORKED = """
-import json, os, random, signal, sys
+import json, os, random, signal, sys, time
 import torch._dynamo, matplotlib.figure, sklearn.datasets  # once, for all processes
 from qp_runner.cli.main import main
 from qp_runner.training.step import EagerStep

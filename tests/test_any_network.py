@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from qp_runner.config import Config
-from qp_runner.config.compose import jobs
+from qp_runner.config.compose import requesting
 from qp_runner.run.build import Parts, build, build_task, build_trainer
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer, seed_everything
@@ -83,12 +83,9 @@ def configured(tmp_path: Path):
         small = [f"trainer.epochs={epochs}", "trainer.batch_size=4", "trainer.optimizer.lr=0.001"]
         small += ["trainer.executor=eager", "trainer.device=cpu"]
         groups = [f"{each.partition('/')[0]}=mine" for each in files]
-        [job], _ = jobs(
-            [*groups, *small, f"schedule={schedule}", "compress.calibration.samples=8"],
-            multirun=False,
-            extra_dir=tmp_path,
-        )
-        return job.config
+        overrides = [*groups, *small, f"schedule={schedule}", "compress.calibration.samples=8"]
+        with requesting(overrides, extra_dir=tmp_path) as request:
+            return request.compose(request.overrides).config
 
     pytest.importorskip("torchvision")
     fast_path = torch.backends.mha.get_fastpath_enabled()

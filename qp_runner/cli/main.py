@@ -1,6 +1,7 @@
 """The command line: `qp-runner [plan|sites] [-m] [--config-dir DIR] [key=value ...]`."""
 
 import argparse
+import errno
 import os
 import sys
 import traceback
@@ -8,28 +9,45 @@ from itertools import pairwise
 from pathlib import Path
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.config.compose import CONFIG_NAME, check_extra_dir
+from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError
-from qp_runner.sweep.job import is_multirun, job
+from qp_runner.masking import hide, masked
+from qp_runner.run.signals import ending_as_interrupt
+from qp_runner.sweep.job import job
 from qp_runner.training import TrainingDivergedError
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
+MULTIRUN = ("-m", "--multirun")
+NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
+"""Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
 
 def main() -> int:
-    """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 Ctrl-C."""
+    """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
-    arguments = sys.argv[1:]
+    with ending_as_interrupt():
+        return _main(hide(flag_first(sys.argv[1:])))
+
+
+def flag_first(arguments: list[str]) -> list[str]:
+    """Puts `-m` before everything else: Hydra takes no `key=value` after a flag that follows one."""
+    start = ["plan"] if arguments[:1] == ["plan"] else []
+    flags = [each for each in arguments if each in MULTIRUN]
+    return [*start, *flags[:1], *(each for each in arguments[len(start) :] if each not in MULTIRUN)]
+
+
+def _main(arguments: list[str]) -> int:
     try:
         if arguments[:1] == ["plan"]:
             from qp_runner.cli.plan import show  # not above: to run, nothing has to be drawn on a terminal
 
-            args = _parser().parse_args(arguments[1:])
+            args = _parser().parse_intermixed_args(arguments[1:])
             show(args.overrides, multirun=args.multirun, extra_dir=args.config_dir)
         elif arguments[:1] == ["sites"]:
             from qp_runner.cli.sites import show_sites
@@ -50,13 +68,14 @@ def _run(arguments: list[str]) -> None:
     for folder in _extra_dirs(arguments):
         check_extra_dir(folder)
     failures: list[Exception] = []
+    sys.argv[1:] = arguments
 
     def run_job(composed: DictConfig) -> float | None:
         """A job. The failure of a run made alone does not go through Hydra, which would add lines of its own."""
         try:
             return job(composed)
         except Exception as error:
-            if is_multirun():
+            if is_multirun(HydraConfig.get()):
                 raise
             failures.append(error)
         return None
@@ -106,11 +125,13 @@ def _report(error: Exception, arguments: list[str]) -> int:
         error = config_error(error, arguments)
     if isinstance(error, ConfigError):
         return _say(str(error), BAD_CONFIG)
+    if isinstance(error, OSError) and error.errno in NOT_USABLE and error.filename is not None:
+        return _say(f"{error.filename}: {error.strerror}; results=DIR says where to write", BAD_CONFIG)
     if not isinstance(error, TrainingDivergedError):
-        traceback.print_exception(error)
+        print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
 
 
 def _say(text: str, code: int) -> int:
-    print(f"qp-runner: {text}", file=sys.stderr)
+    print(f"qp-runner: {masked(text)}", file=sys.stderr)
     return code

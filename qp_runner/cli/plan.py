@@ -6,22 +6,21 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, Coverage, expected
 from qp_runner.compress.coverage import percent
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Composer, Job, compose_command, composing, is_multirun
-from qp_runner.config.job_loader import JobLoader
+from qp_runner.config.compose import Job, is_multirun, requesting
 from qp_runner.errors import ConfigError
 from qp_runner.report.timeline import terminal_timeline
 from qp_runner.report.words import plural
 from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
 from qp_runner.search.space import Space
-from qp_runner.sweep.batch import Request
-from qp_runner.sweep.plan import UNKNOWN_STEPS_PER_EPOCH, outline
+from qp_runner.sweep.outline import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
 
 SHOWN_LEFT_OUT = 5
@@ -29,20 +28,16 @@ SHOWN_LEFT_OUT = 5
 
 def show(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> None:
     """Prints each schedule of a command line, and what its sweep shares or what its search may choose from."""
-    with composing(extra_dir) as loader:
-        command = compose_command(overrides, loader)
-        if not is_multirun(command, asked=multirun):
-            own = [str(each) for each in command.hydra.overrides.task]
-            show_plan(Composer(JobLoader(loader), command).job(own))
-            return
-        request = Request.read(JobLoader(loader), command)
-        if request.first.config.search is None:
-            _show_grid([request.compose(each) for each in request.combinations])
-            return
-        from qp_runner.search.plan import search_space  # here: pandas takes a quarter of a second
+    with requesting(overrides, extra_dir=extra_dir) as request:
+        if not (multirun or is_multirun(request.command.hydra)):
+            show_plan(request.compose(request.overrides))
+        elif request.first.config.search is None:
+            _show_grid(request.jobs())
+        else:
+            from qp_runner.search.plan import search_space  # here: pandas takes a quarter of a second
 
-        show_plan(request.first)
-        show_space(*search_space(request))
+            show_plan(request.first)
+            show_space(*search_space(request))
 
 
 def _show_grid(planned: Sequence[Job]) -> None:
@@ -56,11 +51,11 @@ def _show_grid(planned: Sequence[Job]) -> None:
 
 def show_plan(job: Job, console: Console | None = None) -> None:
     """Prints a job's timeline, stages, recovery and expected footprint."""
-    console = console or Console()
+    console = console or Console(markup=False)
     config = job.config
-    console.print(f"\n[bold]{job.choices.get('schedule')}[/]  {config.events().name}")
+    console.print(Text.assemble("\n", (str(job.choices.get("schedule")), "bold"), f"  {config.events().name}"))
     console.print(
-        f"[dim]{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs[/]\n"
+        f"{config.task.name} · {config.model.name} · {config.data.name} · {config.trainer.epochs} epochs\n", style="dim"
     )
     compressor, note = None, ""
     try:
@@ -79,7 +74,7 @@ def show_plan(job: Job, console: Console | None = None) -> None:
         console.print(_footprint_table(compressor, stages[-1]))
         console.print(*_coverage_lines(compressor.coverage()), sep="\n", highlight=False, markup=False)
     if note:
-        console.print(f"[yellow]{note}[/]")
+        console.print(note, style="yellow")
 
 
 def show_space(section: SearchSection, space: Space) -> None:
@@ -93,7 +88,7 @@ def show_space(section: SearchSection, space: Space) -> None:
         row = [", ".join(ends), "", ""] if each.choices is not None else [*ends, str(step)]
         table.add_row(key, *row)
     combinations = f"{space.size:,.0f} combinations" if space.size < math.inf else "endlessly many combinations"
-    console = Console()
+    console = Console(markup=False)
     console.print(table)
     console.print(f"{section.sampler} makes {plural(section.trials, 'run')} of {combinations}", highlight=False)
 

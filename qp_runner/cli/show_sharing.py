@@ -1,18 +1,21 @@
 """What the runs of a sweep share, printed for `plan`: the prefix tree, what it saves, and why runs do not share."""
 
+from collections.abc import Iterator, Sequence
+
 from rich.console import Console
+from rich.text import Text
 from rich.tree import Tree as View
 
 from qp_runner.sweep import tree
-from qp_runner.sweep.plan import Outline, sharing
+from qp_runner.sweep.outline import Outline, sharing
 from qp_runner.training.identity import Identity
 
-SHOWN_ROOTS, SHOWN_LINES = 12, 60
+SHOWN_ROOTS, SHOWN_LINES = 12, 59
 
 
 def show_sharing(made: Outline) -> None:
     """Prints runs, epochs asked for, epochs to compute, the prefix tree and why roots differ."""
-    console = Console()
+    console = Console(markup=False)
     lines = sharing(made)
     _print(console, lines[:1])
     if lines:
@@ -26,33 +29,32 @@ def _print(console: Console, lines: list[str]) -> None:
 
 
 def _show_trees(made: Outline, console: Console) -> None:
-    shown, alike = made.plan.trees[:SHOWN_ROOTS], 0
-    seen: dict[str, int] = {}
-    for node in shown:
-        run = made.numbers[node.runs[0]]
-        labels = _lines(node, made)
-        body = "\n".join(labels)
-        if body in seen:
-            alike += 1
-            continue
-        seen[body] = run
-        view = View(f"[bold]trunk of {len(node.runs)} runs[/] · seed {made.jobs[run].config.seed}")
-        _grow(view, node, made, budget=[SHOWN_LINES])
-        console.print(view)
-    left = len(made.plan.trees) - len(shown) + alike
+    """Draws the first trees, of those that look alike the first one."""
+    seen = set()
+    for node in made.plan.trees[:SHOWN_ROOTS]:
+        lines = tuple(_lines(node, made))
+        if lines not in seen:
+            seed = made.jobs[made.numbers[node.runs[0]]].config.seed
+            title = Text.assemble((f"trunk of {len(node.runs)} runs", "bold"), f" · seed {seed}")
+            console.print(_draw(title, lines))
+            seen.add(lines)
+    left, alike = len(made.plan.trees) - len(seen), len(made.plan.trees[:SHOWN_ROOTS]) - len(seen)
     if left:
-        console.print(f"[dim]and {left} more trunks ({alike} of them alike but for what is listed below)[/]")
+        console.print(f"and {left} more trunks ({alike} of them alike but for what is listed below)", style="dim")
 
 
-def _grow(view: View, node: tree.Node, made: Outline, *, budget: list[int]) -> None:
-    budget[0] -= 1
-    if budget[0] == 0:
-        view.add("…")
-    if budget[0] <= 0:
-        return
-    branch = view.add(_line(node, made))
+def _lines(node: tree.Node, made: Outline, depth: int = 0) -> Iterator[tuple[int, str]]:
+    """A tree's lines from top to bottom, each with its depth."""
+    yield depth, _line(node, made)
     for child in node.children:
-        _grow(branch, child, made, budget=budget)
+        yield from _lines(child, made, depth + 1)
+
+
+def _draw(title: Text, lines: Sequence[tuple[int, str]]) -> View:
+    branches = [View(title)]
+    for depth, line in [*lines[:SHOWN_LINES], *((depth, "…") for depth, _ in lines[SHOWN_LINES:][:1])]:
+        branches[depth + 1 :] = [branches[depth].add(Text(line))]
+    return branches[0]
 
 
 def _line(node: tree.Node, made: Outline) -> str:
@@ -63,10 +65,6 @@ def _line(node: tree.Node, made: Outline) -> str:
     who = ", ".join(names[:4]) + (f" and {len(names) - 4} more" if len(names) > 4 else "")
     fires = _fires(made.identities[run], node.start)
     return f"epochs {start}–{end}{f' from {fires}' if fires else ''}: {len(node.runs)} runs ({who})"
-
-
-def _lines(node: tree.Node, made: Outline) -> list[str]:
-    return [_line(node, made), *(line for child in node.children for line in _lines(child, made))]
 
 
 def _fires(own: Identity, step: int) -> str:

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from qp_runner.compress.coverage import percent
 from qp_runner.compress.inventory import Row, inventory
-from qp_runner.config.compose import jobs
+from qp_runner.config.compose import is_multirun, requesting
 from qp_runner.run.build import build
 from qp_runner.schedule import Target
 from qp_runner.training import seed_everything
@@ -20,7 +20,8 @@ COLUMNS = ("path", "target", "operation", "shape", "share", "treatment", "reason
 
 def show_sites(overrides: Sequence[str], *, as_csv: bool, extra_dir: Path | None = None) -> None:
     """Prints a table of a configuration's sites and of everything that is in none. Raises ConfigError."""
-    [job, *_], _ = jobs(overrides, multirun=False, extra_dir=extra_dir)
+    with requesting(overrides, extra_dir=extra_dir) as request:
+        job = request.first if is_multirun(request.command.hydra) else request.compose(request.overrides)
     seed_everything(job.config.seed)
     compressor = build(job.config).compressor
     rows = inventory(compressor)

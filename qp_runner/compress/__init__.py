@@ -7,7 +7,8 @@ from qp_runner.compress.coverage import Coverage, LeftOut
 from qp_runner.compress.errors import CalibrationError
 from qp_runner.compress.footprint import Footprint, expected, measure, performance_density, published
 from qp_runner.compress.mask import magnitude_mask, pruned_count
-from qp_runner.compress.selection import SiteSelection
+from qp_runner.compress.rehearsal import check_single_samples
+from qp_runner.compress.selection import SiteSelection, Skipped
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.summary import SiteRecord
 
@@ -20,7 +21,9 @@ __all__ = [
     "Settings",
     "SiteRecord",
     "SiteSelection",
+    "Skipped",
     "WeightBank",
+    "check_single_samples",
     "choose_scale",
     "expected",
     "magnitude_mask",

@@ -9,8 +9,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from qp_runner.compress.errors import CalibrationError
+from qp_runner.compress.errors import CalibrationError, infinite_output
 from qp_runner.compress.fake_quantize import code_range, quantize
+from qp_runner.schedule import Target
 
 ScaleKind = Literal["power_of_two", "float"]
 
@@ -19,13 +20,15 @@ _GRID = 33  # starting points of the float search: one octave either side of the
 _ROUNDS = 24  # at most, of refinement; it usually converges within ten
 
 
-def check_finite(values: Tensor, site: str) -> None:
-    """Raises CalibrationError if a value is NaN or infinite.
+def check_finite(values: Tensor, site: str, *, target: Target = Target.WEIGHT) -> None:
+    """Raises CalibrationError if a value is NaN or infinite; ConfigError for an activation that is infinite alone.
 
     The sum is not finite then, and several times faster than testing each value. Since a sum of finite values can
     overflow, the exact test decides.
     """
     if not bool(torch.isfinite(values.sum())) and not bool(torch.isfinite(values).all()):
+        if target == Target.ACTIVATION and not bool(values.isnan().any()):
+            raise infinite_output(site)
         raise CalibrationError(site)
 
 

@@ -1,12 +1,13 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import events
+from qp_runner.compress import events, rehearsal
 from qp_runner.compress.attach import Attachment, attach_weight, latent
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
@@ -62,17 +63,24 @@ class Compressor(nn.Module):
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings = settings
-        selected = select(networks, sites, survey(networks, run, pair) if run is not None else None)
+        surveyed = None
+        if run is not None:
+            with rehearsal.norms_named(networks):
+                surveyed = survey(networks, run, pair)
+        selected = select(networks, sites, surveyed)
         self.skipped = selected.skipped
         self._attached: list[Attachment] = []
         for location in selected.weights:
             site = WeightSite(location)
             self._attached += [attach_weight(module, name, site) for module, name in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        activations = [(location, ActivationSite(location, device)) for location in selected.activations]
+        activations = [
+            (location, ActivationSite(location, device, settings.granularity)) for location in selected.activations
+        ]
         self._counted = attach_results(networks, activations)
         self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
         self.graph: Graph | None = None
+        self._faults: list[rehearsal.Fault] = []
         self._bank: WeightBank | None = None
         self._sites = nn.ModuleDict({_key(a.site): a.site for a in self._attached})
         self._sites.update({_key(site): site for _, site in activations})
@@ -119,11 +127,18 @@ class Compressor(nn.Module):
             site.static = value
 
     def check(self, stages: Iterable[Stage]) -> None:
-        """Raises ConfigError if a stage compresses a target that has no site to compress."""
+        """Raises ConfigError if a stage compresses a target that has no site to compress, or has a fault that `trace`
+        found.
+        """
         for op, target in sorted({fired for stage in stages for fired in stage.fires}):
             sites = self.sites(target)
+            for fault in self._faults:
+                if (fault.op, fault.target) == (op, target):
+                    raise fault.error
             if not sites:
-                raise ConfigError(f"model.sites.{target}", "[]", f"needs a glob, the schedule compresses {target}s")
+                frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self.skipped else ""
+                allowed = f"needs a glob, the schedule compresses {target}s{frozen}"
+                raise ConfigError(f"model.sites.{target}", "[]", allowed)
             if op == Op.PRUNE and not any(site.prunable for site in sites):
                 raise ConfigError(
                     "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
@@ -140,18 +155,23 @@ class Compressor(nn.Module):
 
         Raises:
             ConfigError: a site that takes no part in the pass, a weight that is also used uncompressed, an activation
-                whose batch is not dimension 0.
+                whose batch is not dimension 0, or that has no batch or no elements. What only some events would run
+                into is raised by `check`.
         """
         activations = {site.path: site for site in self._activations()}
 
         def seen(path: str, output: Tensor) -> None:
             site = activations[path]
+            self._faults += rehearsal.check_output(site, output)
             batch = output.movedim(site.batch_axis, 0)
-            one = batch[0] if len(batch) else batch.new_empty(batch.shape[1:])  # a detector may find no regions
-            site.allocate(one, self.settings.granularity)
+            site.allocate(batch[0] if len(batch) else batch.new_empty(batch.shape[1:]))  # a detector may find nothing
 
+        self._faults = []
         self.graph = graph = self._traced(run, seen)
         check_used(graph, weights=[site.path for site in self._plain()], activations=list(activations))
+        self._faults += rehearsal.check_calls(self._activations(), graph.calls)
+        with self._copies_served():
+            rehearsal.in_training_mode(self.networks.values(), run)
         if pair is not None:
             axes = {path: site.batch_axis for path, site in activations.items()}
             check_batch(graph, self._traced(pair, lambda _path, _output: None), axes)
@@ -162,19 +182,30 @@ class Compressor(nn.Module):
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
         latents = self._plain()
         named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
-        copies = {site: latent.detach().clone() for site, latent in latents.items()}
         parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
         parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
-        parameters |= {site.path: each for site, each in copies.items()}
-        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents):
+        with self._copies_served() as copies, rehearsal.norms_named(self.networks):
             return trace(
                 self.networks,
                 modules,
-                parameters=parameters,
+                parameters=parameters | copies,
                 run=run,
                 seen=seen,
                 calls=[each.calls for each in self._counted],
             )
+
+    @contextmanager
+    def _copies_served(self) -> Iterator[dict[str, Tensor]]:
+        """Inside, networks are undisturbed, sites are off, and weight sites return copies, given by path. A write to a
+        copy is noted as a fault.
+        """
+        latents = self._plain()
+        copies = {site: latent.detach().clone() for site, latent in latents.items()}
+        by_path = {site.path: each for site, each in copies.items()}
+        writes = rehearsal.Writes(by_path)
+        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents), writes:
+            yield by_path
+        self._faults += writes.faults()
 
     def coverage(self) -> Coverage:
         """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""

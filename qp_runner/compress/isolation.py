@@ -6,25 +6,26 @@ from contextlib import ExitStack, contextmanager
 import torch
 from torch import nn
 
+from qp_runner.compress.python_state import Snapshot
+
 
 @contextmanager
 def undisturbed(networks: Iterable[nn.Module]) -> Iterator[None]:
-    """Eval mode without gradients. Afterwards each module's mode, all buffers and torch's global random state (CPU and
-    CUDA) are restored, also if the body raised.
+    """Eval mode without gradients. Afterwards each module's mode, all buffers and attributes, and torch's global random
+    state (CPU and CUDA) are restored, also if the body raised.
     """
-    modules = [module for network in networks for module in network.modules()]
-    modes = [module.training for module in modules]
-    buffers = [(buffer, buffer.clone()) for module in modules for buffer in module.buffers(recurse=False)]
+    roots = {str(number): network for number, network in enumerate(networks)}
+    before = Snapshot(roots)
+    modes = [(module, module.training) for network in roots.values() for module in network.modules()]
     cuda = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
     with ExitStack() as stack:
         stack.enter_context(torch.no_grad())
         stack.enter_context(torch.random.fork_rng(devices=cuda))
-        for module in modules:
+        for module, _ in modes:
             module.training = False
         try:
             yield
         finally:
-            for module, mode in zip(modules, modes, strict=True):
+            before.put_back()
+            for module, mode in modes:
                 module.training = mode
-            for buffer, before in buffers:
-                buffer.copy_(before)

@@ -1,15 +1,14 @@
 """What is kept of activations during calibration: bounded memory, never the samples themselves."""
 
 import zlib
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from qp_runner.compress.calibration import check_finite
-from qp_runner.compress.errors import never_called, wrong_shape
-
-Granularity = Literal["element", "channel"]
+from qp_runner.compress.errors import Granularity, never_called, wrong_shape
+from qp_runner.schedule import Target
 
 
 class Observer(Protocol):
@@ -39,8 +38,8 @@ class MeanMagnitude:
         self._total: Tensor | None = None
 
     def __call__(self, x: Tensor) -> None:
-        """Adds a batch, shape [batch, ...]."""
-        check_finite(x, self.site)
+        """Adds a batch, shape [batch, ...]. Raises ConfigError for samples of another shape than before."""
+        check_finite(x, self.site, target=Target.ACTIVATION)
         magnitude = x.detach().abs()
         if self.granularity == "channel":
             magnitude = channel_means(magnitude)
@@ -48,7 +47,7 @@ class MeanMagnitude:
         if self._total is None:
             self._total = torch.zeros_like(total)
         if self._total.shape != total.shape:
-            raise wrong_shape(self.site, tuple(self._total.shape), tuple(total.shape))
+            raise wrong_shape(self.site, self.granularity, [tuple(self._total.shape), tuple(total.shape)])
         self._total += total
         self.samples += x.shape[0]
 
@@ -74,7 +73,7 @@ class Subsample:
 
     def __call__(self, x: Tensor) -> None:
         """Adds a batch of any shape."""
-        check_finite(x, self.site)
+        check_finite(x, self.site, target=Target.ACTIVATION)
         flat = x.detach().flatten()
         kept = flat.new_empty(0, dtype=torch.float32) if self._kept is None else self._kept
         while kept.numel() + _runs(flat.numel(), 2**self._level) > self.limit:

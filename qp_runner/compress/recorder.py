@@ -144,7 +144,7 @@ class Recorder(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.rpartition("::")[2]
         inputs, results = _tensors((args, kwargs)), _tensors(result)
-        written = _written(func, args, kwargs or {})
+        written = written_arguments(func, args, kwargs or {})
         known = {self._key(tensor) for tensor in inputs}
         fresh = [tensor for tensor in results if self._key(tensor) not in known]
         if not fresh and not written:
@@ -275,7 +275,7 @@ def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
 
 
-def _written(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+def written_arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """The arguments that an operation's schema says it changes in place."""
     changed: list[Tensor] = []
     for i, argument in enumerate(func._schema.arguments):

@@ -298,6 +298,9 @@ def _problem(weight: _Candidate) -> str:
         hooks = (each for each in module._forward_pre_hooks.values() if isinstance(each, WeightNorm | SpectralNorm))
         if any(name.startswith(f"{hook.name}_") for hook in hooks):
             return "is normalised by a hook of torch.nn.utils; torch.nn.utils.parametrizations has the same without"
+    places = [SiteLocation(weight.path, module, True) for module, _ in weight.holders]
+    if len({(place.channel_axis, place.groups) for place in places}) > 1:
+        return f"is one Parameter with {' and '.join(weight.names[1:])}, whose output channels are another dimension"
     return ""
 
 

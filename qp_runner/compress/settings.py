@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from qp_runner.compress.calibration import ScaleKind
-from qp_runner.compress.observers import Granularity
+from qp_runner.compress.errors import Granularity
 from qp_runner.errors import ConfigError
 
 

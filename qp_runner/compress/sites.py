@@ -9,9 +9,9 @@ from torch import Tensor, nn
 
 from qp_runner.compress.attach import latent
 from qp_runner.compress.calls import first_tensor, with_first
-from qp_runner.compress.errors import not_a_tensor, wrong_shape
+from qp_runner.compress.errors import Granularity, not_a_tensor, wrong_shape
 from qp_runner.compress.mask import broadcasts, tileable, tiled
-from qp_runner.compress.observers import Granularity, Observer, channel_means
+from qp_runner.compress.observers import Observer, channel_means
 from qp_runner.compress.selection import SiteLocation
 from qp_runner.compress.site import Site
 
@@ -84,7 +84,7 @@ class ActivationSite(Site):
     before: Observer | None
     after: Observer | None
 
-    def __init__(self, location: SiteLocation, device: torch.device) -> None:
+    def __init__(self, location: SiteLocation, device: torch.device, granularity: Granularity = "element") -> None:
         super().__init__(
             location.path,
             prunable=location.prunable,
@@ -94,6 +94,7 @@ class ActivationSite(Site):
             kind=location.kind,
         )
         self.batch_axis = location.batch_axis
+        self.granularity = granularity
         self.before = self.after = None
 
     def hook(self, _module: nn.Module | None, _args: tuple[Any, ...], output: Any) -> Any:
@@ -119,11 +120,11 @@ class ActivationSite(Site):
             self.after(result)
         return result.movedim(0, self.batch_axis) if self.batch_axis else result
 
-    def allocate(self, sample: Tensor, granularity: Granularity) -> None:
+    def allocate(self, sample: Tensor) -> None:
         """Gives a 0-dim mask the shape and memory layout of a sample, so that later changes are in place."""
         if not self.prunable or self.mask.dim() > 0:
             return
-        like = sample if granularity == "element" else channel_means(sample[None])[0]
+        like = sample if self.granularity == "element" else channel_means(sample[None])[0]
         self.mask = torch.ones_like(like, dtype=torch.float32, device=self.mask.device)
         self.refresh()
 
@@ -136,7 +137,7 @@ class ActivationSite(Site):
         if broadcasts(shape, sample):
             return mask
         if not tileable(shape, sample):
-            raise wrong_shape(self.path, tuple(shape), tuple(sample))
+            raise wrong_shape(self.path, self.granularity, [tuple(shape), tuple(sample)])
         return tiled(mask, sample)
 
 

@@ -5,7 +5,9 @@ import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from hydra import initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -22,6 +24,7 @@ from qp_runner.config.validation import validate
 from qp_runner.errors import ConfigError
 
 CONFIG_NAME = "config"
+NUMBERED = "${hydra:job.num}"  # what `hydra.sweep.subdir` is unless somebody changes it
 
 
 @dataclass(frozen=True)
@@ -33,21 +36,54 @@ class Job:
     config: Config
 
 
-class Composer:
-    """Composes and checks the jobs of one command.
+@dataclass(frozen=True)
+class Request:
+    """What a command asks for.
 
-    Args:
+    Attributes:
         loader: reads the configuration files.
-        command: the command's own composition, Hydra's part included.
+        command: the command's own composition, swept values left out, Hydra's part included.
     """
 
-    def __init__(self, loader: JobLoader, command: DictConfig) -> None:
-        self._loader, self._command = loader, command
+    loader: JobLoader
+    command: DictConfig
 
-    def job(self, overrides: Sequence[str]) -> Job:
+    @property
+    def overrides(self) -> list[str]:
+        """The command line, without what is Hydra's."""
+        return [str(each) for each in self.command.hydra.overrides.task]
+
+    @cached_property
+    def combinations(self) -> list[list[str]]:
+        """The overrides of each job of a sweep: the command line comes after what an experiment sweeps over."""
+        params = self.command.hydra.sweeper.get("params") or {}
+        return expand([*(f"{key}={value}" for key, value in params.items()), *self.overrides], self.loader)
+
+    @cached_property
+    def first(self) -> Job:
+        """The first job of a sweep."""
+        return self.compose(self.combinations[0])
+
+    @property
+    def folder(self) -> Path | None:
+        """`hydra.sweep.dir`, where the command names it."""
+        named = any(str(each).startswith("hydra.sweep.dir=") for each in self.command.hydra.overrides.hydra)
+        return Path(str(self.command.hydra.sweep.dir)) if named else None
+
+    @property
+    def numbered(self) -> bool:
+        """Whether the folder of a job is its number, which is so unless the command names another."""
+        sweep: Any = OmegaConf.to_container(self.command.hydra.sweep)
+        return bool(sweep["subdir"] == NUMBERED)
+
+    def jobs(self) -> list[Job]:
+        """All jobs of a sweep."""
+        return [self.first, *(self.compose(each) for each in self.combinations[1:])]
+
+    def compose(self, overrides: Sequence[str]) -> Job:
         """A job from its overrides. Raises ConfigError for whatever is wrong with them."""
         with one_line_errors(overrides):
-            composed = self._loader.load_sweep_config(self._command, list(overrides))
+            composed = self.loader.load_sweep_config(self.command, list(overrides))
         choices = {str(key): str(value) for key, value in composed.hydra.runtime.choices.items()}
         ours = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
         return Job(tuple(overrides), choices, validate(ours))
@@ -76,37 +112,31 @@ def expand(overrides: Sequence[str], loader: ConfigLoader) -> list[list[str]]:
     return combinations
 
 
-def jobs(overrides: Sequence[str], *, multirun: bool, extra_dir: Path | None = None) -> tuple[list[Job], bool]:
+def jobs(overrides: Sequence[str], *, multirun: bool) -> tuple[list[Job], bool]:
     """The jobs that a command line asks for, and whether it is a sweep: by `-m`, or by an experiment that says so.
 
     For whoever wants to know without running anything. Raises ConfigError.
     """
+    with requesting(overrides) as request:
+        if multirun or is_multirun(request.command.hydra):
+            return request.jobs(), True
+        return [request.compose(request.overrides)], False
+
+
+@contextmanager
+def requesting(overrides: Sequence[str], *, extra_dir: Path | None = None) -> Iterator[Request]:
+    """What a command line asks for; it can be composed as long as this is open. Raises ConfigError."""
     with composing(extra_dir) as loader:
-        command = compose_command(overrides, loader)
-        composer = Composer(JobLoader(loader), command)
-        own = [str(each) for each in command.hydra.overrides.task]
-        if not is_multirun(command, asked=multirun):
-            return [composer.job(own)], False
-        return [composer.job(each) for each in expand([*sweep_params(command), *own], loader)], True
+        with one_line_errors(overrides):
+            command = loader.load_configuration(
+                CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
+            )
+        yield Request(JobLoader(loader), command)
 
 
-def is_multirun(command: DictConfig, *, asked: bool) -> bool:
-    """Whether a command is a sweep: asked for by `-m`, or by what it composes to."""
-    mode = command.hydra.mode
-    return asked or (mode is not None and mode.name == "MULTIRUN")
-
-
-def compose_command(overrides: Sequence[str], loader: ConfigLoader) -> DictConfig:
-    """A command's own composition, swept values left out, Hydra's part included. Raises ConfigError."""
-    with one_line_errors(overrides):
-        return loader.load_configuration(
-            CONFIG_NAME, list(overrides), run_mode=RunMode.MULTIRUN, validate_sweep_overrides=False
-        )
-
-
-def sweep_params(command: DictConfig) -> list[str]:
-    """What an experiment sweeps over (`hydra.sweeper.params`), as overrides; the command line comes after them."""
-    return [f"{key}={value}" for key, value in (command.hydra.sweeper.get("params") or {}).items()]
+def is_multirun(hydra: Any) -> bool:
+    """Whether a command is a sweep, by the part `hydra` of what it composes to."""
+    return hydra.mode is not None and hydra.mode.name == "MULTIRUN"
 
 
 @contextmanager

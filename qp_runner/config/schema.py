@@ -3,10 +3,11 @@
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Field, field_validator
+from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
+from qp_runner.masking import masked
 from qp_runner.schedule import Schedule
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
@@ -35,7 +36,7 @@ class SitesSection(Section):
     """Globs over parameters and calls, or `auto` for all of them; `unpruned` sites are quantized but never pruned.
 
     `unpruned: auto` is the first layer and the last one with what they write; the default beside `auto`, else none.
-    `bits` are by glob, in place of an event's.
+    `bits` are by glob, in place of an event's. Weights that are not trained are left alone unless `frozen`.
     """
 
     weight: Globs = "auto"
@@ -43,6 +44,7 @@ class SitesSection(Section):
     unpruned: Globs | None = None
     exclude: list[str] = Field(default=[])
     bits: dict[str, Annotated[int, Field(ge=2, le=16)]] = Field(default={})
+    frozen: bool = False
 
     @property
     def spares_the_ends(self) -> bool:
@@ -123,6 +125,10 @@ class TrackingSection(Section):
 
     kind: Literal["mlflow", "none"]
     uri: str | None = None
+
+    @field_serializer("uri")
+    def _masked(self, uri: str | None) -> str | None:
+        return None if uri is None else masked(uri)
 
 
 class CheckpointSection(Section):

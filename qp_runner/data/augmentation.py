@@ -50,11 +50,7 @@ class RandomCrop:
 def crop(images: Tensor, draws: Tensor, *, height: int, width: int) -> Tensor:
     """A part of each image [n, c, h, w] → [n, c, height, width], without waiting for the device.
 
-    Args:
-        images: of any type.
-        draws: [n, 3] (int64), a row for each image: upper and left edge of its part, 1 where it is flipped.
-        height: of the parts.
-        width: of the parts.
+    `draws` [n, 3] (int64) has a row for each image: upper and left edge of its part, 1 where it is flipped.
     """
     n, channels = images.shape[:2]
     top, left, flipped = draws.view(n, 3, 1).unbind(1)  # [n, 1] each

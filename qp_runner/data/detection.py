@@ -1,6 +1,6 @@
 """Images with boxes, for detectors."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -70,7 +70,6 @@ class DetectionData:
         train, val, test: the splits. Images without objects are kept as background.
         classes: their names; label 1 is the first.
         flip: mirror training images horizontally with probability ½.
-        left_out: numbers of objects dropped while reading, by reason.
         device: of the batches.
 
     Raises:
@@ -83,7 +82,6 @@ class DetectionData:
     test: tuple[Scene, ...]
     classes: tuple[str, ...]
     flip: bool = True
-    left_out: Mapping[str, int] = field(default_factory=dict)
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def __post_init__(self) -> None:
@@ -130,13 +128,11 @@ class DetectionData:
         for start in range(0, len(scenes), batch_size):
             yield self.batch(scenes[start : start + batch_size])
 
-    def batch(self, scenes: "list[Scene] | tuple[Scene, ...]") -> DetectionBatch:
+    def batch(self, scenes: Sequence[Scene]) -> DetectionBatch:
         """A batch of unflipped scenes, including difficult objects."""
         return self._batch(scenes, flips=[False] * len(scenes), seed=torch.tensor(0), learned=False)
 
-    def _batch(
-        self, scenes: "list[Scene] | tuple[Scene, ...]", *, flips: list[bool], seed: Tensor, learned: bool
-    ) -> DetectionBatch:
+    def _batch(self, scenes: Sequence[Scene], *, flips: list[bool], seed: Tensor, learned: bool) -> DetectionBatch:
         images, targets = [], []
         for scene, flipped in zip(scenes, flips, strict=True):
             image = scene.pixels().to(self.device).float() / 255

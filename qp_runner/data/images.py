@@ -115,9 +115,8 @@ def _problem(samples: ImageSet, *, shape: torch.Size, classes: int) -> str | Non
     """What is wrong with a split, if anything."""
     images, labels = samples.images, samples.labels
     if images.dtype != torch.uint8 or images.dim() != 4 or images.shape[1:] != shape:
-        return (
-            f"images must be uint8 [n, c, h, w], of one shape in all splits; these are {images.dtype} {[*images.shape]}"
-        )
+        found = f"{images.dtype} {[*images.shape]}"
+        return f"images must be uint8 [n, c, h, w], of one shape in all splits; these are {found}"
     if labels.dtype != torch.int64 or labels.shape != images.shape[:1]:
         return f"needs one int64 label for each of {len(images)} images; these are {labels.dtype} {[*labels.shape]}"
     if len(labels) == 0:

@@ -120,11 +120,3 @@ def check_patches(*, scale: int, patch: int, stride: int) -> None:
         raise ConfigError("data.stride", stride, "at least 1 low-resolution pixel")
     if not isinstance(patch, int) or patch < 8:
         raise ConfigError("data.patch", patch, "at least 8 low-resolution pixels")
-
-
-def check_size(rgb: Tensor, *, key: str, name: str, scale: int, patch: int) -> None:
-    """Raises ConfigError for an image [3, h, w] smaller than a patch."""
-    height, width = rgb.shape[1:]
-    if min(height, width) < patch * scale:
-        need = f"{patch * scale}×{patch * scale}, a patch of {patch} pixels at ×{scale}"
-        raise ConfigError(key, name, f"an image of {width}×{height} pixels is too small: it must hold {need}")

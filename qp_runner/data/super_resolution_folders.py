@@ -9,7 +9,6 @@ from qp_runner.data.super_resolution import (
     SuperResolutionData,
     at_two_resolutions,
     check_patches,
-    check_size,
     patches,
 )
 from qp_runner.errors import ConfigError
@@ -78,5 +77,8 @@ def _paths(folder: str, key: str) -> list[Path]:
 
 def _load(path: Path, *, key: str, scale: int, patch: int) -> Photograph:
     rgb = read_image(path, key=key)
-    check_size(rgb, key=key, name=str(path), scale=scale, patch=patch)
+    height, width = rgb.shape[1:]
+    if min(height, width) < patch * scale:
+        need = f"{patch * scale}×{patch * scale}, a patch of {patch} pixels at ×{scale}"
+        raise ConfigError(key, str(path), f"an image of {width}×{height} pixels is too small: it must hold {need}")
     return at_two_resolutions(path.stem, rgb, scale=scale)

@@ -52,15 +52,17 @@ def aligned(
     """
     train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the aligned layout: folders of images that show two pictures side by side")
-    read = _read_aligned(image_paths(folder / train, key=KEY)[:subset], train_size, direction)
-    if val is None:
-        rest, taken = _hold_out(len(read.a), holdout)
-        training, validation = _take(read, rest), _shrunk(_take(read, taken), size)
+
+    def read(name: str, edge: int) -> Domains:
+        return _read_aligned(image_paths(folder / name, key=KEY)[:subset], edge, direction)
+
+    training = read(train, train_size)
+    if val is None:  # of both sides the same positions
+        (a, val_a), (b, val_b) = (_hold_out(side, holdout, size) for side in (training.a, training.b))
+        training, validation = Domains(a, b), Domains(val_a, val_b)
     else:
-        training = read
-        validation = _read_aligned(image_paths(folder / val, key=KEY)[:subset], size, direction)
-    testing = _read_aligned(image_paths(folder / test, key=KEY)[:subset], size, direction)
-    return TranslationData(train=training, val=validation, test=testing, size=size, paired=True, flip=flip)
+        validation = read(val, size)
+    return TranslationData(train=training, val=validation, test=read(test, size), size=size, paired=True, flip=flip)
 
 
 def unpaired(
@@ -89,20 +91,20 @@ def unpaired(
     """
     train_size = _train_size(size, load_size, direction)
     folder = _folder(root, "the unpaired layout: folders trainA, trainB, testA and testB")
-    letters = ("A", "B") if direction == "AtoB" else ("B", "A")
-    sides: dict[str, list[Tensor]] = {"train": [], "val": [], "test": []}
-    for letter in letters:
-        read = _read(image_paths(folder / f"train{letter}", key=KEY)[:subset], train_size)
+
+    def read(name: str, edge: int) -> Tensor:
+        paths = image_paths(folder / name, key=KEY)[:subset]
+        return torch.cat([_resized(read_image(path, key=KEY)[None], edge) for path in paths])
+
+    def domain(letter: str) -> tuple[Tensor, Tensor, Tensor]:
+        training = read(f"train{letter}", train_size)
         if (folder / f"val{letter}").is_dir():
-            sides["val"].append(_read(image_paths(folder / f"val{letter}", key=KEY)[:subset], size))
-        else:
-            rest, taken = _hold_out(len(read), holdout)
-            sides["val"].append(_resized(read[taken], size))
-            read = read[rest]
-        sides["train"].append(read)
-        sides["test"].append(_read(image_paths(folder / f"test{letter}", key=KEY)[:subset], size))
-    splits = {name: Domains(*images) for name, images in sides.items()}
-    return TranslationData(**splits, size=size, paired=False, flip=flip)
+            return training, read(f"val{letter}", size), read(f"test{letter}", size)
+        return *_hold_out(training, holdout, size), read(f"test{letter}", size)
+
+    first, second = ("A", "B") if direction == "AtoB" else ("B", "A")
+    train, val, test = (Domains(a, b) for a, b in zip(domain(first), domain(second), strict=True))
+    return TranslationData(train=train, val=val, test=test, size=size, paired=False, flip=flip)
 
 
 def halves(*, paired: TranslationData) -> TranslationData:
@@ -149,10 +151,6 @@ def _read_aligned(paths: Sequence[Path], size: int, direction: Direction) -> Dom
     return Domains(*(sides if direction == "AtoB" else reversed(sides)))
 
 
-def _read(paths: Sequence[Path], size: int) -> Tensor:
-    return torch.cat([_resized(read_image(path, key=KEY)[None], size) for path in paths])
-
-
 def _resized(images: Tensor, size: int) -> Tensor:
     """Images [n, c, h, w] as squares, bicubic, as published."""
     if images.shape[-2:] == (size, size):
@@ -161,17 +159,11 @@ def _resized(images: Tensor, size: int) -> Tensor:
     return out
 
 
-def _shrunk(domains: Domains, size: int) -> Domains:
-    return Domains(_resized(domains.a, size), _resized(domains.b, size))
-
-
-def _take(domains: Domains, index: Tensor) -> Domains:
-    return Domains(domains.a[index], domains.b[index])
-
-
-def _hold_out(images: int, share: float) -> tuple[Tensor, Tensor]:
-    """Positions kept for training and positions held out."""
-    count = round(share * images)
-    if not 0 < count < images:
-        raise ConfigError("data.holdout", share, f"has to leave some of the {images} training images on both sides")
-    return held_out(images, count)
+def _hold_out(images: Tensor, share: float, size: int) -> tuple[Tensor, Tensor]:
+    """Images to train on, and those held out, `size`×`size`: for one number and share always the same positions."""
+    count = round(share * len(images))
+    if not 0 < count < len(images):
+        allowed = f"has to leave some of the {len(images)} training images on both sides"
+        raise ConfigError("data.holdout", share, allowed)
+    kept, taken = held_out(len(images), count)
+    return images[kept], _resized(images[taken], size)

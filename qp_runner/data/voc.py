@@ -4,7 +4,6 @@ import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import URLError
 
@@ -38,8 +37,8 @@ def voc_layout(
     """A data set in VOC's layout.
 
     Objects marked difficult are left out of training and ignored in evaluation. Objects with degenerate or missing
-    boxes, outside their image, or of an unlisted class are dropped; a warning and
-    `left_out` of the result count them. Images without objects are background.
+    boxes, outside their image, or of an unlisted class are dropped, and counted in a warning. Images without objects
+    are background.
 
     Args:
         root: the folder of the sets, or of VOCdevkit, which contains them.
@@ -71,58 +70,46 @@ def voc_layout(
     if val is None:
         images["train"], images["val"] = _held_out(images["train"], holdout)
     names = tuple(classes) if classes is not None else _named(images)
-    reader = _Reader(names, size, max_size, cache, Counter())
-    splits = {split: tuple(map(reader.scene, listed)) for split, listed in images.items()}
-    reader.warn(place)
-    return DetectionData(**splits, classes=names, flip=flip, left_out=dict(reader.left_out))  # type: ignore[arg-type]
+    left_out = Counter[str]()
+
+    def scene(image: VocImage) -> Scene:
+        scaled = scaled_size(image.size, shorter=size, longer=max_size)
+        found = _scene(image, size=scaled, classes=names, left_out=left_out)
+        return found.held() if cache else found
+
+    splits = {split: tuple(map(scene, listed)) for split, listed in images.items()}
+    if left_out:
+        _warn_once(f"{place}: left out {', '.join(f'{count} {reason}' for reason, count in sorted(left_out.items()))}")
+    return DetectionData(**splits, classes=names, flip=flip)  # type: ignore[arg-type]
 
 
-@dataclass(frozen=True)
-class _Reader:
-    """Makes scenes of images and counts dropped objects."""
-
-    classes: tuple[str, ...]
-    size: int | None
-    max_size: int | None
-    cache: bool
-    left_out: "Counter[str]"
-
-    def scene(self, image: VocImage) -> Scene:
-        """A scaled image with its usable objects."""
-        height, width = scaled_size(image.size, shorter=self.size, longer=self.max_size)
-        boxes, labels, difficult = [], [], []
-        for thing in image.objects:
-            if thing.name not in self.classes:
-                self.left_out[f"objects of class {thing.name or '(no name)'}"] += 1
-                continue
-            box = usable_box(image, thing, self.left_out)
-            if box is not None:
-                boxes.append(box)
-                labels.append(1 + self.classes.index(thing.name))
-                difficult.append(thing.difficult)
-        down, across = height / image.size[0], width / image.size[1]
-        scaled = torch.tensor(boxes, dtype=torch.float64).view(-1, 4) * torch.tensor([across, down, across, down])
-        inside = scaled.float().clamp(max=torch.tensor([width, height, width, height], dtype=torch.float32))
-        scene = Scene(
-            name=image.name,
-            image=image.path,
-            size=(height, width),
-            boxes=inside,
-            labels=torch.tensor(labels, dtype=torch.int64),
-            difficult=torch.tensor(difficult, dtype=torch.bool),
-        )
-        return scene.held() if self.cache else scene
-
-    def warn(self, place: Path) -> None:
-        """Logs what was dropped."""
-        if self.left_out:
-            parts = ", ".join(f"{count} {reason}" for reason, count in sorted(self.left_out.items()))
-            _say_once(f"{place}: left out {parts}")
+def _scene(image: VocImage, *, size: tuple[int, int], classes: tuple[str, ...], left_out: Counter[str]) -> Scene:
+    """An image, scaled to a size, with its usable objects; counts the others in `left_out`."""
+    boxes, labels, difficult = [], [], []
+    for thing in image.objects:
+        if thing.name not in classes:
+            left_out[f"objects of class {thing.name or '(no name)'}"] += 1
+            continue
+        box = usable_box(image, thing, left_out)
+        if box is not None:
+            boxes.append(box)
+            labels.append(1 + classes.index(thing.name))
+            difficult.append(thing.difficult)
+    (height, width), (down, across) = size, (new / old for new, old in zip(size, image.size, strict=True))
+    scaled = torch.tensor(boxes, dtype=torch.float64).view(-1, 4) * torch.tensor([across, down, across, down])
+    return Scene(
+        name=image.name,
+        image=image.path,
+        size=size,
+        boxes=scaled.float().clamp(max=torch.tensor([width, height, width, height], dtype=torch.float32)),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        difficult=torch.tensor(difficult, dtype=torch.bool),
+    )
 
 
 @functools.cache
-def _say_once(text: str) -> None:
-    """Logs a warning once per process: a sweep reads the same data set for each job."""
+def _warn_once(text: str) -> None:
+    """Once per process: a sweep reads the same data set for each job."""
     log.warning(text)
 
 

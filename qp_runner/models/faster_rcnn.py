@@ -16,7 +16,7 @@ from torchvision.models.detection.transform import GeneralizedRCNNTransform
 from torchvision.ops import MultiScaleRoIAlign
 
 from qp_runner.models.backbone_weights import load_backbone
-from qp_runner.models.feature_pyramid import PyramidBackbone, StageBackbone
+from qp_runner.models.feature_pyramid import LastStageBackbone, PyramidBackbone
 from qp_runner.models.resnet_backbone import STAGES, Norm, ResNetBackbone
 
 RATIOS = (0.5, 1.0, 2.0)
@@ -149,15 +149,15 @@ def faster_rcnn_c4(
     stage and all batch norms are frozen.
     """
     body = _body(depth=depth, norm=norm, weights=weights, frozen=frozen, width=width, small_stem=small_stem)
-    head, channels = StageHead(body.get_submodule("layer4")), body.channels[3]
+    head = StageHead(body.get_submodule("layer4"))
     del body.layer4
     return _detector(
-        StageBackbone(body, stage="layer3"),
+        LastStageBackbone(body, out_channels=body.channels[2]),
         proposals=proposals,
         rpn_anchor_generator=AnchorGenerator((tuple(anchor_sizes),), (RATIOS,)),
         box_roi_pool=MultiScaleRoIAlign(featmap_names=["0"], output_size=7, sampling_ratio=2),
         box_head=head,
-        box_predictor=FastRCNNPredictor(channels, classes + 1),
+        box_predictor=FastRCNNPredictor(body.channels[3], classes + 1),
         box_batch_size_per_image=regions,
     )
 

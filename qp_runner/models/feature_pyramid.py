@@ -2,15 +2,12 @@
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 
 from qp_runner.models.resnet_backbone import STAGES, ResNetBackbone
-
-Stage = Literal["layer1", "layer2", "layer3", "layer4"]
 
 
 class FeaturePyramid(FeaturePyramidNetwork):
@@ -47,7 +44,7 @@ class PyramidBackbone(nn.Module):
     """A ResNet and a pyramid over some of its stages.
 
     Args:
-        body: the ResNet; stages after the last one used are never called.
+        body: the ResNet, without the stages after the last one that is read.
         stages: the stages that the pyramid reads, in order.
         out_channels: of every map.
         extra_level: see `FeaturePyramid`.
@@ -63,21 +60,19 @@ class PyramidBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """Maps by name, for images [n, 3, h, w]."""
-        used = STAGES[: STAGES.index(self.stages[-1]) + 1]
-        made = dict(zip(used, self.body.stages(images, used), strict=True))
+        made = self.body(images)
         maps: OrderedDict[str, Tensor] = self.fpn([made[stage] for stage in self.stages])
         return maps
 
 
-class StageBackbone(nn.Module):
-    """A ResNet up to one of its stages, with one map (C4 for the third stage, with stride 16)."""
+class LastStageBackbone(nn.Module):
+    """A ResNet of fewer than four stages, with the last one's map."""
 
-    def __init__(self, body: ResNetBackbone, *, stage: str) -> None:
+    def __init__(self, body: ResNetBackbone, *, out_channels: int) -> None:
         super().__init__()
         self.body = body
-        self.last = STAGES[: STAGES.index(stage) + 1]
-        self.out_channels = body.channels[STAGES.index(stage)]
+        self.out_channels = out_channels
 
     def forward(self, images: Tensor) -> "OrderedDict[str, Tensor]":
         """The map, named `0`."""
-        return OrderedDict([("0", self.body.stages(images, self.last)[-1])])
+        return OrderedDict([("0", [*self.body(images).values()][-1])])

@@ -4,7 +4,7 @@ Parameters have torchvision's names, so that its weights load; unlike there, eve
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
@@ -83,7 +83,7 @@ class Bottleneck(nn.Module):
 
 
 class ResNetBackbone(nn.Module):
-    """The stages of a ResNet.
+    """The stages of a ResNet, or the first of them.
 
     Args:
         depth: 18, 34, 50 or 101.
@@ -120,18 +120,14 @@ class ResNetBackbone(nn.Module):
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
-    def stages(self, x: Tensor, names: Sequence[str] = STAGES) -> list[Tensor]:
-        """The outputs of the named stages, in order, for images [n, 3, h, w]."""
+    def forward(self, x: Tensor) -> dict[str, Tensor]:
+        """The output of every stage that was not deleted, by its name, for images [n, 3, h, w]."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        outputs = []
-        for name in names:
-            x = self.get_submodule(name)(x)
-            outputs.append(x)
+        outputs = {}
+        for name in STAGES:
+            if hasattr(self, name):
+                outputs[name] = x = self.get_submodule(name)(x)
         return outputs
-
-    def forward(self, x: Tensor) -> list[Tensor]:
-        """The outputs of all four stages."""
-        return self.stages(x)
 
     def freeze(self, count: int) -> None:
         """Freezes the stem and the first `count` − 1 stages; 0 freezes nothing (ValueError above 5)."""

@@ -64,21 +64,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _report(args: argparse.Namespace) -> Path:
     with lasting():  # pandas, scipy, matplotlib and MLflow are slow to import: not for --help
-        from qp_runner.report.html import write_page
+        from qp_runner.report.html import render, write_page
         from qp_runner.report.read import read
         from qp_runner.report.sections import sections
         from qp_runner.report.terminal import show, write_csv
 
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     records = read(args.store, sweep=args.sweep, task=args.task)
     found = sections(records)
     show(console, found)
     out = args.out.resolve()
-    page = out / "report.html"
+    page, text = out / "report.html", render(records, found)
     try:
         write_csv(records.runs, out / "summary.csv")
-        write_page(records, found, page)
+        write_page(text, page)
     except OSError as error:
-        raise ConfigError("--out", args.out, f"a folder that can be written ({error.strerror})") from error
+        raise ConfigError("--out", args.out, f"a folder that can be written ({error.strerror or error})") from error
     console.print(f"\n{args.out / 'summary.csv'}\n{args.out / 'report.html'}", style="dim")
     return page

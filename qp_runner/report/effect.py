@@ -1,9 +1,7 @@
 """The order effect: two schedules with the same changes in another order, compared seed by seed."""
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from enum import Enum, auto
 from itertools import combinations
 
 from qp_runner.metric import Metric
@@ -13,24 +11,12 @@ from qp_runner.report.stats import Paired, holm, paired
 ALPHA = 0.05
 
 
-class Verdict(Enum):
-    """What a comparison of two orders shows."""
-
-    NO_SEED = auto()  # no seed in common
-    ONE_SEED = auto()
-    EQUAL = auto()  # no difference in any seed
-    NO_SPREAD = auto()  # the same difference in every seed: no estimate of an interval
-    NOT_SHOWN = auto()  # the interval contains 0
-    CORRECTED_AWAY = auto()  # the interval excludes 0, but not after the correction for several pairs
-    SHOWN = auto()
-
-
 @dataclass(frozen=True)
 class Effect:
     """The advantage of `first` over `second`: positive if `first` is better.
 
     Attributes:
-        seeds, differences: the seeds of both sides, and their differences.
+        differences: of the seeds that both sides have, by rising seed.
         paired: the differences' mean and interval.
         comparisons: number of intervals in the same section.
         p_holm: p value adjusted for them; None with fewer than two intervals.
@@ -38,27 +24,16 @@ class Effect:
 
     first: Row
     second: Row
-    seeds: tuple[int, ...]
+    metric: Metric
     differences: tuple[float, ...]
     paired: Paired
     comparisons: int = 1
     p_holm: float | None = None
 
     @property
-    def verdict(self) -> Verdict:
-        """What the differences show."""
-        if self.paired.n <= 1:
-            return Verdict.ONE_SEED if self.paired.n else Verdict.NO_SEED
-        if not self.paired.has_interval:
-            return Verdict.NO_SPREAD if self.paired.mean else Verdict.EQUAL
-        if not self.paired.excludes_zero:
-            return Verdict.NOT_SHOWN
-        return Verdict.SHOWN if self.p_holm is None or self.p_holm < ALPHA else Verdict.CORRECTED_AWAY
-
-    @property
     def shown(self) -> bool:
-        """Whether a difference is shown, also after the correction for several pairs."""
-        return self.verdict is Verdict.SHOWN
+        """Whether the interval excludes 0, also after the correction for several pairs."""
+        return self.paired.excludes_zero and (self.p_holm is None or self.p_holm < ALPHA)
 
     @property
     def winner(self) -> Row:
@@ -70,30 +45,30 @@ class Effect:
         """The other side."""
         return self.second if self.paired.mean >= 0 else self.first
 
-    def steps(self, name: str) -> tuple[float, float]:
-        """`recovery_steps` or `first_event_step` of both sides."""
-        return self.first.figures.get(name, math.nan), self.second.figures.get(name, math.nan)
-
     @property
     def extra_recovery(self) -> float:
         """Steps of recovery that the winner has more than the loser; 0 where this pair's own interval contains 0."""
         if not self.paired.excludes_zero:
             return 0.0
-        return self.winner.figures.get("recovery_steps", math.nan) - self.loser.figures.get("recovery_steps", math.nan)
+        return self.winner.figure("recovery_steps") - self.loser.figure("recovery_steps")
 
     @property
     def equal_times(self) -> bool:
         """Whether both have the same recovery and the same first event, so that only the order differs."""
-        return all(len(set(self.steps(name))) == 1 for name in ("recovery_steps", "first_event_step"))
+        return all(
+            self.first.figure(name) == self.second.figure(name) for name in ("recovery_steps", "first_event_step")
+        )
 
 
 def order_effects(rows: Sequence[Row], metric: Metric) -> list[Effect]:
     """The effects of all pairs of rows with equal signature, family and training length, but different order."""
     effects = [_compare(first, second, metric) for first, second in _pairs(rows)]
     ps = [effect.paired.p for effect in effects if effect.paired.p is not None]
-    adjusted = iter(holm(ps) if len(ps) > 1 else [])
+    if len(ps) < 2:
+        return effects
+    adjusted = iter(holm(ps))
     return [
-        replace(effect, comparisons=len(ps), p_holm=next(adjusted, None)) if effect.paired.p is not None else effect
+        effect if effect.paired.p is None else replace(effect, comparisons=len(ps), p_holm=next(adjusted))
         for effect in effects
     ]
 
@@ -103,15 +78,22 @@ def family(schedule: str) -> str:
     return schedule.partition("[")[0].rpartition("/")[0]
 
 
+def starts_with(order: str) -> str:
+    """P or Q, whichever comes first in an order's name; empty if both come at once."""
+    changes = {change.strip()[:1] for change in order.split("→")[0].split("+")}
+    return changes.pop() if len(changes) == 1 else ""
+
+
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
-    for first, second in combinations(rows, 2):
-        same = first.signature == second.signature and family(first.schedule) == family(second.schedule)
-        lengths = {row.figures.get("total_steps", math.nan) for row in (first, second)}
-        if same and first.order != second.order and len(lengths) == 1:
+    """Pruning first comes first, quantizing first last: so all differences have the same sign."""
+    for one, other in combinations(rows, 2):
+        same = one.signature == other.signature and family(one.schedule) == family(other.schedule)
+        if same and one.order != other.order and one.figure("total_steps") == other.figure("total_steps"):
+            first, second = sorted((one, other), key=lambda row: ("P", "", "Q").index(starts_with(row.order)))
             yield first, second
 
 
 def _compare(first: Row, second: Row, metric: Metric) -> Effect:
-    seeds = tuple(sorted(first.by_seed.keys() & second.by_seed.keys()))
+    seeds = sorted(first.by_seed.keys() & second.by_seed.keys())
     differences = tuple(metric.sign * (first.by_seed[seed] - second.by_seed[seed]) for seed in seeds)
-    return Effect(first, second, seeds, differences, paired(differences))
+    return Effect(first, second, metric, differences, paired(differences))

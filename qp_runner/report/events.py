@@ -13,58 +13,38 @@ START = {"sparsity": (Op.PRUNE, 0.0), "bits": (Op.QUANTIZE, FLOAT_BITS)}
 
 @dataclass(frozen=True)
 class Change:
-    """A new sparsity (`op` P) or number of bits (Q) of weights (`target` w) or activations (f) at a training step."""
+    """A new sparsity (`op` P) or number of bits (Q) of weights (`targets` w) or activations (f) at a training step.
+
+    Several changes of one op close together are shown as one, at the first's step, with `targets` such as `w,f`.
+    """
 
     step: int
     op: str
-    target: str
-    value: float
-
-
-@dataclass(frozen=True)
-class Mark:
-    """Changes of one op close together in steps `first` to `last`, shown as one event."""
-
-    op: str
     targets: str
-    first: int
-    last: int
-
-    @property
-    def label(self) -> str:
-        """`P(w,f)`."""
-        return f"{self.op}({','.join(self.targets)})"
 
 
 def changes(histories: pd.DataFrame, run_id: str) -> list[Change]:
     """The changes of a run, in order. A new calibration to the same bits is not recorded."""
-    own = histories[histories["run_id"] == run_id]
+    own = histories[histories["run_id"] == run_id].sort_values("step")
     found: list[Change] = []
     for what, (op, start) in START.items():
         for target in Target:
-            now: float = start
-            series = own[own["name"] == f"{what}_{target}"].sort_values("step")
-            for step, value in zip(series["step"], series["value"], strict=True):
-                if value != now:
-                    found.append(Change(int(step), LETTERS[op], LETTERS[target], float(value)))
-                now = value
-    return sorted(found, key=lambda change: (change.step, change.op, change.target))
+            series = own[own["name"] == f"{what}_{target}"]
+            steps = series["step"][series["value"] != series["value"].shift(fill_value=float(start))]
+            found += [Change(int(step), LETTERS[op], LETTERS[target]) for step in steps]
+    return sorted(found, key=lambda change: (change.step, change.op, change.targets))
 
 
-def marks(found: Sequence[Change], *, gap: float) -> list[Mark]:
-    """Changes of one op, merged where at most `gap` steps lie between them."""
-    joined: list[Mark] = []
-    for op in ("P", "Q"):
-        group: list[Change] = []
-        for change in (each for each in found if each.op == op):
-            if group and change.step - group[-1].step > gap:
-                joined.append(_mark(group))
-                group = []
-            group.append(change)
-        joined += [_mark(group)] if group else []
-    return sorted(joined, key=lambda mark: (mark.first, mark.op))
-
-
-def _mark(group: Sequence[Change]) -> Mark:
-    targets = "".join(sorted({change.target for change in group}, reverse=True))
-    return Mark(group[0].op, targets, group[0].step, group[-1].step)
+def joined(found: Sequence[Change], *, gap: float) -> list[Change]:
+    """Changes of one op as one, where at most `gap` steps lie between neighbours."""
+    groups: list[list[Change]] = []
+    for change in sorted(found, key=lambda each: each.op):  # stable: by rising step within each op
+        last = groups[-1][-1] if groups else None
+        if last is not None and last.op == change.op and change.step - last.step <= gap:
+            groups[-1].append(change)
+        else:
+            groups.append([change])
+    return [
+        Change(group[0].step, group[0].op, ",".join(sorted({each.targets for each in group}, reverse=True)))
+        for group in groups
+    ]

@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,56 +12,21 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qp_runner.report import words
-from qp_runner.report.effect_words import caution, verdict
-from qp_runner.report.headline import Headline, headline
-from qp_runner.report.overview import best_compressed, overview
-from qp_runner.report.pictures import Subject, subjects
-from qp_runner.report.plots import Looks, effect_plot, pareto_plot, training_plot
-from qp_runner.report.plots.training import curves, value_range
+from qp_runner.report.pictures import subjects
+from qp_runner.report.plots.effects import effect_plot
+from qp_runner.report.plots.pareto import pareto_plot
+from qp_runner.report.plots.style import Looks, assign_looks
+from qp_runner.report.plots.training import curves, training_plot, value_range
 from qp_runner.report.read import Records
-from qp_runner.report.rows import Row
-from qp_runner.report.sections import Section
+from qp_runner.report.sections import Section, of_several_tasks
+from qp_runner.report.verdict import caution, headline, verdict
 
-WIDE, NARROW = 940, 390  # pixels: pictures are drawn for a screen and for a phone, not scaled
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture for wide and for narrow screens."""
-
-    wide: str
-    narrow: str
+DRAWN = 30  # schedules with a panel, and pairs in the plot: more can neither be looked at nor drawn in seconds
+WIDTHS = {"wide": 940, "narrow": 390}  # pixels: pictures are drawn for a screen and for a phone, not scaled
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """The page's content for one section."""
-
-    section: Section
-    headline: Headline
-    panels: tuple[tuple[Row, str], ...]
-    pareto: Picture
-    effects: Picture | None
-    density: "Density | None"
-    subjects: tuple[Subject, ...]
-    unfinished: tuple[dict[str, Any], ...]
-
-
-@dataclass(frozen=True)
-class Density:
-    """How PD alone could mislead: at `value` of the metric, `densest` would still have the PD of the float network.
-
-    `best` is the compressed schedule with the best metric.
-    """
-
-    densest: Row
-    best: Row | None
-    value: float | None
-
-
-def write_page(records: Records, found: Sequence[Section], path: Path) -> None:
+def write_page(text: str, path: Path) -> None:
     """Writes the page atomically."""
-    text = render(records, found)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".html.tmp")
     draft.write_text(text, encoding="utf-8")
@@ -71,10 +35,7 @@ def write_page(records: Records, found: Sequence[Section], path: Path) -> None:
 
 def render(records: Records, found: Sequence[Section]) -> str:
     """The page's text."""
-    rows = [row for section in found for row in section.rows]
-    looks = Looks([row.schedule for row in rows], uncompressed=[row.schedule for row in rows if row.is_float])
-    chapters = [_chapter(section, records, looks, f"s{i}") for i, section in enumerate(found) if section.finished]
-    rest = [run for section in found if not section.finished for run in _unfinished(section)]
+    looks = assign_looks([row for section in found for row in section.rows])
     environment = Environment(
         loader=PackageLoader("qp_runner.report", "templates"),
         autoescape=True,
@@ -82,64 +43,62 @@ def render(records: Records, found: Sequence[Section]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals.update(words=words, verdict=verdict, caution=caution, looks=looks, nan=math.nan)
-    template = environment.get_template("report.html.j2")
-    return template.render(
+    environment.globals.update(
+        words=words, verdict=verdict, caution=caution, headline=headline, looks=looks, drawn=DRAWN
+    )
+    return environment.get_template("report.html.j2").render(
         records=records,
-        chapters=chapters,
-        standings=overview(found),
+        chapters=[_chapter(section, records, looks, f"s{i}") for i, section in enumerate(found) if section.finished],
+        compared=of_several_tasks(found),
         origin=_origin(records.runs),
-        rest=rest,
+        rest=[run for section in found if not section.finished for run in section.unfinished],
         now=_now(),
     )
 
 
-def _chapter(section: Section, records: Records, looks: Looks, name: str) -> Chapter:
-    finished, metric, histories = section.finished, section.metric, records.histories
-    found = [curves(row, histories) for row in finished]
-    limits = value_range(found)
-    reference = next((curve for row, curve in zip(finished, found, strict=True) if row.is_float), None)
-    panel = partial(training_plot, histories=histories, metric=metric, looks=looks, limits=limits, reference=reference)
+def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dict[str, Any]:
+    """A section with its pictures; `name` makes their ids unique on the page."""
+    finished, metric = section.finished, section.metric
+    drawn = section.most_telling(DRAWN)
+    histories = records.histories([run for row in drawn for run in row.run_ids], [row.run_ids[0] for row in drawn])
+    found = [curves(row, histories) for row in drawn]
+    plain = next((curve for row, curve in zip(drawn, found, strict=True) if row.is_float), None)
+    panel = partial(training_plot, metric=metric, looks=looks, limits=value_range(found), reference=plain)
     kind = str(section.runs["footprint_kind"].iloc[0])
     pareto = partial(pareto_plot, finished, metric=metric, looks=looks, kind=kind)
-    effect = partial(effect_plot, section.effects, metric=metric, looks=looks)
-    return Chapter(
-        section=section,
-        headline=headline(section),
-        panels=tuple((row, panel(row, name=f"{name}t{index}")) for index, row in enumerate(finished)),
-        pareto=_picture(pareto, f"{name}p"),
-        effects=_picture(effect, f"{name}e") if any(each.paired.n for each in section.effects) else None,
-        density=_density(section),
-        subjects=subjects(finished, records.pictures),
-        unfinished=_unfinished(section),
-    )
+    effects = partial(effect_plot, section.effects[:DRAWN], metric=metric, looks=looks)
+    shown, unreadable = subjects(drawn, records.pictures)
+    return {
+        "section": section,
+        "headline": headline(section.effects),
+        "kind": kind,
+        "panels": [(row, panel(row, histories, name=f"{name}t{i}")) for i, row in enumerate(drawn)],
+        "pareto": _both(pareto, f"{name}p"),
+        "effects": _both(effects, f"{name}e") if any(each.paired.n for each in section.effects) else None,
+        "break_even": _break_even(section),
+        "subjects": shown,
+        "unreadable": unreadable,
+    }
 
 
-def _unfinished(section: Section) -> tuple[dict[str, Any], ...]:
-    rest = section.runs[section.runs["status"] != "FINISHED"]
-    return tuple(rest.to_dict("records"))  # type: ignore[arg-type]
+def _both(draw: Callable[..., str], name: str) -> dict[str, str]:
+    """A picture for a screen and one for a phone."""
+    return {screen: draw(width=width, name=f"{name}{screen[0]}") for screen, width in WIDTHS.items()}
 
 
-def _picture(draw: "partial[str]", name: str) -> Picture:
-    return Picture(draw(width=WIDE, name=f"{name}w"), draw(width=NARROW, name=f"{name}n"))
-
-
-def _density(section: Section) -> Density | None:
-    rows = [row for row in section.finished if math.isfinite(row.density.mean)]
-    if not rows:
+def _break_even(section: Section) -> float | None:
+    """How PD alone could mislead: the metric at which the densest schedule would have the PD of the float network."""
+    plain, densest = section.plain, section.densest
+    if plain is None or densest is None or densest is plain or math.isnan(plain.density.mean):
         return None
-    densest = max(rows, key=lambda row: row.density.mean)
-    best, plain = best_compressed(section), next((row for row in rows if row.is_float), None)
-    if plain is None or densest is plain:
-        return Density(densest, best, None)
     utility = plain.density.mean * densest.footprint.mean
-    return Density(densest, best, utility if section.metric.higher_is_better else 1 / utility)
+    return utility if section.metric.higher_is_better else 1 / utility
 
 
 def _origin(runs: pd.DataFrame) -> dict[str, list[str]]:
     """The origin of the figures, each value once."""
-    names = ("command", "git_commit", "versions", "cpus", "sweep")
-    return {name: [value for value in dict.fromkeys(runs[name].astype(str)) if value] for name in names}
+    names = ("command", "git_commit", "versions", "cpus")
+    return {name: [value for value in runs[name].unique() if value] for name in names}
 
 
 def _now() -> str:

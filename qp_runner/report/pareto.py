@@ -10,15 +10,10 @@ def front(points: Sequence[tuple[float, float]]) -> list[bool]:
     A point is dominated by one that is no worse in both and better in one; equal points do not dominate each other. A
     point with a coordinate that is not finite is never on the front and dominates nothing.
     """
-    known = [math.isfinite(cost) and math.isfinite(utility) for cost, utility in points]
-    order = sorted((index for index, ok in enumerate(known) if ok), key=lambda i: (points[i][0], -points[i][1]))
-    on_front = [False] * len(points)
-    best_cost, best = math.nan, -math.inf
-    for index in order:  # by rising cost: only points before it can dominate it
-        cost, utility = points[index]
-        if utility > best:
-            best_cost, best = cost, utility
-            on_front[index] = True
-        elif utility == best and cost == best_cost:
-            on_front[index] = True
-    return on_front
+    known = {point for point in points if all(map(math.isfinite, point))}
+    best = {
+        (cost, utility)
+        for cost, utility in known
+        if not any(c <= cost and u >= utility and (c, u) != (cost, utility) for c, u in known)
+    }
+    return [point in best for point in points]

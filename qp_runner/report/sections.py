@@ -1,16 +1,20 @@
 """Groups of runs that may be compared with each other."""
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import pandas as pd
 
 from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect, order_effects
-from qp_runner.report.read import Records
-from qp_runner.report.rows import Row, make_row, mark_front
-from qp_runner.report.words import spelled
+from qp_runner.report.pareto import front
+from qp_runner.report.read import COVERAGE, Records
+from qp_runner.report.rows import Row, make_row
+from qp_runner.report.words import percent, spelled
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
+DIGITS = 10  # significant ones: means of equal figures must be equal
 
 
 @dataclass(frozen=True)
@@ -44,9 +48,59 @@ class Section:
         return ", ".join(part for part in parts if part)
 
     @property
+    def coverage(self) -> str:
+        """`in sites: 100 % of the matrix parameters, 97 % of …`, the least of all runs; empty if none recorded it."""
+        shares = [float(self.runs[name].min()) for name in COVERAGE]
+        if any(math.isnan(share) for share in shares):
+            return ""
+        weight, activation = map(percent, shares)
+        return f"in sites: {weight} of the matrix parameters, {activation} of the activations in memory"
+
+    @property
+    def left_out(self) -> list[str]:
+        """What the runs said of the parts of the network that are in no site, each text once."""
+        return [text for text in self.runs["left_out"].unique() if text]
+
+    @property
     def finished(self) -> tuple[Row, ...]:
         """Schedules with at least one figure."""
         return tuple(row for row in self.rows if row.metric.n)
+
+    @property
+    def plain(self) -> Row | None:
+        """The uncompressed network."""
+        return next((row for row in self.finished if row.is_float), None)
+
+    @property
+    def best(self) -> Row | None:
+        """The compressed schedule with the best mean metric."""
+        compressed = [row for row in self.finished if not row.is_float]
+        return max(compressed, key=lambda row: self.metric.sign * row.metric.mean, default=None)
+
+    @property
+    def densest(self) -> Row | None:
+        """The schedule with the highest mean performance density."""
+        known = [row for row in self.finished if math.isfinite(row.density.mean)]
+        return max(known, key=lambda row: row.density.mean, default=None)
+
+    def most_telling(self, count: int) -> tuple[Row, ...]:
+        """Float, then those on the Pareto front, then the best: `count` in all, in the order of the rows."""
+        ranked = sorted(
+            self.finished,
+            key=lambda row: (not row.is_float, not row.on_front, -self.metric.sign * row.metric.mean),
+        )
+        chosen = {id(row) for row in ranked[:count]}
+        return tuple(row for row in self.finished if id(row) in chosen)
+
+    @property
+    def unfinished(self) -> list[tuple[str, str, str]]:
+        """Name, status and error of the runs that did not finish."""
+        rest = self.runs[self.runs["status"] != "FINISHED"]
+        silent = {"RUNNING": "still running, or ended without a record"}
+        return [
+            (name, status, error or silent.get(status, "no error recorded"))
+            for name, status, error in zip(rest["name"], rest["status"], rest["error"], strict=True)
+        ]
 
 
 def sections(records: Records) -> list[Section]:
@@ -55,25 +109,29 @@ def sections(records: Records) -> list[Section]:
     return [_section(dict(zip(SETTING, map(str, key), strict=True)), runs) for key, runs in groups]
 
 
+def of_several_tasks(found: Sequence[Section]) -> list[Section]:
+    """The sections with figures, if these are from several tasks; else none."""
+    finished = [section for section in found if section.finished]
+    return finished if len({section.task for section in finished}) > 1 else []
+
+
 def _section(setting: dict[str, str], runs: pd.DataFrame) -> Section:
-    known = runs[runs["metric"] != ""]
-    first = (known if len(known) else runs).iloc[0]
-    metric = Metric(
-        spelled(str(first["metric"])) or "metric", first["metric_direction"] != "down", str(first["metric_unit"])
-    )
+    name, direction, unit = runs[["metric", "metric_direction", "metric_unit"]].iloc[0]
+    metric = Metric(spelled(name) or "metric", direction != "down", unit)
     finished = runs[runs["status"] == "FINISHED"]
     counted = finished.drop_duplicates(["schedule", "order", "seed"], keep="last")
     rows = [
         make_row(str(schedule), str(order), group, counted.loc[counted.index.intersection(group.index)])
         for (schedule, order), group in runs.groupby(["schedule", "order"], sort=False)
     ]
-    rows = sorted(mark_front(rows, metric), key=lambda row: not row.is_float)  # stable: keeps the order of appearance
+    rows = sorted(_marked(rows, metric), key=lambda row: not row.is_float)  # stable: keeps the order of appearance
     effects = tuple(order_effects(rows, metric))
-    return Section(
-        metric=metric,
-        rows=tuple(rows),
-        effects=effects,
-        runs=runs,
-        repeated=len(finished) - len(counted),
-        **setting,
-    )
+    repeated = len(finished) - len(counted)
+    return Section(**setting, metric=metric, rows=tuple(rows), effects=effects, runs=runs, repeated=repeated)
+
+
+def _marked(rows: Sequence[Row], metric: Metric) -> list[Row]:
+    """The rows with `on_front` set."""
+    points = [(row.footprint.mean, metric.sign * row.metric.mean) for row in rows]
+    marks = front([(float(f"{cost:.{DIGITS}g}"), float(f"{utility:.{DIGITS}g}")) for cost, utility in points])
+    return [replace(row, on_front=mark) for row, mark in zip(rows, marks, strict=True)]

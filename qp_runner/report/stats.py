@@ -21,65 +21,48 @@ class Summary:
 
 @dataclass(frozen=True)
 class Paired:
-    """Paired differences and their statistics.
+    """Statistics of n paired differences.
 
     Attributes:
-        n: pairs.
-        mean: of the differences; NaN without pairs.
-        std: sample standard deviation of the differences; None below two pairs.
-        low, high: Student's t interval of the mean at CONFIDENCE; None below two pairs, or if all differences are
-            equal: a spread of 0 is not an estimate.
+        mean: NaN without pairs.
+        interval: Student's t interval of the mean at CONFIDENCE; None below two pairs, or if all differences are equal,
+            since a spread of 0 is not an estimate.
         p: two-sided p value of the paired t test; None without interval.
     """
 
     n: int
     mean: float
-    std: float | None = None
-    low: float | None = None
-    high: float | None = None
+    interval: tuple[float, float] | None = None
     p: float | None = None
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether n and the spread allow an interval."""
-        return self.low is not None
 
     @property
     def excludes_zero(self) -> bool:
         """Whether there is an interval, and 0 lies outside it."""
-        return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
+        return self.interval is not None and not self.interval[0] <= 0 <= self.interval[1]
 
 
 def summarise(values: Sequence[float]) -> Summary:
     """Mean and spread of the finite values."""
-    known = np.asarray([value for value in values if math.isfinite(value)], dtype=float)
-    if known.size == 0:
-        return Summary(0, math.nan, None)
-    return Summary(known.size, float(known.mean()), float(known.std(ddof=1)) if known.size > 1 else None)
+    known = [value for value in values if math.isfinite(value)]
+    mean = float(np.mean(known)) if known else math.nan
+    return Summary(len(known), mean, float(np.std(known, ddof=1)) if len(known) > 1 else None)
 
 
 def paired(differences: Sequence[float]) -> Paired:
     """The paired t interval of Student (1908) over differences of the same seeds under two conditions."""
-    known = np.asarray(differences, dtype=float)
-    if known.size == 0:
-        return Paired(0, math.nan)
-    mean = float(known.mean())
-    if known.size == 1:
-        return Paired(1, mean)
-    std = float(known.std(ddof=1))
-    if std <= 1e-9 * max(1e-12, float(np.abs(known).max())):  # equal up to rounding
-        return Paired(known.size, mean, 0.0)
-    error = std / math.sqrt(known.size)
-    half = float(stats.t.ppf((1 + CONFIDENCE) / 2, known.size - 1)) * error
-    p = float(2 * stats.t.sf(abs(mean) / error, known.size - 1))
-    return Paired(known.size, mean, std, mean - half, mean + half, p)
+    values = np.asarray(differences, dtype=float)
+    n, mean = len(values), float(values.mean()) if len(values) else math.nan
+    if n < 2 or values.std(ddof=1) <= 1e-9 * np.abs(values).max():  # equal up to rounding
+        return Paired(n, mean)
+    test = stats.ttest_1samp(values, 0.0)
+    low, high = test.confidence_interval(CONFIDENCE)
+    return Paired(n, mean, (float(low), float(high)), float(test.pvalue))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjustment of p values (Holm 1979), in the given order."""
-    order = sorted(range(len(p_values)), key=lambda index: p_values[index])
-    adjusted, floor = [0.0] * len(p_values), 0.0
-    for rank, index in enumerate(order):
-        floor = max(floor, min(1.0, (len(p_values) - rank) * p_values[index]))
-        adjusted[index] = floor
-    return adjusted
+    ps = np.asarray(p_values, dtype=float)
+    order = ps.argsort()
+    adjusted = np.empty_like(ps)
+    adjusted[order] = np.maximum.accumulate(np.minimum(1.0, np.arange(len(ps), 0, -1) * ps[order]))
+    return [float(p) for p in adjusted]

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from fractions import Fraction
 
 from rich import box
@@ -10,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from qp_runner.report.words import epochs
 from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
 
 ROWS = 3  # character rows of a sparsity chart
@@ -34,33 +34,30 @@ def terminal_timeline(stages: Sequence[Stage], *, steps_per_epoch: int, width: i
     return Group(*parts, _stage_table(stages, steps_per_epoch), *_summary(stages, steps_per_epoch))
 
 
-@dataclass(frozen=True)
 class _Canvas:
-    """Maps steps to columns. A stage after the last step, if there is one, has the last column."""
+    """Maps steps to columns.
 
-    stages: Sequence[Stage]
-    columns: int
+    Attributes:
+        columns: all there are; a stage after the last step, if there is one, has the last one.
+        trained: the columns of training.
+        shown: the stage at the end of each column, so that a change appears in the column of its event.
+    """
 
-    @property
-    def training_columns(self) -> int:
-        """The columns of training."""
-        return self.columns - (self.stages[-1].steps == 0)
+    def __init__(self, stages: Sequence[Stage], columns: int) -> None:
+        self.stages, self.columns = stages, columns
+        self.trained = columns - (stages[-1].steps == 0)
+        ends = [math.ceil(Fraction((i + 1) * total_steps(stages), self.trained)) for i in range(self.trained)]
+        self.shown = [next(stage for stage in stages if stage.first < end <= stage.last + 1) for end in ends]
+        self.shown += [stages[-1]] * (columns - self.trained)
 
     def column(self, step: int) -> int:
         """The column of a step."""
-        return step * self.training_columns // total_steps(self.stages)
-
-    def stage(self, column: int) -> Stage:
-        """The stage at the end of a column, so that a change appears in the column of its event."""
-        if column >= self.training_columns:
-            return self.stages[-1]
-        end = math.ceil(Fraction((column + 1) * total_steps(self.stages), self.training_columns))
-        return next(stage for stage in self.stages if stage.first <= end - 1 <= stage.last)
+        return step * self.trained // total_steps(self.stages)
 
 
 def _sparsity_rows(canvas: _Canvas, target: Target) -> list[Text]:
     """A bar chart from 0 to the target's final sparsity."""
-    levels = [canvas.stage(column).state(target).sparsity for column in range(canvas.columns)]
+    levels = [stage.state(target).sparsity for stage in canvas.shown]
     top = max(levels)
     if top == 0:
         return [_line(f"{target:<10}{'0%':>5} ┤", "·" * canvas.columns, " 0%", COLOURS[target])]
@@ -84,11 +81,10 @@ def _block(height: float, row: int) -> str:
 
 def _bits_row(canvas: _Canvas, target: Target) -> Text:
     """A line of ranges of equal bits, thick where quantized, `┣` where quantization fires."""
-    starts = [0] + [canvas.column(s.first) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires]
-    starts = sorted(set(starts))
+    starts = sorted({0, *(canvas.column(s.first) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires)})
     line = ""
     for start, end in zip(starts, [*starts[1:], canvas.columns], strict=True):
-        bits = canvas.stage(start).state(target).bits
+        bits = canvas.shown[start].state(target).bits
         fill = "─" if bits == FLOAT_BITS else "━"
         label = f" {bits} " if end - start >= 6 else ""
         body = label.center(end - start, fill)
@@ -99,25 +95,24 @@ def _bits_row(canvas: _Canvas, target: Target) -> Text:
 
 def _marker_row(canvas: _Canvas) -> Text:
     """P, Q or * in the columns where pruning, quantization or both fire."""
-    ops: dict[int, set[Op]] = {}
+    marks = [" "] * canvas.columns
     for stage in canvas.stages:
-        if stage.fires:
-            ops.setdefault(canvas.column(stage.first), set()).update(op for op, _ in stage.fires)
-    letters = {frozenset({Op.PRUNE}): "P", frozenset({Op.QUANTIZE}): "Q"}
-    marks = [letters.get(frozenset(ops[c]), "*") if c in ops else " " for c in range(canvas.columns)]
+        for op, _ in stage.fires:
+            column = canvas.column(stage.first)
+            marks[column] = LETTERS[op] if marks[column] in (" ", LETTERS[op]) else "*"
     return _line(f"{'events':<{LEFT}}", "".join(marks), "", "bold yellow")
 
 
 def _axis_rows(canvas: _Canvas, steps_per_epoch: int) -> list[Text]:
     """The ruler in epochs, a double line along the recovery."""
-    epochs = total_steps(canvas.stages) / steps_per_epoch
-    gap = _nice(epochs * 9 / canvas.columns)
-    ruler, labels = ["─"] * (canvas.training_columns + 1), [" "] * (canvas.columns + RIGHT)
+    length = total_steps(canvas.stages) / steps_per_epoch
+    gap = _nice(length * 9 / canvas.columns)
+    ruler, labels = ["─"] * (canvas.trained + 1), [" "] * (canvas.columns + RIGHT)
     if first_event(canvas.stages) is not None and recovery(canvas.stages):
         last = canvas.column(canvas.stages[-1].first)
         ruler[last:] = "═" * len(ruler[last:])
-    for i in range(math.floor(epochs / gap + 1e-9) + 1):
-        column = min(math.floor(i * gap / epochs * canvas.training_columns + 1e-9), canvas.training_columns)
+    for i in range(math.floor(length / gap + 1e-9) + 1):
+        column = min(math.floor(i * gap / length * canvas.trained + 1e-9), canvas.trained)
         if i:
             ruler[column] = "╧" if ruler[column] == "═" else "┴"
         label = f"{i * gap:g}"
@@ -144,7 +139,7 @@ def _stage_table(stages: Sequence[Stage], steps_per_epoch: int) -> Table:
         table.add_row(
             str(index),
             f"{stage.first:,} – {stage.last:,}" if stage.steps else f"after {stage.last:,}",
-            f"{_epoch(stage.first, steps_per_epoch)} – {_epoch(stage.last + 1, steps_per_epoch)}",
+            f"{epochs(stage.first, steps_per_epoch)} – {epochs(stage.last + 1, steps_per_epoch)}",
             *(f"{_percent(stage.state(target).sparsity)} {stage.state(target).bits:>3}b" for target in Target),
             _fires(stage),
         )
@@ -161,22 +156,17 @@ def _summary(stages: Sequence[Stage], steps_per_epoch: int) -> list[Text]:
     total, first = total_steps(stages), first_event(stages)
     if first is None:
         return [Text("no events: a float run")]
-
-    def line(label: str, steps: int) -> Text:
-        epochs = _epoch(steps, steps_per_epoch)
-        return Text.assemble(
-            (f"{label:<11}", "bold"), f"{epochs:>7} epochs {steps:>9,} steps {steps / total:>6.1%} of training"
+    return [
+        Text.assemble(
+            (f"{label:<11}", "bold"),
+            f"{epochs(steps, steps_per_epoch):>7} epochs {steps:>9,} steps {steps / total:>6.1%} of training",
         )
-
-    return [line("first event", first), line("recovery", recovery(stages))]
-
-
-def _epoch(step: int, steps_per_epoch: int) -> str:
-    return f"{step / steps_per_epoch:.2f}".rstrip("0").rstrip(".")
+        for label, steps in (("first event", first), ("recovery", recovery(stages)))
+    ]
 
 
 def _percent(sparsity: float) -> str:
-    return f"{sparsity * 100:.1f}".rstrip("0").rstrip(".") + "%"
+    return f"{round(100 * sparsity, 1):g}%"
 
 
 def _line(left: str, body: str, right: str, style: str) -> Text:

@@ -77,8 +77,10 @@ def column(values: list[float]) -> list[str]:
 
 
 def percent(share: float) -> str:
-    """`50 %`; sparsities are shares."""
-    return "–" if not math.isfinite(share) else f"{100 * share:.3g} %"
+    """`50 %`; sparsities are shares. Only all of it is 100 %."""
+    if not math.isfinite(share):
+        return "–"
+    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"
 
 
 def whole(value: float) -> str:
@@ -100,9 +102,9 @@ def p_value(p: float) -> str:
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
-def plural(count: int, one: str, many: str | None = None) -> str:
+def plural(count: int, one: str) -> str:
     """`1 seed`, `3 seeds`."""
-    return f"{count} {one if count == 1 else many or one + 's'}"
+    return f"{count} {one}{'' if count == 1 else 's'}"
 
 
 def listed(items: list[str]) -> str:

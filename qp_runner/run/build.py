@@ -1,20 +1,20 @@
 """From a checked configuration to the objects of a run."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
-from torch import nn
 from torch.optim import Optimizer
 
-from qp_runner.compress import Compressor, Settings, SiteSelection
-from qp_runner.config import Config, Factory
+from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
+from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.config.schema import Globs, SitesSection
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
 from qp_runner.training import (
+    Content,
     LearningRate,
     MakeOptimizer,
     ProgressView,
@@ -23,20 +23,20 @@ from qp_runner.training import (
     Trainer,
     TrainerSettings,
     choose_device,
-    content_digest,
+    content_of,
     resolve_executor,
 )
 
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run consists of; `content` is the digest of its data and initial weights (empty without a store)."""
+    """All that a run consists of; `content` is that of its data and initial weights (empty without checkpoints)."""
 
     task: Task
     compressor: Compressor
     stages: tuple[Stage, ...]
     device: torch.device
-    content: str = ""
+    content: Content = field(default_factory=Content)
 
     @property
     def total_steps(self) -> int:
@@ -50,29 +50,33 @@ def build(config: Config) -> Parts:
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     task = build_task(config)
-    content = content_digest(task) if config.checkpoint.enabled else ""
+    content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
     _lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
     compressor.check(stages)
+    if config.trainer.batch_size == 1:
+        check_single_samples(task.networks(), lambda: task.infer(task.sample()))
     return Parts(task, compressor, stages, device, content)
 
 
-def build_task(config: Config) -> Task:
-    """The task with its data and networks, on the CPU."""
-    data = instantiate("data.factory", config.data.factory)
-    networks = {name: _network(name, factory) for name, factory in config.model.networks.items()}
+def build_data(config: Config) -> Any:
+    """The data of a run."""
+    return instantiate("data.factory", config.data.factory)
+
+
+def build_task(config: Config, *, data: Any = None) -> Task:
+    """The task with its data (None: built now) and networks, on the CPU."""
+    data = build_data(config) if data is None else data
+    networks = {
+        name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
+        for name, factory in config.model.networks.items()
+    }
     factory = {**config.task.factory, "_partial_": True}
     make_task = instantiate("task.factory", factory)
-    task: Task = call(
-        "task.factory",
-        make_task,
-        data=data,
-        networks=networks,
-        batch_size=config.trainer.batch_size,
-        seed=config.seed,
-    )
+    settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
+    task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
     return task
 
 
@@ -117,6 +121,7 @@ def selection(section: SitesSection) -> SiteSelection:
         globs(section.weight),
         globs(section.activation),
         None if section.spares_the_ends else globs(section.unpruned or []),
+        frozen=section.frozen,
         exclude=tuple(section.exclude),
         bits=section.bits,
     )
@@ -176,11 +181,6 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     }
     make = instantiate("trainer.lr_schedule.factory", {**filled, "_partial_": True})
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
-
-
-def _network(name: str, factory: Factory) -> Callable[..., nn.Module]:
-    partial: Callable[..., nn.Module] = instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
-    return partial
 
 
 def _lay_out(config: Config, task: Task, device: torch.device) -> None:

@@ -6,14 +6,10 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class SweepContext:
-    """A job's place in its sweep.
+    """A job's place in a sweep: its number, from 0, among all jobs.
 
     Attributes:
-        name: of the sweep.
-        folder: of the sweep.
-        number: of the job, from 0.
-        jobs: of the sweep.
-        since: seconds since 1970; states stored before are not used.
+        ignored: marks of stored states that are not used; see `CheckpointStore`.
         checkpoint_steps: steps at which other jobs need this one's state.
     """
 
@@ -21,7 +17,7 @@ class SweepContext:
     folder: Path
     number: int
     jobs: int
-    since: float = 0.0
+    ignored: frozenset[str] = frozenset()
     checkpoint_steps: frozenset[int] = frozenset()
 
 

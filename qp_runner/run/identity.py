@@ -1,6 +1,7 @@
 """What decides a run's state, and what makes two commands the same run, from a checked configuration."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,8 @@ from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
-from qp_runner.training.identity import digest, foreign_code, source_digest
+from qp_runner.training.code import foreign_code
+from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
 DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
@@ -41,7 +43,7 @@ def identity(
     else:
         executor = resolve_executor(config.trainer.executor, parts.task, parts.device)
         context["numerics"] = numerics(parts.device) | {"executor": executor}
-        context["content"] = parts.content
+        context["content"] = parts.content.digest
         trainer["threads"] = None  # numerics has the number in use
     return Identity(context, stages, _without(plain["compress"], {"footprint"}))
 
@@ -57,7 +59,7 @@ def run_checkpoints(
     config: Config,
     own: Identity,
     *,
-    since: float,
+    ignored: frozenset[str],
     checkpoint_steps: frozenset[int] = frozenset(),
     sweep: Path | None = None,
 ) -> RunCheckpoints | None:
@@ -66,16 +68,24 @@ def run_checkpoints(
     Args:
         config: of the run.
         own: its identity.
-        since: seconds since 1970; older checkpoints are ignored.
+        ignored: marks of checkpoints that are not used.
         checkpoint_steps: steps at which other jobs need this one's state.
         sweep: the folder of the run's sweep.
     """
     section = config.checkpoint
     if not section.enabled:
         return None
-    folder = Path(config.results).resolve() / "checkpoints"
-    store = CheckpointStore(folder, int(section.limit_gb * GIGA), since=since, sweep=sweep)
+    store = replace(_store(config), ignored=ignored, sweep=sweep)
     return RunCheckpoints(store, own, every=section.every, checkpoint_steps=checkpoint_steps)
+
+
+def stored_before(config: Config) -> frozenset[str]:
+    """Marks of the checkpoints that `checkpoint.fresh` forbids to use: those there when the command starts."""
+    return _store(config).marks() if config.checkpoint.fresh else frozenset()
+
+
+def _store(config: Config) -> CheckpointStore:
+    return CheckpointStore(Path(config.results).resolve() / "checkpoints", int(config.checkpoint.limit_gb * GIGA))
 
 
 def _without(section: Mapping[str, Any], keys: set[str]) -> dict[str, Any]:

@@ -1,6 +1,5 @@
 """The figures of a finished run."""
 
-import csv
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -8,6 +7,7 @@ from qp_runner.compress import measure, performance_density
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage, Target, first_event, recovery
+from qp_runner.tracking.records import read_rows
 
 
 def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
@@ -35,9 +35,12 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
 
 def final_metrics(folder: Path) -> dict[str, float]:
     """The figures that a finished run has left in its folder, by the names they were recorded under."""
-    with (folder / "metrics.csv").open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["name"].startswith(("final/", "time/"))]
-    return {row["name"]: float(row["value"]) for row in rows}
+    found, end, start = dict[str, float](), 0, -1
+    while end != start:
+        start = end
+        rows, end = read_rows(folder, start)
+        found |= {row.name: row.value for row in rows if row.name.startswith(("final/", "time/"))}
+    return found
 
 
 def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:

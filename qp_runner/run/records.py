@@ -1,4 +1,4 @@
-"""What a run writes into its folder beside its metrics."""
+"""What a run writes into its folder in addition to its metrics."""
 
 import csv
 import io
@@ -42,7 +42,8 @@ def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInf
     if parts is not None:
         per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
         tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
-        tags |= {"metric": metric.name, "metric_unit": metric.unit}
+        tags |= {"metric": metric.name, "metric_unit": metric.unit, "content": parts.content.digest}
+        tags["left_out"] = "; ".join(parts.compressor.coverage().warnings())
         tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     params = flatten(config.model_dump(exclude={"search"}))
     return RunInfo(context.name(config.seed), config.task.name, tags, params)
@@ -75,7 +76,7 @@ def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
     networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
     path = folder / "model.pt"
     torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, path)
-    files.artifact(path)
+    files.artifact(path.name)
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

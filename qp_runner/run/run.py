@@ -1,7 +1,7 @@
 """One run, from its configuration to its records."""
 
+import logging
 import sys
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from functools import cache
@@ -9,13 +9,14 @@ from functools import cache
 from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.run.context import RunContext
-from qp_runner.run.identity import identity, run_checkpoints
+from qp_runner.run.identity import identity, run_checkpoints, stored_before
 from qp_runner.run.outcome import outcome
 from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
-from qp_runner.run.signals import terminate_as_interrupt
 from qp_runner.tracking import RunFiles
 from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
+
+log = logging.getLogger(__name__)
 
 
 def run(
@@ -23,31 +24,26 @@ def run(
 ) -> float:
     """Trains, evaluates and records one run; returns its metric on test data.
 
-    A failure is recorded (FAILED with its error; KILLED for Ctrl-C or SIGTERM) and raised again.
-
-    Args:
-        config: of the run.
-        context: where it belongs.
-        config_yaml: the configuration as it was composed, for the record.
-        before_training: is called when all is built; what it raises ends the run.
+    A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, a handler that exits) and raised again.
+    `config_yaml` is the configuration as it was composed; `before_training` is called when all is built, and what it
+    raises ends the run.
     """
     files: RunFiles | None = None
     try:
-        with terminate_as_interrupt():
-            set_numerics(
-                deterministic=config.trainer.deterministic,
-                threads=config.trainer.threads,
-                tf32=config.trainer.precision == "tf32",
-            )
-            seed_everything(config.seed)
-            parts = build(config)
-            for warning in parts.compressor.coverage().warnings():
-                _warn(warning)
-            before_training()
-            files = open_records(config, context, parts)
-            files.text("config.yaml", config_yaml)
-            value = _train(config, context, parts, files)
-    except KeyboardInterrupt:
+        set_numerics(
+            deterministic=config.trainer.deterministic,
+            threads=config.trainer.threads,
+            tf32=config.trainer.precision == "tf32",
+        )
+        seed_everything(config.seed)
+        parts = build(config)
+        for warning in parts.compressor.coverage().warnings():
+            _warn(warning)
+        before_training()
+        files = open_records(config, context, parts)
+        files.text("config.yaml", config_yaml)
+        value = _train(config, context, parts, files)
+    except (KeyboardInterrupt, SystemExit):
         (files or open_records(config, context, None)).finish("KILLED", "interrupted")
         raise
     except BaseException as error:
@@ -91,11 +87,23 @@ def _warn(text: str) -> None:
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:
+    """None where nothing may be stored: a run whose content is unknown can't be known again, not even by itself."""
+    if parts.content.problem:
+        _warn_once(f"this run shares nothing and can't be resumed: {parts.content.problem}")
+        return None
     own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     sweep = context.sweep
     if sweep is None:
-        return run_checkpoints(config, own, since=time.time() if config.checkpoint.fresh else 0.0)
-    return run_checkpoints(config, own, since=sweep.since, checkpoint_steps=sweep.checkpoint_steps, sweep=sweep.folder)
+        return run_checkpoints(config, own, ignored=stored_before(config))
+    return run_checkpoints(
+        config, own, ignored=sweep.ignored, checkpoint_steps=sweep.checkpoint_steps, sweep=sweep.folder
+    )
+
+
+@cache
+def _warn_once(text: str) -> None:
+    """Logs a warning once per process: a sweep's jobs have it in common."""
+    log.warning(text)
 
 
 def _resumed(trainer: Trainer, parts: Parts) -> str:

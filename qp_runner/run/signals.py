@@ -1,26 +1,35 @@
-"""Signals that ask a run to end."""
+"""Signals that ask a command to end."""
 
 import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+ENDING = ("SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+"""From whoever stops a process, from a terminal that closes, from Slurm's `--signal` before a job's time is over."""
+
 
 @contextmanager
-def terminate_as_interrupt() -> Iterator[None]:
-    """Within, SIGTERM raises KeyboardInterrupt as Ctrl-C does, so that a scheduler's stop is recorded.
+def ending_as_interrupt() -> Iterator[None]:
+    """Within, the first signal that asks to end raises KeyboardInterrupt as Ctrl-C does, so that the end is recorded.
 
-    Only the main thread of a process can do this; elsewhere nothing changes.
+    Others that follow are ignored, since they would cut off the records. Left alone are signals that somebody else
+    handles, such as submitit, which requeues the job, and those that are ignored, as HUP is with `nohup`. Only the main
+    thread of a process can do this; elsewhere nothing changes.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
+    names = ENDING if threading.current_thread() is threading.main_thread() else ()
+    known = [getattr(signal, name) for name in names if hasattr(signal, name)]
+    ours = [number for number in known if signal.getsignal(number) is signal.SIG_DFL]
 
     def interrupt(_signum: int, _frame: object) -> None:
+        for number in ours:
+            signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
     try:
+        for number in ours:
+            signal.signal(number, interrupt)
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)

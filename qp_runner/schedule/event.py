@@ -97,22 +97,6 @@ class Event:
             curve=_choice(Curve, name, "curve", given.get("curve", Curve.CUBIC)),
         )
 
-    def to_config(self) -> dict[str, object]:
-        """Plain values that `from_config` reads back; optional keys only where they differ from the default."""
-        config: dict[str, object] = {
-            "op": str(self.op),
-            "target": str(self.target),
-            "to": self.to,
-            "start": str(self.start),
-        }
-        if self.end is not None:
-            config["end"] = str(self.end)
-        if self.steps != 1:
-            config["steps"] = self.steps
-        if self.curve != Curve.CUBIC:
-            config["curve"] = str(self.curve)
-        return config
-
     def error(self, field: str, allowed: str) -> ConfigError:
         """An error about one of this event's fields."""
         return ConfigError(_key(self.name, field), getattr(self, field), allowed)

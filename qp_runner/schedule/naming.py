@@ -22,8 +22,12 @@ def ordered_name(events: Sequence[Event], position: Position) -> str:
     with it.
     """
     moments: list[list[Change]] = []
-    for _, together in groupby(sorted(events, key=lambda e: _when(e, position)), key=lambda e: _when(e, position)):
-        changes = _changes(together)
+
+    def when(event: Event) -> Fraction:
+        return first_firing(event, position)
+
+    for _, together in groupby(sorted(events, key=when), key=when):
+        changes = _merged((event.op, event.to, event.target) for event in together)
         joined = _join(moments[-1], changes) if moments else None
         if joined is None:
             moments.append(changes)
@@ -40,14 +44,6 @@ def unordered_name(events: Iterable[Event]) -> str:
         changes += _merged(counts)
         counts -= Counter(list(counts))
     return ", ".join(map(_text, sorted(changes, key=_rank))) or FLOAT
-
-
-def _when(event: Event, position: Position) -> Fraction:
-    return first_firing(event, position)
-
-
-def _changes(events: Iterable[Event]) -> list[Change]:
-    return _merged((event.op, event.to, event.target) for event in events)
 
 
 def _merged(changes: Iterable[tuple[Op, float, Target]]) -> list[Change]:

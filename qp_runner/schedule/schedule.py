@@ -36,10 +36,6 @@ class Schedule:
             raise ConfigError(ROOT, config, "a mapping of events by name; {} for a float run")
         return cls(tuple(Event.from_config(str(name), event) for name, event in config.items()))
 
-    def to_config(self) -> dict[str, dict[str, object]]:
-        """Plain values that `from_config` reads back to an equal schedule."""
-        return {event.name: event.to_config() for event in self.events}
-
     @property
     def name(self) -> str:
         """`float`, `P0.5(w,f) → Q8(w,f)`, ...: changes in the order in which they begin, ` + ` where they coincide.
@@ -97,20 +93,8 @@ def _stages(found: Sequence[Firing], total_steps: int) -> tuple[Stage, ...]:
     for first, following in zip(firsts, [*firsts[1:], total_steps], strict=True):
         now = by_step.get(first, [])
         for firing in now:
-            state[firing.target] = _after(state[firing.target], firing)
-        stages.append(
-            Stage(
-                first=first,
-                last=following - 1,
-                weight=state[Target.WEIGHT],
-                activation=state[Target.ACTIVATION],
-                fires=frozenset((firing.op, firing.target) for firing in now),
-            )
-        )
+            change = {"sparsity": firing.value} if firing.op == Op.PRUNE else {"bits": int(firing.value)}
+            state[firing.target] = replace(state[firing.target], **change)
+        fires = frozenset((firing.op, firing.target) for firing in now)
+        stages.append(Stage(first, following - 1, state[Target.WEIGHT], state[Target.ACTIVATION], fires))
     return tuple(stages)
-
-
-def _after(state: TargetState, firing: Firing) -> TargetState:
-    if firing.op == Op.PRUNE:
-        return replace(state, sparsity=firing.value)
-    return replace(state, bits=int(firing.value))

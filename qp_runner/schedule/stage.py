@@ -41,13 +41,7 @@ class Stage:
 
     def record(self) -> dict[str, Any]:
         """The stage as plain data."""
-        return {
-            "first": self.first,
-            "last": self.last,
-            "weight": asdict(self.weight),
-            "activation": asdict(self.activation),
-            "fires": sorted(f"{op} {target}" for op, target in self.fires),
-        }
+        return asdict(self) | {"fires": sorted(f"{op} {target}" for op, target in self.fires)}
 
 
 def total_steps(stages: Sequence[Stage]) -> int:

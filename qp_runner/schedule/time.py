@@ -4,6 +4,7 @@ import difflib
 import math
 import re
 from dataclasses import dataclass
+from decimal import Context, Decimal, Inexact, localcontext
 from enum import StrEnum
 from fractions import Fraction
 
@@ -81,14 +82,9 @@ def _unit(name: str, *, key: str, text: object) -> Unit:
 
 
 def _decimal(amount: Fraction) -> str | None:
-    """The exact decimal number, or None if its expansion is infinite."""
-    rest, twos, fives = amount.denominator, 0, 0
-    while rest % 2 == 0:
-        rest, twos = rest // 2, twos + 1
-    while rest % 5 == 0:
-        rest, fives = rest // 5, fives + 1
-    if rest != 1:
-        return None
-    places = max(twos, fives)
-    digits = str(int(amount * 10**places)).rjust(places + 1, "0")
-    return f"{digits[:-places]}.{digits[-places:]}" if places else digits
+    """The exact decimal number, or None for one with more digits than anybody writes."""
+    with localcontext(Context(prec=30, traps=[Inexact])):
+        try:
+            return f"{Decimal(amount.numerator) / amount.denominator:f}"
+        except Inexact:
+            return None

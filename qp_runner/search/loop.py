@@ -1,9 +1,9 @@
 """A search: suggestions become runs, batch by batch, and the study learns what came of them."""
 
-import json
 import math
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from qp_runner.config import SearchSection
@@ -19,41 +19,37 @@ from qp_runner.search.space import Space
 from qp_runner.search.study import FILE, Study
 from qp_runner.search.trials import Trial, firsts
 from qp_runner.sweep.batch import Batch
+from qp_runner.sweep.earlier import is_finished
+from qp_runner.sweep.outline import Lengths, outline
 from qp_runner.sweep.parent import ParentRun
-from qp_runner.sweep.plan import Lengths, is_finished, outline
+from qp_runner.tracking import Record
 
 LEAST_BATCH = 4
 IDLE = 100  # suggestions in a row without a new run, after which a search ends
 REFERENCE = 0  # the float run's number
 
 
+@dataclass
 class Search:
-    """One search at work. What has to survive the process is in the study and in the folders of the runs."""
+    """One search at work. What has to survive the process is in the study and in the folders of the runs.
 
-    def __init__(
-        self,
-        parent: ParentRun,
-        *,
-        base: Job,
-        section: SearchSection,
-        space: Space,
-        metric: Metric,
-        compose: Callable[[Sequence[str]], Job],
-    ) -> None:
-        """Opens the study in the sweep's folder.
+    Attributes:
+        parent: the open sweep; the study is in its folder.
+        base: the run that is varied.
+        space: the ranges in force.
+        compose: a run from its overrides; raises ConfigError.
+    """
 
-        Args:
-            parent: the open sweep.
-            base: the run that is varied.
-            section: how it is varied.
-            space: the ranges in force.
-            metric: of the task.
-            compose: a run from its overrides; raises ConfigError.
-        """
-        self._parent, self._folder = parent, parent.folder
-        self._base, self._section, self._space, self._metric, self._compose = base, section, space, metric, compose
-        directions = {"metric": "maximize" if metric.higher_is_better else "minimize", "footprint": "minimize"}
-        self._study = Study(parent.folder / FILE, section, space, directions=directions)
+    parent: ParentRun
+    base: Job
+    section: SearchSection
+    space: Space
+    metric: Metric
+    compose: Callable[[Sequence[str]], Job]
+
+    def __post_init__(self) -> None:
+        directions = {"metric": "maximize" if self.metric.higher_is_better else "minimize", "footprint": "minimize"}
+        self._study = Study(self.parent.folder / FILE, self.section, self.space, directions=directions)
         self._lengths = Lengths()
         self._jobs: dict[int, Job] = {}
 
@@ -61,11 +57,11 @@ class Search:
         """What to launch; the study knows what came of a batch before the next one is chosen."""
         from qp_runner.search.results import keep, report_progress  # here: draws
 
-        study, folder, metric = self._study, self._folder, self._metric
+        study, folder, metric = self._study, self.parent.folder, self.metric
         if study.trials:
             ended = len(study.trials) - len(self._running())
             print(f"goes on with {folder}: {ended} trials ended before", file=sys.stderr)
-        size = self._section.batch or max(LEAST_BATCH, workers)
+        size = self.section.batch or max(LEAST_BATCH, workers)
         reference = self._reference()
         while True:
             trials = self._next_trials(size)
@@ -75,16 +71,16 @@ class Search:
             yield batch
             for trial in trials:
                 self._record_outcome(trial)
-            report_progress(study.trials, folder=folder, metric=metric, wanted=self._section.trials)
+            report_progress(study.trials, folder=folder, metric=metric, wanted=self.section.trials)
             reference = []
-        figures = self._figures(folder / str(REFERENCE)) if self._section.reference else {}
-        keep(study.trials, parent=self._parent, metric=metric, reference=figures, title=sweep_title(self._base.choices))
+        figures = self._figures(folder / str(REFERENCE)) if self.section.reference else {}
+        keep(study.trials, parent=self.parent, metric=metric, reference=figures, title=sweep_title(self.base.choices))
 
     def _reference(self) -> list[int]:
         """The float run, which also stores the states that the other runs start from."""
-        if not self._section.reference:
+        if not self.section.reference:
             return []
-        self._jobs[REFERENCE] = self._compose([*self._base.overrides, "~schedule.events"])
+        self._jobs[REFERENCE] = self.compose([*self.base.overrides, "~schedule.events"])
         return [REFERENCE]
 
     def _next_trials(self, size: int) -> list[Trial]:
@@ -93,9 +89,9 @@ class Search:
         for trial in self._running():
             self._make_run(trial)
         runs, asked = len(firsts(study.trials)), len(study.trials)
-        if study.goal <= runs < self._section.trials and not self._running():
-            study.set_goal(min(runs + size, self._section.trials))
-        while len(firsts(study.trials)) < min(study.goal, self._section.trials) and not self._is_exhausted():
+        if study.goal <= runs < self.section.trials and not self._running():
+            study.set_goal(min(runs + size, self.section.trials))
+        while len(firsts(study.trials)) < min(study.goal, self.section.trials) and not self._is_exhausted():
             self._make_run(study.ask())
         if len(study.trials) > asked and self._idle() >= IDLE:
             print(f"search: {IDLE} suggestions in a row brought no new run", file=sys.stderr)
@@ -104,7 +100,7 @@ class Search:
     def _is_exhausted(self) -> bool:
         """Whether every combination was suggested, or nothing new comes."""
         combinations = {tuple(trial.changes.values()) for trial in self._study.trials}
-        return len(combinations) >= self._space.size or self._idle() >= IDLE
+        return len(combinations) >= self.space.size or self._idle() >= IDLE
 
     def _idle(self) -> int:
         """How many of the latest suggestions brought no new run."""
@@ -114,7 +110,7 @@ class Search:
     def _make_run(self, trial: Trial) -> None:
         """Finds the run that a suggestion is, or rejects it as infeasible."""
         try:
-            job = self._compose([*self._base.overrides, *(f"{key}={value}" for key, value in trial.changes.items())])
+            job = self.compose([*self.base.overrides, *(f"{key}={value}" for key, value in trial.changes.items())])
             compile_schedule(job.config, steps_per_epoch=self._lengths.steps_per_epoch(job.config))
         except ConfigError as error:
             self._study.reject(trial, str(error))
@@ -122,7 +118,7 @@ class Search:
         digest, known = job_digest(job.config), {each.digest: each.job for each in firsts(self._study.trials)}
         number = known.get(digest)
         if number is None:
-            number = len(known) + self._section.reference
+            number = len(known) + self.section.reference
         self._jobs[number] = job
         if trial.job is None:
             self._study.assign(trial, job=number, digest=digest, order=job.config.events().name)
@@ -130,10 +126,10 @@ class Search:
     def _batch(self, numbers: Iterable[int]) -> Batch:
         """The runs of these numbers that have not ended yet, planned as those of any sweep."""
         ended = {trial.job for trial in self._study.trials if trial.state != "running"}
-        numbers = [each for each in sorted({*numbers} - ended) if not is_finished(self._folder / str(each))]
+        numbers = [each for each in sorted({*numbers} - ended) if not is_finished(self.parent.folder / str(each))]
         jobs = [self._jobs[number] for number in numbers]
         overrides = {number: self._jobs[number].overrides for number in numbers}
-        if not self._base.config.checkpoint.enabled:
+        if not self.base.config.checkpoint.enabled:
             return Batch(overrides, [numbers] if numbers else [])
         planned = outline(jobs, lengths=self._lengths)
         steps = {number: self._moments(self._jobs[number]) for number in numbers}
@@ -146,15 +142,15 @@ class Search:
         """The steps at which runs of this search may part: the times that its ranges name."""
         per_epoch = self._lengths.steps_per_epoch(job.config)
         total = job.config.trainer.epochs * per_epoch
-        steps = {Time.parse(each).to_step(total_steps=total, steps_per_epoch=per_epoch) for each in self._space.times()}
+        steps = {Time.parse(each).to_step(total_steps=total, steps_per_epoch=per_epoch) for each in self.space.times()}
         return {step for step in steps if 0 < step <= total}
 
     def _record_outcome(self, trial: Trial) -> None:
         """Records how a trial's run has ended; a run that ended for an earlier trial is not looked at again."""
         same = [each for each in self._study.trials if each.job == trial.job and each.state != "running"]
-        folder = self._folder / str(trial.job)
+        folder = self.parent.folder / str(trial.job)
         figures = same[0].figures if same else self._figures(folder)
-        if figures and all(math.isfinite(figures[name]) for name in self._section.objectives):
+        if figures and all(math.isfinite(figures[name]) for name in self.section.objectives):
             self._study.finish(trial, figures)
         else:
             self._study.fail(trial, same[0].reason if same else _reason(folder))
@@ -163,7 +159,7 @@ class Search:
         """A finished run's figures, as `Trial` has them; empty for a run that did not finish."""
         if not is_finished(folder):
             return {}
-        known, name = final_metrics(folder), self._metric.name
+        known, name = final_metrics(folder), self.metric.name
         return {
             "metric": known.get(f"final/val_{name}", math.nan),
             "test": known.get(f"final/{name}", math.nan),
@@ -178,10 +174,9 @@ class Search:
 
 def _reason(folder: Path) -> str:
     """Why a run has no figures."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    record = Record.load(folder)
+    if record is None:
         return "it left no record"
-    if record.get("status") == "FINISHED":
+    if record.status == "FINISHED":
         return "its metric is not finite"
-    return str(record.get("error") or "it ended without an error (killed, or out of memory)")
+    return record.error or "it ended without an error (killed, or out of memory)"

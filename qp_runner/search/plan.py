@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from qp_runner.config import SearchSection
-from qp_runner.config.compose import Job
+from qp_runner.config.compose import Job, Request
 from qp_runner.errors import ConfigError
 from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
@@ -13,9 +13,10 @@ from qp_runner.run.labels import sweep_title
 from qp_runner.search.loop import Search
 from qp_runner.search.space import Space
 from qp_runner.search.study import require_optuna
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
+from qp_runner.sweep.batch import Batch, SweepPlan
+from qp_runner.sweep.claim import Claim
 from qp_runner.sweep.parent import ParentRun, Sweep
-from qp_runner.sweep.plan import earlier_attempt
+from qp_runner.training import Content, content_of
 from qp_runner.training.identity import digest
 
 EVENT = re.compile(r"schedule\.events\.([^.]+)\.([^.]+)")
@@ -23,14 +24,14 @@ RESUME_IGNORES = {"trials", "batch", "space"}
 """Of the section: what may differ in a command that goes on with a search. The ranges in force may not."""
 
 
-def plan_search(request: Request) -> SweepPlan:
+def plan_search(request: Request, claim: Claim) -> SweepPlan:
     """Plans a search. Raises ConfigError for one that can't be run."""
     base, (section, space) = request.first, search_space(request)
     if not request.numbered:
         raise ConfigError("hydra.sweep.subdir", "(changed)", "a search numbers its runs")
     require_optuna()
-    metric = build_task(base.config).metric
-    own = search_digest(base, section, space)
+    task = build_task(base.config)
+    metric, own = task.metric, search_digest(base, section, space, content_of(task))
 
     def batches(parent: ParentRun, workers: int) -> Iterator[Batch]:
         search = Search(parent, base=base, section=section, space=space, metric=metric, compose=request.compose)
@@ -41,7 +42,7 @@ def plan_search(request: Request) -> SweepPlan:
         jobs=section.trials + section.reference,
         batches=batches,
         digest=own,
-        before=_earlier_attempt(request, own),
+        before=_earlier_attempt(request, own, claim),
         forgiving=True,
     )
 
@@ -63,10 +64,15 @@ def search_space(request: Request) -> tuple[SearchSection, Space]:
     return section, space
 
 
-def search_digest(base: Job, section: SearchSection, space: Space) -> str:
-    """What makes two commands the same search: sampler, objectives, ranges, and what its runs have in common."""
+def search_digest(base: Job, section: SearchSection, space: Space, content: Content) -> str:
+    """What makes two commands the same search: sampler, objectives, ranges, and what its runs have in common.
+
+    Empty for a search that can't go on, as nobody knows whether it would start from the same data.
+    """
+    if content.problem:
+        return ""
     ranges = [[key, each.model_dump()] for key, each in space.ranges.items()]
-    return digest([section.model_dump(exclude=RESUME_IGNORES), ranges, job_digest(base.config)])
+    return digest([section.model_dump(exclude=RESUME_IGNORES), ranges, job_digest(base.config), content.digest])
 
 
 def check_space(base: Job, space: Space, compose: Callable[[Sequence[str]], Job]) -> None:
@@ -101,11 +107,11 @@ def _could_fit(base: Job, space: Space, key: str, value: str, compose: Callable[
     return True
 
 
-def _earlier_attempt(request: Request, own: str) -> Path | None:
+def _earlier_attempt(request: Request, own: str, claim: Claim) -> Path | None:
     """The folder of the attempt to go on with. Raises ConfigError where the command names a folder of another sweep."""
     config, named, before = request.first.config, request.folder, None
     if not config.checkpoint.fresh:
-        before = earlier_attempt(own, results=Path(config.results), folder=named)
+        before = claim.earlier(own, results=Path(config.results), named=named)
     if before is None and named is not None and Sweep.load(named) is not None:
         raise ConfigError("hydra.sweep.dir", named, "a folder without another sweep's runs")
     return before

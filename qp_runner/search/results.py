@@ -26,13 +26,13 @@ class SearchFailedError(RuntimeError):
 def report_progress(trials: Sequence[Trial], *, folder: Path, metric: Metric, wanted: int) -> None:
     """After each batch: writes search.csv, and one line on standard error."""
     write_csv(trial_table(trials, metric), folder / TABLE)
-    console = Console(stderr=True)
+    console = Console(stderr=True, markup=False)
     runs, ends = firsts(trials), best(trials, metric)
     front = [f"{with_unit(metric, each.figure('metric'))} at {number(each.figure('footprint'))} Mb" for each in ends]
     infeasible = sum(trial.state == "infeasible" for trial in trials)
     span = f"; front of {len(front)}: " + " to ".join(dict.fromkeys((front[0], front[-1]))) if front else ""
     console.print(
-        f"[bold]search[/]: {len(runs)} of {wanted} runs, {infeasible} infeasible{span}", highlight=False, soft_wrap=True
+        f"search: {len(runs)} of {wanted} runs, {infeasible} infeasible{span}", highlight=False, soft_wrap=True
     )
 
 
@@ -51,8 +51,8 @@ def keep(
     save_trial_plot(picture, trials, metric=metric, reference=reference or None, title=f"{title}: {len(runs)} runs")
     parent.files.metrics(_figures(trials, metric), step=len(runs))
     for path in (table, picture):
-        parent.files.artifact(path)
-    console = Console()
+        parent.files.artifact(path.name)
+    console = Console(markup=False)
     show_search(console, trials, metric=metric, reference=reference or None)
     console.print(f"\n{table}\n{picture}", style="dim", soft_wrap=True, highlight=False)
 

@@ -42,16 +42,9 @@ class Study:
     """
 
     def __init__(self, path: Path, section: SearchSection, space: Space, *, directions: Mapping[str, str]) -> None:
-        """Opens or begins the study in a file.
+        """Opens or begins the study in a file; `directions` are `maximize` or `minimize`, by objective.
 
-        Args:
-            path: of the file, in a folder that exists.
-            section: sampler, its settings, and objectives.
-            space: the ranges in force.
-            directions: `maximize` or `minimize`, by objective.
-
-        Raises:
-            ConfigError: where optuna is missing, or the file is no study of this space.
+        Raises ConfigError where optuna is missing, or the file is no study of this space.
         """
         require_optuna()
         self.trials: list[Trial] = []

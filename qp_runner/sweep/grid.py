@@ -4,15 +4,17 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from qp_runner.config.compose import Job
+from qp_runner.config.compose import Job, Request
 from qp_runner.run.labels import schedule_label, sweep_title
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
-from qp_runner.sweep.plan import earlier_attempt, finished, outline, sharing, sweep_digest
+from qp_runner.sweep.batch import Batch, SweepPlan
+from qp_runner.sweep.claim import Claim
+from qp_runner.sweep.earlier import Finished, finished, sweep_digest
+from qp_runner.sweep.outline import outline, sharing
 
 
-def plan_grid(request: Request) -> SweepPlan:
+def plan_grid(request: Request, claim: Claim) -> SweepPlan:
     """Plans the combinations: which are done, what the others share, in which waves they run."""
-    jobs = [request.compose(each) for each in request.combinations]
+    jobs = request.jobs()
     title, config = sweep_title(jobs[0].choices), jobs[0].config
     overrides = {number: job.overrides for number, job in enumerate(jobs)}
     if not config.checkpoint.enabled:
@@ -20,20 +22,25 @@ def plan_grid(request: Request) -> SweepPlan:
     digest = sweep_digest(jobs)
     before = None
     if request.numbered and not config.checkpoint.fresh:
-        before = earlier_attempt(digest, results=Path(config.results), folder=request.folder)
-    done = frozenset[int]() if before is None else finished(before, jobs=len(jobs))
+        before = claim.earlier(digest, results=Path(config.results), named=request.folder)
+    ended = Finished() if before is None else finished(before, [job.config for job in jobs])
     if before is not None:
-        _report_done(jobs, before, done)
-    planned = outline(jobs, done=done)
+        _report(jobs, before, ended)
+    planned = outline(jobs, done=ended.same)
     for line in sharing(planned):
         print(line, file=sys.stderr)
     batch = Batch(overrides, planned.waves, planned.checkpoint_steps)
     return SweepPlan(title, len(jobs), lambda *_: iter([batch]), digest, before)
 
 
-def _report_done(jobs: Sequence[Job], before: Path, done: frozenset[int]) -> None:
-    print(f"goes on with {before}: {len(done)} of {len(jobs)} jobs finished before", file=sys.stderr)
-    for number in sorted(done):
+def _report(jobs: Sequence[Job], before: Path, ended: Finished) -> None:
+    print(f"goes on with {before}: {len(ended.same)} of {len(jobs)} jobs finished before", file=sys.stderr)
+    for number in sorted(ended.same | ended.changed):
         job = jobs[number]
-        title = f"{schedule_label(job.choices['schedule'], job.overrides)} · seed {job.config.seed}"
-        print(f"[{number + 1}/{len(jobs)}] {title}: finished before, skipped", file=sys.stderr)
+        title = f"[{number + 1}/{len(jobs)}] {schedule_label(job.choices['schedule'], job.overrides)}"
+        why = (
+            "skipped"
+            if number in ended.same
+            else "runs again, as its data or initial weights are not known to be the same"
+        )
+        print(f"{title} · seed {job.config.seed}: finished before, {why}", file=sys.stderr)

@@ -1,5 +1,6 @@
 """What Hydra calls for each job of a command line, in whatever process its launcher chose."""
 
+import time
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -7,24 +8,40 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from qp_runner.config import validate
+from qp_runner.config.compose import is_multirun
 from qp_runner.errors import ConfigError
+from qp_runner.locking import RUNNING, is_locked
+from qp_runner.masking import mask_files, masked
 from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.labels import schedule_label, variant
 from qp_runner.run.run import run
+from qp_runner.run.signals import ending_as_interrupt
 from qp_runner.sweep.gpu import reserve_gpu
+from qp_runner.sweep.orphan import end_with_the_command
 from qp_runner.sweep.parent import Sweep
 from qp_runner.tracking import following
+
+ORPHAN_S = 30.0  # that a worker of a killed command may take to end its step, and so to leave a job's folder
 
 
 def job(composed: DictConfig) -> float:
     """Trains, evaluates and records one run; returns its metric on test data. Raises what went wrong."""
+    end_with_the_command()
+    with ending_as_interrupt():
+        return _job(composed)
+
+
+def _job(composed: DictConfig) -> float:
     settings = HydraConfig.get()
-    config_yaml = OmegaConf.to_yaml(composed, resolve=True)
+    if settings.output_subdir is not None:
+        mask_files(Path(settings.runtime.output_dir, settings.output_subdir).glob("*.yaml"))
+    config_yaml = masked(OmegaConf.to_yaml(composed, resolve=True))
     config, context = validate(composed), run_context()
     if config.search is not None and context.sweep is None:
         raise ConfigError("search", config.search.sampler, "needs hydra.mode=MULTIRUN and hydra/sweeper=trunks")
     if context.sweep is not None:
         side_by_side = settings.runtime.choices.get("hydra/launcher") != "basic"
+        _wait_for_orphans(context.folder)
         with reserve_gpu(config, int(settings.job.num)) if side_by_side else nullcontext(config) as config:
             return run(config, context, config_yaml=config_yaml)
     results = Path(config.results)
@@ -33,10 +50,10 @@ def job(composed: DictConfig) -> float:
         return run(config, context, config_yaml=config_yaml, before_training=follower.check)
 
 
-def is_multirun() -> bool:
-    """Whether the job that is running is one of a multirun."""
-    mode = HydraConfig.get().mode
-    return mode is not None and mode.name == "MULTIRUN"
+def _wait_for_orphans(folder: Path) -> None:
+    patience = time.monotonic() + ORPHAN_S
+    while is_locked(folder / RUNNING) and time.monotonic() < patience:
+        time.sleep(0.2)
 
 
 def run_context() -> RunContext:
@@ -44,7 +61,7 @@ def run_context() -> RunContext:
     settings = HydraConfig.get()
     overrides, folder = list(settings.overrides.task), Path(settings.runtime.output_dir)
     label = schedule_label(settings.runtime.choices["schedule"], overrides)
-    sweep = _sweep_context(folder) if is_multirun() else None
+    sweep = _sweep_context(folder) if is_multirun(settings) else None
     return RunContext(folder, label, variant(overrides), sweep)
 
 
@@ -57,4 +74,4 @@ def _sweep_context(folder: Path) -> SweepContext | None:
         return None
     number = int(folder.name) if folder.name.isdigit() else int(settings.job.num)
     steps = frozenset(sweep.checkpoint_steps.get(str(number), ()))
-    return SweepContext(sweep.name, sweep_folder, number, sweep.jobs, sweep.since, steps)
+    return SweepContext(sweep.name, sweep_folder, number, sweep.jobs, frozenset(sweep.ignored), steps)

@@ -5,13 +5,16 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
-from itertools import count
 from pathlib import Path
 
 from qp_runner.config import Config
+from qp_runner.run.identity import stored_before
 from qp_runner.tracking import RunFiles, RunInfo, Status, store_key
+from qp_runner.tracking.folders import end_if_dead
+from qp_runner.tracking.records import run_folders, write_json
 
 FILE = "sweep.json"
+DYING_S = 3.0  # that killed workers may take to be gone
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Sweep:
 
     Attributes:
         digest: what makes another command the same sweep; empty for a sweep that can't go on.
-        since: seconds since 1970; states stored before are not used.
+        ignored: marks of stored states that are not used; see `CheckpointStore`.
         checkpoint_steps: by job number, the steps at which it stores its state for others.
     """
 
@@ -28,12 +31,12 @@ class Sweep:
     title: str
     jobs: int
     digest: str = ""
-    since: float = 0.0
+    ignored: Sequence[str] = ()
     checkpoint_steps: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def save(self, folder: Path) -> None:
         """Writes sweep.json."""
-        (folder / FILE).write_text(json.dumps(asdict(self), indent=2), encoding="utf-8")
+        write_json(folder / FILE, asdict(self), durable=True)
 
     @classmethod
     def load(cls, folder: Path) -> "Sweep | None":
@@ -64,36 +67,29 @@ def parent_run(
 ) -> Iterator[ParentRun]:
     """Within, the sweep is at work: nobody else can go on with its folder. At the end its record says how it ended.
 
-    Args:
-        folder: of the sweep; it exists.
-        config: of any of its jobs.
-        title: what people call it.
-        jobs: how many it has.
-        digest: see `Sweep`.
-        goes_on: whether the folder is that of an earlier attempt.
+    The folder exists; `goes_on` says whether it is that of an earlier attempt. `config` is that of any job.
     """
     tags = {"sweep": folder.name, "task": config.task.name, "jobs": str(jobs)}
     info = RunInfo(f"{title} · {folder.name}", config.task.name, tags)
     files = RunFiles(folder, info, store=store_key(config.store_uri(), Path(config.results)), go_on=goes_on)
     status: Status = "FAILED"
     try:
-        since = time.time() if config.checkpoint.fresh else 0.0
-        sweep = Sweep(folder.name, title, jobs, digest=digest, since=since)
+        sweep = Sweep(folder.name, title, jobs, digest=digest, ignored=sorted(stored_before(config)))
         sweep.save(folder)
         yield ParentRun(folder, sweep, files)
         status = "FINISHED"
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         status = "KILLED"
         raise
     finally:
+        if status != "FINISHED":
+            _end_dead_jobs(folder)
         files.finish(status)
 
 
-def new_folder(wanted: Path) -> Path:
-    """Makes a folder that nobody had before: `wanted`, or that name with a number."""
-    for number in count(1):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        with suppress(FileExistsError):
-            folder.mkdir(parents=True)
-            return folder
-    raise AssertionError("unreachable")
+def _end_dead_jobs(folder: Path) -> None:
+    """Marks runs whose worker was killed with the sweep, once it is gone."""
+    patience = time.monotonic() + DYING_S
+    jobs = [each for each in run_folders(folder) if each != folder]
+    while [each for each in jobs if end_if_dead(each)] and time.monotonic() < patience:
+        time.sleep(0.1)

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ from hydra.plugins.sweeper import Sweeper
 from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
-from qp_runner.sweep.batch import Batch, Request, SweepPlan
-from qp_runner.sweep.parent import new_folder, parent_run
+from qp_runner.masking import masked
+from qp_runner.sweep.batch import Batch, SweepPlan
+from qp_runner.sweep.claim import Claim, claiming
+from qp_runner.sweep.parent import parent_run
 from qp_runner.tracking import following
+from qp_runner.training import set_threads
 
-MakePlan = Callable[[Request], SweepPlan]
+MakePlan = Callable[[Request, Claim], SweepPlan]
 
 
 class WaveSweeper(Sweeper):
@@ -28,7 +32,7 @@ class WaveSweeper(Sweeper):
     first failure is raised, unless the plan is forgiving.
 
     Args:
-        make_plan: decides what to launch.
+        make_plan: decides what to launch; takes the folder of an earlier attempt where it goes on with one.
     """
 
     def __init__(self, make_plan: MakePlan) -> None:
@@ -45,11 +49,13 @@ class WaveSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:  # noqa: ARG002 - Hydra's signature; the configuration has them
         """Launches every job that is not done yet; returns what they returned, in the order of launching."""
-        request = Request.read(self.loader, self.config)
+        request = Request(self.loader, self.config)
         first = request.first.config
-        with following(first.store_uri(), experiment=first.task.name, results=Path(first.results)) as follower:
-            plan = self._make_plan(request)
-            folder = self._open_folder(request, plan)
+        set_threads(first.trainer.threads)
+        mlflow = following(first.store_uri(), experiment=first.task.name, results=Path(first.results))
+        with mlflow as follower, claiming() as claim:
+            plan = self._make_plan(request, claim)
+            folder = self._open_folder(request, plan, claim)
             follower.follow(folder)
             follower.check()
             goes_on = plan.before is not None
@@ -59,30 +65,27 @@ class WaveSweeper(Sweeper):
                 returned = list[Any]()
                 for batch in plan.batches(parent, _workers(self.config)):
                     parent.announce(batch.checkpoint_steps)
-                    returned += launch(self.launcher, batch, launched=len(returned), numbered=request.numbered)
+                    for wave in batch.waves:
+                        returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)
                 for each in returned if not plan.forgiving else ():
                     _ = each.return_value  # raises where the job failed
         return returned
 
-    def _open_folder(self, request: Request, plan: SweepPlan) -> Path:
+    def _open_folder(self, request: Request, plan: SweepPlan, claim: Claim) -> Path:
         """The sweep's folder: that of an earlier attempt, the one that the command names, or a new one."""
-        folder = plan.before or request.folder or new_folder(Path(str(self.config.hydra.sweep.dir)))
-        folder.mkdir(parents=True, exist_ok=True)
+        named = request.folder
+        folder = plan.before or (claim.named(named) if named else claim.new(Path(str(self.config.hydra.sweep.dir))))
         with read_write(self.config.hydra.sweep):
             self.config.hydra.sweep.dir = str(folder)
-        OmegaConf.save(self.config, folder / "multirun.yaml")
+        (folder / "multirun.yaml").write_text(masked(OmegaConf.to_yaml(self.config)), encoding="utf-8")
         return folder
 
-
-def launch(launcher: Launcher, batch: Batch, *, launched: int = 0, numbered: bool = True) -> list[Any]:
-    """Launches a batch wave by wave, after `launched` jobs before it; returns what the jobs returned or failed with."""
-    returned: list[Any] = []
-    for wave in batch.waves:
+    def _launch(self, batch: Batch, wave: Sequence[int], *, launched: int, numbered: bool) -> list[Any]:
+        """Launches a wave after `launched` jobs before it; returns what its jobs returned or failed with."""
         jobs = [[*batch.jobs[number], *([f"hydra.sweep.subdir='{number}'"] if numbered else [])] for number in wave]
-        if jobs:
-            returned += launcher.launch(jobs, initial_job_idx=launched + len(returned))
+        returned = list(self.launcher.launch(jobs, initial_job_idx=launched)) if jobs else []
         sys.stdout.flush()
-    return returned
+        return returned
 
 
 def _workers(config: DictConfig) -> int:

@@ -1,18 +1,15 @@
-"""What the two translation tasks share: losses of adversarial training and checks."""
+"""What the two translation tasks share: the losses of adversarial training."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from functools import partial
-from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from qp_runner.errors import ConfigError
-from qp_runner.tasks.base import evaluating
-from qp_runner.tasks.checks import described, fitting
 
+JUDGEMENT = (1, 1, -1, -1)  # the shape of a discriminator's output for one image: a logit for each patch
 PICTURES = 4
 
 
@@ -39,31 +36,7 @@ def frozen(networks: Iterable[nn.Module]) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def group(*networks: nn.Module) -> list[dict[str, Any]]:
-    """All parameters of these networks as one parameter group."""
-    return [{"params": [parameter for network in networks for parameter in network.parameters()]}]
-
-
 def check_weight(name: str, value: float) -> None:
     """Raises ConfigError unless the weight of a loss is a number of at least 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
         raise ConfigError(f"task.factory.{name}", value, "a number of at least 0")
-
-
-def check_fit(networks: Mapping[str, nn.Module], inputs: Mapping[str, Tensor]) -> None:
-    """Raises ConfigError if a network does not fit the data: generators have to return images of their input's size.
-
-    Args:
-        networks: by name; discriminators have `discriminator` in theirs, all others are generators.
-        inputs: the input of each network, [1, c, h, w].
-    """
-    for name, network in networks.items():
-        given = inputs[name]
-        shape = "×".join(map(str, given.shape[1:]))
-        with evaluating({name: network}):
-            made = fitting(name, f"the data's images of {shape}", partial(network, given))
-        wanted = "[1, 1, h, w]" if "discriminator" in name else str([1, 3, *given.shape[2:]])
-        fits = isinstance(made, Tensor) and made.dim() == 4 and len(made) == 1
-        if not fits or (made.shape[1] != 1 if "discriminator" in name else made.shape[1:] != (3, *given.shape[2:])):
-            allowed = f"has to return {wanted} for images of {shape}; it returns {described(made)}"
-            raise ConfigError("model", name, allowed)

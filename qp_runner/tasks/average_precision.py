@@ -1,7 +1,6 @@
 """Average precision as Pascal VOC measures it (Everingham et al. 2010, in its form of 2010 and later: all points)."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,14 +8,6 @@ from torch import Tensor
 from torchvision.ops import box_iou
 
 IOU = 0.5
-
-
-@dataclass(frozen=True)
-class _Hits:
-    """Detections of one class: their scores, and the object that each matches (−1: none, −2: a difficult one)."""
-
-    scores: NDArray[np.float32]
-    objects: NDArray[np.int64]
 
 
 def voc_average_precisions(
@@ -40,17 +31,16 @@ def voc_average_precisions(
         classes: number of classes.
         iou: the least overlap of a match.
     """
-    results: list[float | None] = []
-    for label in range(1, classes + 1):
-        hits, objects = _hits(detections, targets, label=label, iou=iou)
-        results.append(_average_precision(hits, objects) if objects else None)
-    return results
+    found = (_hits(detections, targets, label=label, iou=iou) for label in range(1, classes + 1))
+    return [_average_precision(scores, places, objects) if objects else None for scores, places, objects in found]
 
 
 def _hits(
     detections: Sequence[Mapping[str, Tensor]], targets: Sequence[Mapping[str, Tensor]], *, label: int, iou: float
-) -> tuple[_Hits, int]:
-    """The detections of a class, and the number of its objects that are not difficult."""
+) -> tuple[NDArray[np.float32], NDArray[np.int64], int]:
+    """For a class: its detections' scores, the object that each matches (−1: none, −2: a difficult one), and the number
+    of its objects that are not difficult.
+    """
     scores, places, first, findable = [], [], 0, 0
     for found, target in zip(detections, targets, strict=True):
         of_class = target["labels"] == label
@@ -65,12 +55,11 @@ def _hits(
             place[on] = np.where(difficult[nearest[on]], -2, first + nearest[on])
         places.append(place)
         first, findable = first + len(boxes), findable + int((~difficult).sum())
-    return _Hits(np.concatenate(scores), np.concatenate(places)), findable
+    return np.concatenate(scores), np.concatenate(places), findable
 
 
-def _average_precision(hits: _Hits, objects: int) -> float:
-    order = np.argsort(-hits.scores, kind="stable")
-    places = hits.objects[order]
+def _average_precision(scores: NDArray[np.float32], places: NDArray[np.int64], objects: int) -> float:
+    places = places[np.argsort(-scores, kind="stable")]
     places = places[places != -2]
     right = np.zeros(len(places), dtype=bool)
     _, firsts = np.unique(places, return_index=True)

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 
 
@@ -26,29 +27,58 @@ class Task(ABC):
     fixed_shapes: bool = True
     """Whether all training batches have the same shapes; only then is a step worth compiling or capturing."""
 
-    @abstractmethod
+    caches: tuple[str, ...] = ()
+    """Names of attributes that hold what can be computed again, and so are no part of a run's state."""
+
+    def __init__(
+        self, *, data: Any, samples: int, networks: Mapping[str, nn.Module], batch_size: int, seed: int
+    ) -> None:
+        """Keeps what the methods below are about, unless a task overrides them.
+
+        Args:
+            data: has `epoch`, `calibration` and `to`, as the sets in `qp_runner.data`.
+            samples: training samples of an epoch, of which steps take `batch_size` each.
+            networks: all that are trained, by name.
+            batch_size: training samples of a step.
+            seed: decides the order of the data and everything drawn at random.
+
+        Raises:
+            ConfigError: a batch larger than an epoch.
+        """
+        if not 1 <= batch_size <= samples:
+            raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {samples} training samples")
+        self.data, self.batch_size, self.seed = data, batch_size, seed
+        self.steps_per_epoch = samples // batch_size
+        self._networks = dict(networks)
+
     def networks(self) -> Mapping[str, nn.Module]:
         """All networks that are trained."""
+        return self._networks
 
     def compressible(self) -> Mapping[str, nn.Module]:
         """The networks that are compressed; all of them by default."""
         return self.networks()
 
-    @abstractmethod
     def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        """Torch parameter groups by optimizer; `lr_scale` in a group multiplies the configured learning rate."""
+        """Torch parameter groups by optimizer; `lr_scale` in a group multiplies the configured learning rate.
+
+        By default an optimizer for each network, with one group of all its parameters that are not frozen.
+        """
+        return {name: group(network) for name, network in self.networks().items()}
 
     @abstractmethod
     def updates(self, batch: Any) -> Iterator[tuple[str, Tensor]]:
         """Yields (optimizer name, scalar loss); the code after a yield runs after that optimizer's step."""
 
-    @abstractmethod
     def batches(self, epoch: int) -> Iterator[Any]:
         """An epoch's `steps_per_epoch` training batches, which depend on seed and epoch only."""
+        batches: Iterator[Any] = self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
+        return batches
 
-    @abstractmethod
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Any]:
         """Batches of `samples` training samples in total (or of all, if there are fewer), the same at every call."""
+        batches: Iterator[Any] = self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
+        return batches
 
     @abstractmethod
     def infer(self, batch: Any) -> None:
@@ -56,7 +86,7 @@ class Task(ABC):
 
     @abstractmethod
     def sample(self) -> Any:
-        """A batch of one sample."""
+        """A batch of one training sample."""
 
     @abstractmethod
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
@@ -72,6 +102,9 @@ class Task(ABC):
     def state_dict(self) -> dict[str, Any]:
         """What training changes besides networks and optimizers, such as an image pool: tensors, numbers, strings and
         containers of them. Stored with every checkpoint.
+
+        Plain attributes that training changes, such as a counter, are stored even without this. A task that has this
+        method answers for all other objects that it changes.
         """
         return {}
 
@@ -80,9 +113,16 @@ class Task(ABC):
         if state:
             raise ValueError(f"{type(self).__name__} has no state, but was given {sorted(state)}")
 
-    @abstractmethod
     def to(self, device: torch.device) -> None:
         """Moves networks and data."""
+        for network in self.networks().values():
+            network.to(device)
+        self.data = self.data.to(device)
+
+
+def group(*networks: nn.Module) -> list[dict[str, Any]]:
+    """All parameters of these networks as one parameter group, but those of frozen parts."""
+    return [{"params": [each for network in networks for each in network.parameters() if each.requires_grad]}]
 
 
 @contextmanager

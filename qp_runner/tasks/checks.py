@@ -1,13 +1,11 @@
-"""What every task refuses: data of another task, wrong networks, an impossible batch size."""
+"""What every task refuses: data of another task, networks that do not fit the data."""
 
-from collections.abc import Callable, Iterable
-from typing import TypeVar
+from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from qp_runner.errors import ConfigError
-
-Made = TypeVar("Made")
+from qp_runner.tasks.base import evaluating
 
 
 def check_data(data: object, kind: type, *, task: str, such_as: str) -> None:
@@ -16,38 +14,24 @@ def check_data(data: object, kind: type, *, task: str, such_as: str) -> None:
         raise ConfigError("data", type(data).__name__, f"{task} takes {kind.__name__}: data={such_as}")
 
 
-def check_networks(networks: Iterable[str], needed: Iterable[str], *, task: str) -> None:
-    """Raises ConfigError unless the networks have the needed names."""
-    found, wanted = list(networks), list(needed)
-    if sorted(found) != sorted(wanted):
-        count = "one network, named" if len(wanted) == 1 else "networks named"
-        raise ConfigError("model.networks", found, f"{task} takes {count} {', '.join(wanted)}")
-
-
-def check_batch_size(batch_size: int, count: int, *, of: str) -> None:
-    """Raises ConfigError for a batch larger than the training set; `of` names its samples."""
-    if not 1 <= batch_size <= count:
-        raise ConfigError("trainer.batch_size", batch_size, f"from 1 to the {count} training {of}")
-
-
-def fitting(network: str, given: str, forward: Callable[[], Made]) -> Made:
-    """The result of a network's forward pass.
-
-    Args:
-        network: its name, for errors.
-        given: its input, in words.
-        forward: runs the pass.
-
-    Raises:
-        ConfigError: the network does not fit the input.
-    """
+def outcome(name: str, network: nn.Module, images: Tensor | list[Tensor]) -> Any:
+    """What a network returns for images in evaluation mode; ConfigError, with its name, if it fails."""
     try:
-        return forward()
+        with evaluating({name: network}):
+            return network(images)
     except (RuntimeError, ValueError, IndexError, TypeError) as error:
         reason = str(error).strip().splitlines()[0]
-        raise ConfigError("model", network, f"does not fit {given}: {reason}") from error
+        raise ConfigError("model", name, f"does not fit images of {_size(images)}: {reason}") from error
 
 
-def described(made: object) -> str:
-    """What a network returned, for errors: a tensor's shape, or the type of anything else."""
-    return str(tuple(made.shape)) if isinstance(made, Tensor) else type(made).__name__
+def check_shape(name: str, network: nn.Module, images: Tensor, wanted: tuple[int, ...]) -> None:
+    """Raises ConfigError unless a network returns a tensor of this shape for images; −1 stands for any size."""
+    made = outcome(name, network, images)
+    sizes = made.shape if isinstance(made, Tensor) else ()
+    if len(sizes) != len(wanted) or any(size != want for size, want in zip(sizes, wanted, strict=True) if want >= 0):
+        found = tuple(sizes) if isinstance(made, Tensor) else type(made).__name__
+        raise ConfigError("model", name, f"has to return {wanted} for images of {_size(images)}; it returns {found}")
+
+
+def _size(images: Tensor | list[Tensor]) -> str:
+    return "×".join(map(str, images[0].shape))

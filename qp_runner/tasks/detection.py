@@ -1,7 +1,7 @@
 """Object detection."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +12,11 @@ from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks.average_precision import voc_average_precisions
 from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, fitting
-from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.checks import check_data, outcome
+from qp_runner.tasks.networks import build_networks
 from qp_runner.tasks.pictures import side_by_side, with_boxes
 
 DETECTOR = "detector"
-KEY = f"model.networks.{DETECTOR}"
 PICTURES = 4
 PICTURE_SIDE = 240  # least pixels of the shorter side
 
@@ -44,6 +43,7 @@ class DetectionTask(Task):
 
     metric = Metric("map_50", higher_is_better=True, unit="%")
     fixed_shapes = False
+    data: DetectionData
 
     def __init__(
         self,
@@ -57,23 +57,18 @@ class DetectionTask(Task):
         shown_score: float = 0.5,
     ) -> None:
         check_data(data, DetectionData, task="detection", such_as="shapes, voc2007, voc_layout")
-        check_networks(networks, [DETECTOR], task="detection")
         if coco not in ("always", "test", "never"):
             raise ConfigError("task.factory.coco", coco, "always, test or never")
-        check_batch_size(batch_size, len(data.train), of="images")
-        self.data, self.seed, self.batch_size = data, seed, batch_size
         self.eval_batch_size, self.coco, self.shown_score = eval_batch_size, coco, shown_score
-        self.steps_per_epoch = len(data.train) // batch_size
-        self.network = seeded(KEY, networks[DETECTOR], seed=seed, classes=len(data.classes))
-        self._check_fit()
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        """The detector."""
-        return {DETECTOR: self.network}
-
-    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        """All trained parameters in one group; those of frozen stages are left out."""
-        return {DETECTOR: [{"params": [each for each in self.network.parameters() if each.requires_grad]}]}
+        built = build_networks(networks, {DETECTOR: {"classes": len(data.classes)}}, task="detection", seed=seed)
+        super().__init__(data=data, samples=len(data.train), networks=built, batch_size=batch_size, seed=seed)
+        self.network = built[DETECTOR]
+        name = type(self.network).__name__
+        found = outcome(name, self.network, self.sample().images)
+        fits = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
+        if not fits or not {"boxes", "labels", "scores"} <= found[0].keys():
+            allowed = f"has to return boxes, labels and scores for each image; it returns {type(found).__name__}"
+            raise ConfigError("model", name, allowed)
 
     def updates(self, batch: DetectionBatch) -> Iterator[tuple[str, Tensor]]:
         """One update.
@@ -86,14 +81,6 @@ class DetectionTask(Task):
             torch.manual_seed(int(batch.seed))
             losses = self.network(batch.images, batch.targets)
         yield DETECTOR, torch.stack([*losses.values()]).sum()
-
-    def batches(self, epoch: int) -> Iterator[DetectionBatch]:
-        """Shuffled training batches, flipped at random."""
-        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
-
-    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[DetectionBatch]:
-        """Unflipped training images."""
-        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: DetectionBatch) -> None:
         """Detects in evaluation mode, which passes every part of the network.
@@ -147,27 +134,10 @@ class DetectionTask(Task):
             shown[f"{scene.name}__detected__annotated"] = side_by_side([detected, annotated])
         return shown
 
-    def to(self, device: torch.device) -> None:
-        """Moves the network and the images in memory."""
-        self.network.to(device)
-        self.data = self.data.to(device)
-
     def _detect(self, batch: DetectionBatch) -> Sequence[Target]:
         with evaluating(self.networks()):
             found: Sequence[Target] = self.network(batch.images)
         return found
-
-    def _check_fit(self) -> None:
-        name = type(self.network).__name__
-        batch = self.sample()
-        shape = "×".join(map(str, batch.images[0].shape))
-        found = fitting(name, f"the data's images of {shape}", lambda: self._detect(batch))
-        fits = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
-        if not fits or not {"boxes", "labels", "scores"} <= found[0].keys():
-            made = type(found).__name__
-            raise ConfigError(
-                "model", name, f"has to return boxes, labels and scores for each image; it returns {made}"
-            )
 
 
 def _coco(detections: Sequence[Target], targets: Sequence[Target]) -> dict[str, float]:

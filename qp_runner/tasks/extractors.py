@@ -1,6 +1,6 @@
 """Feature extractors for Fréchet distances between sets of images, and the names of these metrics."""
 
-from typing import Literal
+from typing import Any
 from urllib.error import URLError
 
 import torch
@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from qp_runner.errors import ConfigError
 
-Name = Literal["inception", "efficientnet_lite0", "small"]
 METRICS: dict[str, str] = {
     "inception": "fid",  # the one in publications
     "efficientnet_lite0": "fid_efficientnet_lite0",
@@ -87,26 +86,11 @@ class EfficientNetLite0(nn.Module):
         return features
 
 
-class _Inception(nn.Module):
-    """The standard extractor of FID with the interface of the others."""
-
-    num_features = 2048
-
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
-
-    def forward(self, images: Tensor) -> Tensor:
-        """uint8 [n, 3, h, w] → [n, 2048]."""
-        features: Tensor = self.network(images)
-        return features
-
-
 def _inception() -> nn.Module:
     from torchmetrics.image.fid import NoTrainInceptionV3
 
     try:
-        return _Inception(NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"]))
+        network: Any = NoTrainInceptionV3(name="inception-v3-compat", features_list=["2048"])
     except ModuleNotFoundError as error:
         raise _missing("inception", error) from error
     except (URLError, OSError, RuntimeError) as error:  # RuntimeError: a file whose checksum is wrong
@@ -117,6 +101,8 @@ def _inception() -> nn.Module:
             f"its weights can't be downloaded ({error}); where there is no network put the file of torch-fidelity "
             f"(weights-inception-2015-12-05-6726825d.pth) into {place}, or take efficientnet_lite0",
         ) from error
+    network.num_features = 2048
+    return network
 
 
 def _missing(name: str, error: ImportError) -> ConfigError:

@@ -1,7 +1,7 @@
 """Translation learned from pairs of images: Pix2Pix (Isola et al. 2017, arXiv 1611.07004)."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -11,11 +11,11 @@ from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
-from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, cross_entropy, frozen, group
+from qp_runner.tasks.adversarial import JUDGEMENT, PICTURES, check_weight, cross_entropy, frozen
 from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
+from qp_runner.tasks.checks import check_data, check_shape
 from qp_runner.tasks.fid import FrechetDistance
-from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.networks import build_networks
 from qp_runner.tasks.pictures import side_by_side
 from qp_runner.tasks.similarity import ssim
 
@@ -40,6 +40,9 @@ class PairedTranslationTask(Task):
         ConfigError: unpaired data, networks that do not fit, an impossible batch size or weight, an unknown extractor.
     """
 
+    caches = ("distance",)  # sums over real images
+    data: TranslationData
+
     def __init__(
         self,
         *,
@@ -52,34 +55,23 @@ class PairedTranslationTask(Task):
         eval_batch_size: int = 16,
     ) -> None:
         check_data(data, TranslationData, task="paired_translation", such_as="generated_facades, facades")
-        check_networks(networks, (GENERATOR, DISCRIMINATOR), task="paired_translation")
-        check_batch_size(batch_size, data.samples, of="samples")
         check_weight("l1_weight", l1_weight)
         if not data.paired:
             raise ConfigError("data", "unpaired", "paired_translation needs pairs; unpaired_translation takes this set")
-        self.data, self.seed, self.batch_size = data, seed, batch_size
         self.l1_weight, self.eval_batch_size = l1_weight, eval_batch_size
-        self.steps_per_epoch = data.samples // batch_size
-        key = "model.networks"
-        made, judge = networks[GENERATOR], networks[DISCRIMINATOR]
-        self.generator = seeded(f"{key}.{GENERATOR}", made, seed=seed, in_channels=3, out_channels=3)
-        self.discriminator = seeded(f"{key}.{DISCRIMINATOR}", judge, seed=seed + 1, in_channels=6)
+        given = {GENERATOR: {"in_channels": 3, "out_channels": 3}, DISCRIMINATOR: {"in_channels": 6}}
+        built = build_networks(networks, given, task="paired_translation", seed=seed)
+        super().__init__(data=data, samples=data.samples, networks=built, batch_size=batch_size, seed=seed)
+        self.generator, self.discriminator = built[GENERATOR], built[DISCRIMINATOR]
         sample = data.sample()
-        check_fit(self.networks(), {GENERATOR: sample.a, DISCRIMINATOR: torch.cat(sample, dim=1)})
+        check_shape(GENERATOR, self.generator, sample.a, tuple(sample.b.shape))
+        check_shape(DISCRIMINATOR, self.discriminator, torch.cat(sample, dim=1), JUDGEMENT)
         self.distance = FrechetDistance(extractor, size=data.size)
         self.metric = Metric(self.distance.name, higher_is_better=False)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        """Generator and discriminator."""
-        return {GENERATOR: self.generator, DISCRIMINATOR: self.discriminator}
 
     def compressible(self) -> Mapping[str, nn.Module]:
         """The generator only: the discriminator is not deployed."""
         return {GENERATOR: self.generator}
-
-    def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
-        """An optimizer for each network."""
-        return {name: group(network) for name, network in self.networks().items()}
 
     def updates(self, batch: TranslationBatch) -> Iterator[tuple[str, Tensor]]:
         """The discriminator's update, its loss halved, then the generator's."""
@@ -90,14 +82,6 @@ class PairedTranslationTask(Task):
         with frozen([self.discriminator]):
             judged = self.discriminator(torch.cat([batch.a, made], dim=1))
         yield GENERATOR, cross_entropy(judged, real=True) + self.l1_weight * F.l1_loss(made, batch.b)
-
-    def batches(self, epoch: int) -> Iterator[TranslationBatch]:
-        """Shuffled, cropped and flipped pairs."""
-        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
-
-    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[TranslationBatch]:
-        """The centres of training pairs."""
-        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: TranslationBatch) -> None:
         """Translates A."""
@@ -141,9 +125,7 @@ class PairedTranslationTask(Task):
 
     def to(self, device: torch.device) -> None:
         """Moves networks, data and the metric's extractor."""
-        for network in self.networks().values():
-            network.to(device)
-        self.data = self.data.to(device)
+        super().to(device)
         self.distance.to(device)
 
     def _translate(self, images: Tensor) -> Tensor:

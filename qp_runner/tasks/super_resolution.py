@@ -12,8 +12,8 @@ from qp_runner.data.luminance import luminance, with_luminance
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks, described, fitting
-from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.checks import check_data, check_shape
+from qp_runner.tasks.networks import build_networks
 from qp_runner.tasks.pictures import side_by_side
 from qp_runner.tasks.similarity import ssim
 
@@ -41,6 +41,7 @@ class SuperResolutionTask(Task):
     """
 
     metric = Metric("psnr", higher_is_better=True, unit="dB")
+    data: SuperResolutionData
 
     def __init__(
         self,
@@ -52,20 +53,15 @@ class SuperResolutionTask(Task):
         last_lr_scale: float = 1.0,
     ) -> None:
         check_data(data, SuperResolutionData, task="super_resolution", such_as="photographs, t91_set5")
-        check_networks(networks, [NETWORK], task="super_resolution")
-        count = len(data.train.low)
         if not isinstance(last_lr_scale, int | float) or not last_lr_scale > 0:
             raise ConfigError("task.factory.last_lr_scale", last_lr_scale, "a number above 0")
-        check_batch_size(batch_size, count, of="patches")
-        self.data, self.seed, self.batch_size, self.last_lr_scale = data, seed, batch_size, last_lr_scale
-        self.steps_per_epoch = count // batch_size
-        self.network = seeded("model.networks.network", networks[NETWORK], seed=seed, scale=data.scale)
-        self._check_fit()
+        self.last_lr_scale = last_lr_scale
+        built = build_networks(networks, {NETWORK: {"scale": data.scale}}, task="super_resolution", seed=seed)
+        super().__init__(data=data, samples=len(data.train.low), networks=built, batch_size=batch_size, seed=seed)
+        self.network = built[NETWORK]
+        low, high = self.sample()
+        check_shape(type(self.network).__name__, self.network, low, tuple(high.shape))
         self._bicubic: dict[str, float] = {}
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        """The network."""
-        return {NETWORK: self.network}
 
     def parameter_groups(self) -> Mapping[str, list[dict[str, Any]]]:
         """The last convolution in one group, the rest in another."""
@@ -79,14 +75,6 @@ class SuperResolutionTask(Task):
     def updates(self, batch: Patches) -> Iterator[tuple[str, Tensor]]:
         """One update."""
         yield NETWORK, F.mse_loss(self.network(batch.low), batch.high)
-
-    def batches(self, epoch: int) -> Iterator[Patches]:
-        """Shuffled training patches."""
-        return self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
-
-    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Patches]:
-        """Training patches."""
-        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: Patches) -> None:
         """A forward pass."""
@@ -123,11 +111,6 @@ class SuperResolutionTask(Task):
                 made[f"{image.name}__bicubic__output__original"] = side_by_side(parts)
         return made
 
-    def to(self, device: torch.device) -> None:
-        """Moves the network and the data."""
-        self.network.to(device)
-        self.data = self.data.to(device)
-
     def _images(self, split: Literal["val", "test"]) -> tuple[Photograph, ...]:
         return self.data.val if split == "val" else self.data.test
 
@@ -147,16 +130,6 @@ class SuperResolutionTask(Task):
             values = [psnr(self._inner(made), self._inner(high)) for made, high in pairs]
             self._bicubic[split] = float(torch.stack(values).mean())
         return self._bicubic[split]
-
-    def _check_fit(self) -> None:
-        name, low = type(self.network).__name__, self.sample().low
-        wanted = described(self.sample().high)
-        with evaluating(self.networks()):
-            made = fitting(name, f"luminance of {described(low)}", lambda: self.network(low))
-        if described(made) != wanted:
-            raise ConfigError(
-                "model", name, f"has to return {wanted} for {described(low)}; it returns {described(made)}"
-            )
 
 
 def psnr(made: Tensor, wanted: Tensor) -> Tensor:

@@ -10,12 +10,12 @@ from torch import Tensor, nn
 from qp_runner.data import TranslationBatch, TranslationData
 from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.metric import Metric
-from qp_runner.tasks.adversarial import PICTURES, check_fit, check_weight, frozen, group, least_squares
-from qp_runner.tasks.base import Task, evaluating
-from qp_runner.tasks.checks import check_batch_size, check_data, check_networks
+from qp_runner.tasks.adversarial import JUDGEMENT, PICTURES, check_weight, frozen, least_squares
+from qp_runner.tasks.base import Task, evaluating, group
+from qp_runner.tasks.checks import check_data, check_shape
 from qp_runner.tasks.fid import FrechetDistance
 from qp_runner.tasks.image_pool import ImagePool, UnpairedBatch
-from qp_runner.tasks.networks import seeded
+from qp_runner.tasks.networks import build_networks
 from qp_runner.tasks.pictures import side_by_side
 
 GENERATORS = ("a_to_b", "b_to_a")
@@ -44,6 +44,9 @@ class UnpairedTranslationTask(Task):
         ConfigError: networks that do not fit, an impossible batch size, weight or pool, an unknown extractor.
     """
 
+    caches = ("distance",)  # sums over real images
+    data: TranslationData
+
     def __init__(
         self,
         *,
@@ -58,28 +61,20 @@ class UnpairedTranslationTask(Task):
         eval_batch_size: int = 16,
     ) -> None:
         check_data(data, TranslationData, task="unpaired_translation", such_as="horse2zebra, facades_unpaired")
-        check_networks(networks, GENERATORS + DISCRIMINATORS, task="unpaired_translation")
-        check_batch_size(batch_size, data.samples, of="samples")
         check_weight("cycle_weight", cycle_weight)
         check_weight("identity_weight", identity_weight)
-        self.data, self.seed, self.batch_size, self.eval_batch_size = data, seed, batch_size, eval_batch_size
-        self.cycle_weight, self.identity_weight = cycle_weight, identity_weight
-        self.steps_per_epoch = data.samples // batch_size
-        self._networks = nn.ModuleDict()
-        for number, name in enumerate(GENERATORS + DISCRIMINATORS):
-            channels = {"in_channels": 3} | ({"out_channels": 3} if name in GENERATORS else {})
-            key = f"model.networks.{name}"
-            self._networks[name] = seeded(key, networks[name], seed=seed + number, **channels)
-        sample = data.sample()
-        check_fit(self.networks(), dict.fromkeys(self.networks(), sample.a))
+        self.cycle_weight, self.identity_weight, self.eval_batch_size = cycle_weight, identity_weight, eval_batch_size
+        given = {name: {"in_channels": 3, "out_channels": 3} for name in GENERATORS}
+        given |= {name: {"in_channels": 3} for name in DISCRIMINATORS}
+        built = build_networks(networks, given, task="unpaired_translation", seed=seed)
+        super().__init__(data=data, samples=data.samples, networks=built, batch_size=batch_size, seed=seed)
+        image = data.sample().a
+        for name, network in built.items():
+            check_shape(name, network, image, tuple(image.shape) if name in GENERATORS else JUDGEMENT)
         self.pool_a = ImagePool("a", capacity=pool, size=data.size, seed=seed)
         self.pool_b = ImagePool("b", capacity=pool, size=data.size, seed=seed)
         self.distance = FrechetDistance(extractor, size=data.size)
         self.metric = Metric(self.distance.name, higher_is_better=False)
-
-    def networks(self) -> Mapping[str, nn.Module]:
-        """Generators and discriminators."""
-        return dict(self._networks.items())
 
     def compressible(self) -> Mapping[str, nn.Module]:
         """The generators."""
@@ -115,13 +110,8 @@ class UnpairedTranslationTask(Task):
         samples, size = self.steps_per_epoch * self.batch_size, self.batch_size
         device = self.data.train.a.device
         pools = [pool.draws(epoch, samples=samples).to(device).split(size) for pool in (self.pool_a, self.pool_b)]
-        images = self.data.epoch(epoch, batch_size=size, seed=self.seed)
-        for batch, pool_a, pool_b in zip(images, *pools, strict=True):
+        for batch, pool_a, pool_b in zip(super().batches(epoch), *pools, strict=True):
             yield UnpairedBatch(batch.a, batch.b, pool_a, pool_b)
-
-    def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[TranslationBatch]:
-        """The centres of training images."""
-        return self.data.calibration(samples=samples, batch_size=batch_size, seed=self.seed)
 
     def infer(self, batch: TranslationBatch | UnpairedBatch) -> None:
         """Translates both domains."""
@@ -180,8 +170,7 @@ class UnpairedTranslationTask(Task):
 
     def to(self, device: torch.device) -> None:
         """Moves networks, data, pools and the metric's extractor."""
-        self._networks.to(device)
-        self.data = self.data.to(device)
+        super().to(device)
         self.distance.to(device)
         for pool in (self.pool_a, self.pool_b):
             pool.to(device)

@@ -11,16 +11,15 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from qp_runner.tracking.client import key, param, patiently, system_tags, tags
+from qp_runner.tracking.client import key, param, patiently, tags, user
 from qp_runner.tracking.color import PARENT, color
 from qp_runner.tracking.marker import Marker
-from qp_runner.tracking.records import Record, Row, artifact_files, milliseconds, read_rows
+from qp_runner.tracking.records import ID_TAG, Record, Row, artifact_files, milliseconds, read_rows
 from qp_runner.tracking.store import Store
 
 if TYPE_CHECKING:
     from mlflow.entities import Metric, Run
 
-ID_TAG = "qp_runner.id"
 PARAMS_PER_CALL, METRICS_PER_CALL = 100, 1000  # MLflow's limits
 ERROR_LENGTH = 500
 
@@ -58,10 +57,10 @@ def bring(
     before = asdict(marker)
     if marker.end not in ("", record.end):  # it went on, or was taken for dead
         _open_again(store, marker.run_id)
-    _bring_rows(store, folder, record, marker)
+    _bring_rows(store, folder, record, marker, save)
     if record.end not in ("", marker.end):
         _end(store, record, marker.run_id)
-    _bring_files(store, folder, record, marker)  # last: where artifacts can't be kept, numbers and status can
+    _bring_files(store, folder, record, marker, save)  # last: where artifacts can't be kept, numbers and status can
     marker.end = record.end
     if asdict(marker) != before:
         save(marker)
@@ -110,11 +109,19 @@ def find(store: Store, experiment: str, attempt: str) -> str | None:
 
 
 def _create(store: Store, record: Record, experiment: str, parent: Parent | None) -> str:
-    own = {**record.tags, ID_TAG: record.id}
-    shade = PARENT if _is_sweep(record) else color(own.get("schedule") or record.name)
-    own |= system_tags(
-        note=_note(record), color=shade, commit=own.get("git_commit"), parent_run_id=parent.run_id if parent else None
-    )
+    own = {
+        **record.tags,
+        ID_TAG: record.id,
+        "mlflow.runColor": PARENT if _is_sweep(record) else color(record.tags.get("schedule") or record.name),
+        "mlflow.user": user(),
+        "mlflow.source.name": "qp-runner",
+        "mlflow.source.type": "LOCAL",
+        "mlflow.note.content": _note(record),
+    }
+    if commit := record.tags.get("git_commit"):
+        own["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
+    if parent is not None:
+        own["mlflow.parentRunId"] = parent.run_id
     start = milliseconds(record.start_time)
     run: Run = patiently(
         lambda: store.client.create_run(experiment, start_time=start, run_name=record.name, tags=tags(own))
@@ -135,7 +142,7 @@ def _open_again(store: Store, run_id: str) -> None:
         patiently(lambda: store.client.delete_tag(run_id, "error"))
 
 
-def _bring_rows(store: Store, folder: Path, record: Record, marker: Marker) -> None:
+def _bring_rows(store: Store, folder: Path, record: Record, marker: Marker, save: Callable[[Marker], object]) -> None:
     while True:
         rows, end = read_rows(folder, marker.rows)
         current = Record.load(folder)
@@ -144,9 +151,10 @@ def _bring_rows(store: Store, folder: Path, record: Record, marker: Marker) -> N
         for batch in _batches([_metric(row) for row in rows], METRICS_PER_CALL):
             patiently(partial(store.client.log_batch, marker.run_id, metrics=batch))
         marker.rows = end
+        save(marker)
 
 
-def _bring_files(store: Store, folder: Path, record: Record, marker: Marker) -> None:
+def _bring_files(store: Store, folder: Path, record: Record, marker: Marker, save: Callable[[Marker], object]) -> None:
     for path, name in artifact_files(folder, record):
         about = path.stat()
         state = [about.st_size, about.st_mtime_ns]
@@ -154,6 +162,7 @@ def _bring_files(store: Store, folder: Path, record: Record, marker: Marker) -> 
             below = str(PurePosixPath(name).parent)
             store.client.log_artifact(marker.run_id, str(path), None if below == "." else below)
             marker.files[name] = state
+            save(marker)
 
 
 def _end(store: Store, record: Record, run_id: str) -> None:

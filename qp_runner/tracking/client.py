@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 from qp_runner.lasting import lasting
+from qp_runner.masking import masked
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -20,7 +21,20 @@ if TYPE_CHECKING:
 Result = TypeVar("Result")
 
 KEY_LENGTH, PARAM_LENGTH, TAG_LENGTH = 250, 6000, 8000  # characters that an MLflow store takes
+ERROR_LENGTH = 300
 ATTEMPTS = 7  # with the store's own waiting, minutes: longer than any other writer holds a lock
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",  # with the password that may be in it
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",  # everything is tried again later anyway
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",  # seconds
+    "PGCONNECT_TIMEOUT": "10",  # seconds, for PostgreSQL
+}
+"""Environment variables that MLflow and what is below it read, where the user has not set them: MLflow's own values
+make a server that is gone cost minutes for each call.
+"""
+
 CUT = " … [cut: the whole value is in config.yaml]"
 
 
@@ -36,12 +50,12 @@ def warm_up() -> None:
     """Imports MLflow (seconds, the first time), without its chatter and telemetry."""
     if "mlflow" in sys.modules:
         return
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    for name, value in SETTINGS.items():
+        os.environ.setdefault(name, value)
     with lasting():
         import mlflow.store.tracking.sqlalchemy_store  # noqa: F401 - which a client would import when it is made
     for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+        logging.getLogger(name).setLevel(logging.CRITICAL)  # what goes wrong is raised, and reported once
 
 
 def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Result:
@@ -60,6 +74,12 @@ def patiently(call: Callable[[], Result], *, first_pause_s: float = 0.1) -> Resu
     raise AssertionError("unreachable")
 
 
+def first_words(error: Exception) -> str:
+    """What an error says, on one short line without passwords."""
+    text = " ".join(str(error).split()).partition(" (Background on this error")[0]  # SQLAlchemy's advertisement
+    return masked(text)[:ERROR_LENGTH]
+
+
 def key(name: str) -> str:
     """The name with every character that MLflow refuses replaced by `_` (it takes letters, digits and `_-. :/`)."""
     return posixpath.normpath(re.sub(r"[^\w\-. :/]", "_", name)).lstrip("/.")[:KEY_LENGTH] or "_"
@@ -75,29 +95,12 @@ def tags(values: Mapping[str, str]) -> dict[str, str]:
     return {key(name): _cut(str(value), TAG_LENGTH, " …") for name, value in values.items()}
 
 
-def system_tags(
-    *, note: str, color: str, commit: str | None = None, parent_run_id: str | None = None
-) -> dict[str, str]:
-    """The tags that MLflow's own pages read: description, colour, user, source, commit, the run this one is part of."""
-    values = {
-        "mlflow.runColor": color,
-        "mlflow.user": _user(),
-        "mlflow.source.name": "qp-runner",
-        "mlflow.source.type": "LOCAL",
-        "mlflow.note.content": note,
-    }
-    if commit is not None:
-        values["mlflow.source.git.commit"] = commit.removesuffix("-dirty")
-    if parent_run_id is not None:
-        values["mlflow.parentRunId"] = parent_run_id
-    return values
-
-
 def _cut(value: str, length: int, mark: str) -> str:
     return value if len(value) <= length else value[: length - len(mark)] + mark
 
 
-def _user() -> str:
+def user() -> str:
+    """The user's name."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name

@@ -10,27 +10,27 @@ from functools import cache
 from pathlib import Path
 
 from qp_runner import __version__
+from qp_runner.masking import masked
 from qp_runner.versions import package_version
 
 ROOT = Path(__file__).resolve().parents[2]
 
 
-def environment() -> dict[str, str]:
-    """Tags for every run: `version.*`, `cpus`, `command` and, from a checkout, `git_commit`."""
-    tags = {
+def with_environment(tags: Mapping[str, str]) -> dict[str, str]:
+    """A run's own tags, which win, then `version.*`, `cpus`, `command` and, from a checkout, `git_commit`.
+
+    MLflow's pages list them in this order.
+    """
+    known = {
         "version.qp_runner": __version__,
         "version.torch": package_version("torch"),
         "version.python": platform.python_version(),
         "cpus": str(os.cpu_count() or 1),
         "command": _command(),
     }
-    commit = git_commit()
-    return tags if commit is None else {**tags, "git_commit": commit}
-
-
-def with_environment(tags: Mapping[str, str]) -> dict[str, str]:
-    """The run's own tags first (pages list them in this order, and they win), then those of its environment."""
-    return {**tags, **{name: value for name, value in environment().items() if name not in tags}}
+    if commit := git_commit():
+        known["git_commit"] = commit
+    return {**tags, **{name: value for name, value in known.items() if name not in tags}}
 
 
 @cache
@@ -58,4 +58,4 @@ def _git(*arguments: str) -> str | None:
 def _command() -> str:
     program, *arguments = sys.argv or [""]
     name = "qp-runner" if Path(program).stem == "__main__" else Path(program).name
-    return shlex.join([name or "python", *arguments])
+    return masked(shlex.join([name or "python", *arguments]))

@@ -10,13 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TextIO
 
-from filelock import FileLock
-
 from qp_runner.errors import ConfigError
 from qp_runner.locking import RUNNING, try_lock
 from qp_runner.tracking.environment import with_environment
-from qp_runner.tracking.info import RunInfo, Status
-from qp_runner.tracking.records import ARTIFACTS, METRIC_COLUMNS, METRICS, Record, now, read_rows
+from qp_runner.tracking.records import ARTIFACTS, METRIC_COLUMNS, METRICS, Record, RunInfo, Status, now, read_rows
 
 LOCK_WAIT_S = 5.0  # longer than other processes hold the lock to see whether a run is alive
 
@@ -43,7 +40,10 @@ class RunFiles:
         written: a run without any record is not worth starting.
         """
         self._folder = folder.resolve()
-        self._lock = _lock(self._folder)
+        lock = try_lock(self._folder / RUNNING, wait_s=LOCK_WAIT_S)
+        if lock is None:
+            raise ConfigError("hydra.run.dir", self._folder, "a folder in which no other process is at work")
+        self._lock = lock
         earlier = Record.load(self._folder) if go_on else None
         if earlier is None:  # first what must not be taken for the new run's, then the new run.json
             shutil.rmtree(self._folder / ARTIFACTS, ignore_errors=True)
@@ -78,50 +78,21 @@ class RunFiles:
         """Writes `artifacts/<name>`."""
         self.file(name).write_text(content, encoding="utf-8")
 
-    def artifact(self, path: Path, folder: str = "") -> Path:
-        """Copies a file or folder into `artifacts/<folder>`; what lies in the run's own folder stays where it is.
-
-        Returns where it can be read as long as the run's records exist.
-        """
-        path = path.resolve()
-        if path.is_relative_to(self._folder):
-            self._keep(path.relative_to(self._folder))
-            return path
-        target = self._folder / ARTIFACTS / folder / path.name
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            shutil.copytree(path, target, dirs_exist_ok=True)
-        else:
-            shutil.copy2(path, target)
-        return target
-
-    def flush(self) -> None:
-        """Has the metrics written to the disk itself."""
-        if not self._file.closed:
-            os.fsync(self._file.fileno())
+    def artifact(self, name: str) -> None:
+        """Counts a file that lies in the run's folder itself among its artifacts."""
+        if name not in self._record.files:
+            self._record = replace(self._record, files=[*self._record.files, name])
+            self._record.save(self._folder)
 
     def finish(self, status: Status, error: str | None = None) -> None:
         """Writes the status, the end and the error into run.json, once. A second call changes nothing."""
         if self._file.closed:
             return
-        self.flush()
+        os.fsync(self._file.fileno())
         self._file.close()
         self._record = replace(self._record, status=status, end_time=now(), error=error)
         self._record.save(self._folder)
         self._lock.release()
-
-    def _keep(self, path: Path) -> None:
-        name = path.as_posix()
-        if path.parts[0] != ARTIFACTS and name not in self._record.files:
-            self._record = replace(self._record, files=[*self._record.files, name])
-            self._record.save(self._folder)
-
-
-def _lock(folder: Path) -> FileLock:
-    lock = try_lock(folder / RUNNING, wait_s=LOCK_WAIT_S)
-    if lock is None:
-        raise ConfigError("hydra.run.dir", folder, "a folder in which no other process is at work")
-    return lock
 
 
 def _new_record(info: RunInfo, store: str | None) -> Record:

@@ -1,8 +1,7 @@
 """The runs in a results folder, from their files into MLflow: which ones, and by which of several processes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 from qp_runner.locking import RUNNING, is_locked, try_lock
@@ -15,27 +14,37 @@ LOCK = ".mlflow.lock"
 ABANDONED = "the process ended without a word (killed, or out of memory)"
 
 
-def bring_folder(store: Store, folder: Path, *, results: Path, store_key: str) -> bool:
+def bring_folder(
+    store: Store, folder: Path, *, results: Path, store_key: str, progress: Callable[[], object] = lambda: None
+) -> bool:
     """Brings what MLflow lacks of the run in a folder, under its sweep's run; returns whether it has everything then.
+
+    Calls `progress` whenever MLflow has more.
 
     A run that another process is bringing at this moment is left to it, and one that is meant for another store alone.
     """
-    above = parent_folder(folder, results)
-    parent = _parent(above, store_key)
-    if parent is None and above is not None and _is_meant_for(above, store_key):
-        bring_folder(store, above, results=results, store_key=store_key)
+    parent, above = None, parent_folder(folder, results)
+    if above is not None:
         parent = _parent(above, store_key)
-        if parent is None:
-            return False
+        if parent is None and _record(above, store_key) is not None:
+            bring_folder(store, above, results=results, store_key=store_key, progress=progress)
+            parent = _parent(above, store_key)
+            if parent is None:
+                return False
     lock = try_lock(folder / LOCK)
     if lock is None:
         return False
+
+    def save(marker: Marker) -> None:
+        marker.save(folder)
+        progress()
+
     try:
-        record, marker = Record.load(folder), Marker.load(folder)
-        if record is None or record.store != store_key:
+        record, marker = _record(folder, store_key), Marker.load(folder)
+        if record is None:
             return False
         if not marker.has_all(record):
-            marker = bring(store, folder, record, marker, parent=parent, save=partial(Marker.save, folder=folder))
+            marker = bring(store, folder, record, marker, parent=parent, save=save)
         return marker.has_all(record)
     finally:
         lock.release()
@@ -65,10 +74,8 @@ def left_behind(results: Path, *, store_key: str, but: Path) -> Iterator[Path]:
     """
     for top in (results / "runs", results / "sweeps"):
         for folder in run_folders(top):
-            record = Record.load(folder)
-            if record is None or record.store != store_key or folder.is_relative_to(but):
-                continue
-            if Marker.load(folder).has_all(record):
+            record = _record(folder, store_key)
+            if record is None or folder.is_relative_to(but) or Marker.load(folder).has_all(record):
                 continue
             above = parent_folder(folder, results)
             if above is not None and is_locked(above / RUNNING):
@@ -77,15 +84,15 @@ def left_behind(results: Path, *, store_key: str, but: Path) -> Iterator[Path]:
                 yield folder
 
 
-def _is_meant_for(folder: Path, store_key: str) -> bool:
+def _record(folder: Path, store_key: str) -> Record | None:
+    """The record of a run that is meant for this store."""
     record = Record.load(folder)
-    return record is not None and record.store == store_key
+    return record if record is not None and record.store == store_key else None
 
 
-def _parent(folder: Path | None, store_key: str) -> Parent | None:
-    if folder is None:
-        return None
+def _parent(folder: Path, store_key: str) -> Parent | None:
+    """The run in the store of a sweep's folder, if it is there already."""
     record, marker = Record.load(folder), Marker.load(folder)
-    if record is None or not marker.run_id or marker.id != record.id or marker.store != store_key:
+    if record is None or not marker.run_id or (marker.id, marker.store) != (record.id, store_key):
         return None
     return Parent(marker.run_id, record.experiment)

@@ -7,25 +7,28 @@ whether the store can be used: `{}` or `{"error": reason}`.
 
 import json
 import logging
+import math
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from queue import SimpleQueue
 from typing import TextIO
 
 from qp_runner.errors import ConfigError
+from qp_runner.tracking.client import first_words
 from qp_runner.tracking.folders import bring_folder, end_if_dead, left_behind
+from qp_runner.tracking.probe import check_answers
 from qp_runner.tracking.records import RUN, run_folders
 from qp_runner.tracking.store import Store, prepare, store_key
 
 log = logging.getLogger(__name__)
 
 POLL_S, RETRY_S = 2.0, 15.0
+FAILING_S = 60.0  # that a command's end may take after the store has failed
+STUCK_S = 30.0  # without progress, after which the store is asked whether it still answers
 DYING_S = 3.0  # that the processes of jobs may take to end after their command was killed
 
 
@@ -45,12 +48,13 @@ class FolderFollower:
     """
 
     def __init__(self, store: Store, task: Task, folder: Path) -> None:
-        self._store = store
+        self._store, self._uri = store, task.uri
         self._folder, self._results = folder.resolve(), Path(task.results).resolve()
         self._key = store_key(task.uri, self._results) or ""
         self._left = left_behind(self._results, store_key=self._key, but=self._folder)
         self._whole: dict[Path, int] = {}  # run.json's time of change, of runs that MLflow has everything of
         self._warned = False
+        self._progress, self._failure = time.monotonic(), math.inf
 
     def bring_own(self) -> bool:
         """Brings what is new in the folder; returns False where the store fails."""
@@ -87,14 +91,29 @@ class FolderFollower:
     def _try_to_bring(self, folder: Path) -> tuple[bool, bool]:
         """Whether it failed, and whether MLflow has everything of the run."""
         try:
-            return False, bring_folder(self._store, folder, results=self._results, store_key=self._key)
+            whole = bring_folder(
+                self._store, folder, results=self._results, store_key=self._key, progress=self._note_progress
+            )
         except Exception as error:
+            self._failure = min(self._failure, time.monotonic())
             self._warn(error)
             return True, False
+        return False, whole
+
+    def _note_progress(self) -> None:
+        self._progress = time.monotonic()
+
+    def takes_too_long(self, *, since: float) -> bool:
+        """Whether to give up, at this moment, when the command ended at the moment `since`."""
+        now = time.monotonic()
+        if now > max(since, self._failure) + FAILING_S:
+            return True
+        return now > max(since, self._progress) + STUCK_S and not self._store_answers()
 
     def _store_answers(self) -> bool:
         """Whether the store as such is there: then it is one run alone that it does not take."""
         try:
+            check_answers(self._uri)
             self._store.client.search_experiments(max_results=1)
         except Exception:
             return False
@@ -103,7 +122,7 @@ class FolderFollower:
     def _warn(self, error: Exception) -> None:
         if not self._warned:
             self._warned = True
-            reason = " ".join(f"{type(error).__name__}: {error}".split())[:300]
+            reason = first_words(error)
             log.warning("MLflow fails (%s); the runs' files have everything, the next command tries again", reason)
 
 
@@ -113,33 +132,45 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)  # what libraries print is no answer
-    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # all is tried again later anyway
     lines = _lines()
     task = Task(**json.loads(next(lines)))
-    ended, folders = threading.Event(), SimpleQueue[Path | None]()
-    threading.Thread(target=_listen, args=(lines, folders, ended), daemon=True).start()
     try:
-        store = prepare(task.uri, task.experiment)
+        store = prepare(task.uri, task.experiment, results=Path(task.results))
     except ConfigError as error:
         _answer(answers, {"error": error.allowed})
         return
     _answer(answers, {})
-    folder = folders.get()
+    folder = next(lines, None)
     if folder is not None:  # else the command has ended before it had one
-        follow(FolderFollower(store, task, folder), ended)
+        ended = threading.Event()
+        threading.Thread(target=_wait_for_end, args=(lines, ended), daemon=True).start()
+        follow(FolderFollower(store, task, Path(folder)), ended)
 
 
 def follow(follower: FolderFollower, ended: threading.Event) -> None:
     """Looks for what is new every few seconds, then once more when the command has ended."""
+    done = threading.Event()
+    threading.Thread(target=_give_up, args=(follower, ended, done), daemon=True).start()
     while not ended.is_set():
         next_look = time.monotonic() + POLL_S
-        went_well = follower.bring_own() and follower.bring_left(enough=partial(_is_time, ended, next_look))
+
+        def is_time(moment: float = next_look) -> bool:
+            return ended.is_set() or time.monotonic() > moment
+
+        went_well = follower.bring_own() and follower.bring_left(enough=is_time)
         ended.wait(max(next_look - time.monotonic(), POLL_S / 4) if went_well else RETRY_S)
     follower.finish()
+    done.set()
 
 
-def _is_time(ended: threading.Event, moment: float) -> bool:
-    return ended.is_set() or time.monotonic() > moment
+def _give_up(follower: FolderFollower, ended: threading.Event, done: threading.Event) -> None:
+    """Ends the process where the store keeps it for too long after the command's end: files and marker are whole."""
+    ended.wait()
+    since = time.monotonic()
+    while not done.wait(POLL_S):
+        if follower.takes_too_long(since=since):
+            log.warning("MLflow takes too long: the next command brings the rest")
+            os._exit(0)
 
 
 def _lines() -> Iterator[str]:
@@ -150,12 +181,10 @@ def _lines() -> Iterator[str]:
         yield from (line.decode() for line in whole)
 
 
-def _listen(lines: Iterator[str], folders: "SimpleQueue[Path | None]", ended: threading.Event) -> None:
-    """Hands on the folder to follow, and notes the end of the command."""
-    for line in lines:
-        folders.put(Path(line))
+def _wait_for_end(lines: Iterator[str], ended: threading.Event) -> None:
+    for _ in lines:
+        pass
     ended.set()
-    folders.put(None)
 
 
 def _answer(answers: TextIO, answer: dict[str, str]) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import IO
 
 from qp_runner.errors import ConfigError
+from qp_runner.masking import masked, revealed
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +39,7 @@ class Follower:
         answer = _pipe(self._process.stdout).readline()
         reason = json.loads(answer).get("error") if answer else "an MLflow store that can be opened (its process died)"
         if reason is not None:
-            raise ConfigError("tracking.uri", self._uri, reason)
+            raise ConfigError("tracking.uri", self._uri and masked(self._uri), reason)
         self._checked = True
 
     def _send(self, line: str) -> None:
@@ -72,7 +73,8 @@ def following(uri: str | None, *, experiment: str, results: Path) -> Iterator[Fo
     command alone; Ctrl-C while the command waits for it leaves it to finish by itself.
     """
     follower = Follower(uri, None if uri is None else _start())
-    follower._send(json.dumps({"uri": uri, "experiment": experiment, "results": str(results.resolve())}))
+    address = None if uri is None else revealed(uri)
+    follower._send(json.dumps({"uri": address, "experiment": experiment, "results": str(results.resolve())}))
     try:
         yield follower
     finally:

@@ -7,12 +7,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal, get_args
 
 RUN, METRICS, ARTIFACTS = "run.json", "metrics.csv", "artifacts"
 METRIC_COLUMNS = ("step", "name", "value", "time")
-ENDED = ("FINISHED", "FAILED", "KILLED")
+Status = Literal["FINISHED", "FAILED", "KILLED"]
+"""How a run can end."""
+
 CHUNK = 1 << 20  # bytes of metrics.csv that are read at once
+ID_TAG = "qp_runner.id"
+"""The tag that a run of this project has in MLflow, and no other: the id of its attempt."""
+
 NO_RUNS_BELOW = {ARTIFACTS, "pictures", "checkpoints", "mlartifacts"}
+
+
+@dataclass(frozen=True)
+class RunInfo:
+    """What is known of a run before it starts.
+
+    Attributes:
+        name: how a person tells the run from its neighbours, e.g. `p_q_wf · seed 0`.
+        experiment: the group of comparable runs it belongs to: the task's name.
+        tags: what runs are chosen and grouped by.
+        params: the resolved configuration, flattened: dotted key -> value as text.
+    """
+
+    name: str
+    experiment: str
+    tags: Mapping[str, str] = field(default_factory=dict)
+    params: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -21,7 +44,7 @@ class Record:
 
     Attributes:
         name, experiment, tags, params: see `RunInfo`; the tags include the environment's.
-        status: RUNNING, or one of ENDED.
+        status: RUNNING, or a `Status`.
         start_time, end_time: ISO 8601, UTC.
         error: why the run did not finish.
         id: of this attempt; a run that is started again in the same folder has another one.
@@ -57,7 +80,7 @@ class Record:
     @property
     def end(self) -> str:
         """How and when the run ended; empty while it goes on."""
-        return f"{self.status} {self.end_time}" if self.status in ENDED else ""
+        return f"{self.status} {self.end_time}" if self.status in get_args(Status) else ""
 
 
 @dataclass(frozen=True)

@@ -29,18 +29,18 @@ class CheckpointStore:
     """A folder of checkpoints, `<root digest>/<step>-<prefix digest>.ckpt`, each with a readable `.json` description.
 
     Any number of processes may use it at once: files appear and disappear whole, and losing one only costs time.
-    A file's modification time says when it was made, its access time when it was last used.
+    A file's access time says when it was last used.
 
     Attributes:
         limit_bytes: maximum size. To stay below it, the least recently used files are deleted, those of running sweeps
             last.
-        since: seconds since 1970; older files are ignored, and replaced when the same state is saved again.
+        ignored: `marks` of files to ignore, and to replace when the same state is saved again.
         sweep: the folder of the sweep that what is saved here belongs to.
     """
 
     folder: Path
     limit_bytes: int
-    since: float = 0.0
+    ignored: frozenset[str] = frozenset()
     sweep: Path | None = None
 
     def path(self, identity: Identity, step: int) -> Path:
@@ -49,11 +49,15 @@ class CheckpointStore:
         return self.folder / identity.root[:_DIGEST_LENGTH] / name
 
     def is_usable(self, path: Path) -> bool:
-        """Whether the file exists and is not older than `since`."""
+        """Whether the file exists and is none of those to ignore."""
         try:
-            return path.stat().st_mtime >= self.since
+            return _mark(path, path.stat()) not in self.ignored
         except OSError:
             return False
+
+    def marks(self) -> frozenset[str]:
+        """What tells the files that are there now from any that will take their names."""
+        return frozenset(_mark(path, stat) for path, stat in self._files())
 
     def steps(self, identity: Identity) -> list[int]:
         """The steps of this run whose states are stored, in descending order."""
@@ -83,14 +87,14 @@ class CheckpointStore:
             raise CheckpointError(f"its {len(data) / 1e9:.2f} GB are more than {limit} allows")
         self._make_room(len(data), path)
         write(path, data)
-        about = identity.prefix(step) | {"bytes": len(data), "sweep": None if self.sweep is None else str(self.sweep)}
+        about = identity.prefix(step) | {"bytes": len(data), "sweep": self._relative(self.sweep)}
         with suppress(OSError):  # without it the checkpoint is still good
             path.with_suffix(".json").write_text(json.dumps(about, indent=1, ensure_ascii=False), encoding="utf-8")
 
     def mark_used(self, path: Path) -> None:
         """Sets a file's access time to now; its modification time stays."""
         with suppress(OSError):
-            os.utime(path, (time.time(), path.stat().st_mtime))
+            os.utime(path, ns=(time.time_ns(), path.stat().st_mtime_ns))
 
     def remove(self, path: Path) -> None:
         """Deletes a checkpoint if it still exists."""
@@ -105,11 +109,15 @@ class CheckpointStore:
         if excess <= 0:
             return
         running: dict[str, bool] = {}
-        for path in sorted(files, key=lambda path: (_is_needed(path, running), files[path].st_atime)):
+        for path in sorted(files, key=lambda path: (self._is_needed(path, running), files[path].st_atime)):
             if excess <= 0:
                 return
             excess -= files[path].st_size
             self.remove(path)
+
+    def _relative(self, sweep: Path | None) -> str | None:
+        """A sweep's folder as seen from this one, so that both can move together."""
+        return None if sweep is None else os.path.relpath(sweep, self.folder)
 
     def _files(self) -> Iterator[tuple[Path, os.stat_result]]:
         """Every checkpoint; deletes the drafts of writers that were killed."""
@@ -121,18 +129,22 @@ class CheckpointStore:
                 elif path.suffix == ".tmp" and stat.st_mtime < time.time() - _STALE_DRAFT_S:
                     path.unlink(missing_ok=True)
 
+    def _is_needed(self, path: Path, running: dict[str, bool]) -> bool:
+        """Whether a checkpoint belongs to a running sweep; `running` remembers the answer for each sweep."""
+        try:
+            sweep = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("sweep")
+        except (OSError, ValueError):
+            return False
+        if sweep is None:
+            return False
+        if sweep not in running:
+            running[sweep] = is_locked(self.folder / sweep / RUNNING)
+        return running[sweep]
 
-def _is_needed(path: Path, running: dict[str, bool]) -> bool:
-    """Whether a checkpoint belongs to a running sweep; `running` remembers the answer for each sweep."""
-    try:
-        sweep = json.loads(path.with_suffix(".json").read_text(encoding="utf-8")).get("sweep")
-    except (OSError, ValueError):
-        return False
-    if sweep is None:
-        return False
-    if sweep not in running:
-        running[sweep] = is_locked(Path(sweep) / RUNNING)
-    return running[sweep]
+
+def _mark(path: Path, stat: os.stat_result) -> str:
+    """Files are replaced, never changed: another file under the same name has another number."""
+    return f"{path.parent.name}/{path.name} {stat.st_ino} {stat.st_mtime_ns}"
 
 
 class RunCheckpoints:
@@ -157,12 +169,17 @@ class RunCheckpoints:
         self._recovery_point: Path | None = None
         self._warned = False
 
-    def load_latest(self) -> dict[str, Any] | None:
-        """The stored state of this run with the most steps, or None. Logs and skips damaged files."""
+    def load_latest(self, misfit: Callable[[dict[str, Any]], str] = lambda _: "") -> dict[str, Any] | None:
+        """The stored state of this run with the most steps, or None.
+
+        Logs and skips damaged files, and those that `misfit` says something about.
+        """
         for step in self.store.steps(self.identity):
             path = self.store.path(self.identity, step)
             try:
                 content = self.store.load(self.identity, step)
+                if reason := misfit(content):
+                    raise CheckpointError(reason)
             except FileNotFoundError:  # another process has just deleted it
                 continue
             except (CheckpointError, OSError) as error:

@@ -15,8 +15,10 @@ from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_map
 
 from qp_runner.compress import Compressor
+from qp_runner.compress.python_state import differences, structure
 from qp_runner.errors import ConfigError
 from qp_runner.tasks import Task
+from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.step import EagerStep, Precision, Step
 from qp_runner.training.undo import Undo
 
@@ -146,6 +148,7 @@ class GraphStep:
         self._inputs: Any = None
         self._loss: Tensor | None = None
         self._failed = False
+        self._held: Any = None
         self.setup_seconds = 0.0
 
     @property
@@ -172,6 +175,7 @@ class GraphStep:
         try:
             with self.compiled.compiled():
                 self._warm_up()
+                self._check_state()
                 graph = torch.cuda.CUDAGraph()
                 with torch.cuda.graph(graph):
                     self._loss = eager(self._inputs)
@@ -184,16 +188,25 @@ class GraphStep:
         self.setup_seconds = time.perf_counter() - started
         log.info("compiled and captured in %.1f s", self.setup_seconds)
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, steps: int = WARM_UP - 1) -> None:
         """Steps on a side stream, which compile, choose kernels and allocate the optimizers' state."""
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
-            for _ in range(WARM_UP):
+            for _ in range(steps):
                 self.compiled.eager(self._inputs)
         torch.cuda.current_stream().wait_stream(stream)
         for optimizer in self.compiled.eager.optimizers.values():
             optimizer.zero_grad(set_to_none=True)
+
+    def _check_state(self) -> None:
+        """Raises RuntimeError if a step changes attributes: replaying one would not, as only the device repeats it."""
+        task = self.compiled.eager.task
+        before = structure(state_roots(task), apart=caches(task))
+        self._warm_up(1)
+        self._held = structure(state_roots(task), apart=caches(task))  # keeps tensors alive that the graph reads
+        if changed := differences(before, self._held):
+            raise RuntimeError(f"each step changes {changed[0]}, outside of the device's memory")
 
 
 def _shapes(batch: Any) -> list[torch.Size]:

@@ -1,7 +1,6 @@
 """What decides a run's state at a step, as plain data and as a digest: runs with the same digest share training."""
 
 import hashlib
-import importlib.util
 import json
 import platform
 from collections.abc import Mapping, Sequence
@@ -71,6 +70,7 @@ def numerics(device: torch.device) -> dict[str, Any]:
     """What else decides floating-point results: processor, number of threads (they split sums), library versions."""
     known: dict[str, Any] = {name: package_version(name) for name in LIBRARIES}
     known |= {"device": device.type, "machine": platform.machine(), "threads": torch.get_num_threads()}
+    known["python"] = platform.python_version()
     known["processor"] = torch.backends.cpu.get_cpu_capability()
     if device.type == "cuda":
         known["gpu"] = torch.cuda.get_device_name(device)
@@ -86,42 +86,6 @@ def source_digest(parts: tuple[str, ...]) -> str:
         path = PACKAGE / part
         files += sorted(path.rglob("*.py")) if path.is_dir() else [path]
     return _files_digest(files, PACKAGE)
-
-
-def foreign_code(tree: object) -> dict[str, str]:
-    """Every `_target_` in nested plain data outside this package and torch, with an identity of the code behind it."""
-    known = {PACKAGE.name, "torch"}  # counted by `source_digest` and `numerics`
-    return {
-        target: _code_identity(target.partition(".")[0])
-        for target in sorted(_targets(tree))
-        if target.partition(".")[0] not in known
-    }
-
-
-@cache
-def _code_identity(top: str) -> str:
-    """A library's version; for any other top-level package or module, the digest of all of its source."""
-    if top in LIBRARIES:
-        return f"{top} {package_version(top)}"
-    try:
-        spec = importlib.util.find_spec(top)
-    except (ImportError, ValueError):
-        spec = None
-    if spec is None:
-        return "unknown"
-    folders = [Path(each) for each in spec.submodule_search_locations or ()]
-    if folders:
-        return _files_digest(sorted(folders[0].rglob("*.py")), folders[0])
-    return _files_digest([Path(spec.origin)], Path(spec.origin).parent) if spec.has_location and spec.origin else top
-
-
-def _targets(tree: object) -> set[str]:
-    if isinstance(tree, Mapping):
-        own = {str(tree["_target_"])} if "_target_" in tree else set()
-        return own.union(*(_targets(value) for value in tree.values()))
-    if isinstance(tree, list | tuple):
-        return set[str]().union(*(_targets(value) for value in tree))
-    return set()
 
 
 def _files_digest(paths: Sequence[Path], root: Path) -> str:

@@ -44,10 +44,11 @@ class Bar:
         console = console or Console(stderr=True)
         texts: dict[str, Any] = {"epoch": "", "loss": "", "metric": "", "stage": ""}
         self._progress = Progress(
-            TextColumn("[bold]{task.description}"),
+            TextColumn("{task.description}", style="bold", markup=False),
             BarColumn(bar_width=24),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[epoch]} {task.fields[loss]} {task.fields[metric]} [cyan]{task.fields[stage]}"),
+            TextColumn("{task.fields[epoch]} {task.fields[loss]} {task.fields[metric]}", markup=False),
+            TextColumn("{task.fields[stage]}", style="cyan", markup=False),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
             console=console,

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 
 TORCHS_THREADS = torch.get_num_threads()
 """The number of CPU threads that torch chooses by itself."""
@@ -55,7 +56,14 @@ def set_numerics(*, deterministic: bool, threads: int | None, tf32: bool = False
     torch.backends.cudnn.deterministic = deterministic
     torch.backends.cudnn.allow_tf32 = tf32
     torch.backends.cuda.matmul.allow_tf32 = tf32
-    torch.set_num_threads(TORCHS_THREADS if threads is None else threads)
+    set_threads(threads)
+
+
+def set_threads(threads: int | None) -> None:
+    """Sets how many CPU threads torch and the libraries below NumPy and SciPy use; None for torch's own choice."""
+    count = TORCHS_THREADS if threads is None else threads
+    torch.set_num_threads(count)
+    threadpool_limits(count)
 
 
 def choose_device(name: str) -> torch.device:

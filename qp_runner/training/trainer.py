@@ -1,22 +1,26 @@
 """The one training loop, for any task and any schedule. Events are applied between steps and nowhere else."""
 
+import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any, Protocol
 
 import torch
 
 from qp_runner.compress import CalibrationError, Compressor
+from qp_runner.compress.python_state import Snapshot
 from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
+from qp_runner.training.attribute_state import caches
 from qp_runner.training.checkpoints import RunCheckpoints
 from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.run_state import RunState
 from qp_runner.training.step import Precision, autocast
+
+log = logging.getLogger(__name__)
 
 CHECK_EVERY = 100  # steps between checks of the loss; each check waits for the device
 
@@ -102,6 +106,7 @@ class Trainer:
         self.resumed_from = 0
         self.stages = tuple(stages)
         self._stage_at = {stage.first: stage for stage in stages}
+        self._batches: Iterator[Any] | None = None  # those of the epoch that a resumed run begins in
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
 
@@ -119,10 +124,15 @@ class Trainer:
         return self._validation
 
     def _start_or_resume(self) -> None:
-        content = self.checkpoints.load_latest() if self.checkpoints is not None else None
+        content = self.checkpoints.load_latest(self.state.misfit) if self.checkpoints is not None else None
+        batches = None if content is None else self.state.batches_again(content)
+        if content is not None and batches is None:
+            log.warning("this task's batches depend on more than seed and epoch, so the run shares nothing")
+            self.checkpoints = content = None
         if content is None:
             self.state.start_epoch(0)
             return
+        self._batches = batches
         self.state.restore(content)
         for step, values in self.state.history:
             self.recorder.metrics(values, step=step)
@@ -133,9 +143,16 @@ class Trainer:
         """Trains to the end of the current epoch, of which a resumed run has some steps already."""
         state = self.state
         self.progress.describe(epoch=f"epoch {state.epoch + 1}/{self.settings.epochs}")
-        self._train_mode()
-        for batch in self._remaining_batches():
-            self._save_if_due()
+        batches, self._batches = self._batches, None
+        resumed = batches is not None  # and so with modes and generators restored, and stored already
+        if batches is None:
+            self._train_mode()
+            state.before_batches()
+            batches = self.task.batches(state.epoch)
+        for batch in batches:
+            if not resumed:
+                self._save_if_due(batch)
+            resumed = False
             self._enter_due(state.steps_done)
             state.epoch_loss += self.step(batch)
             state.steps_done += 1
@@ -144,8 +161,8 @@ class Trainer:
                 self._checked_loss()
             self.progress.advance()
         at_end = state.steps_done == self.total_steps
-        if at_end:
-            self._save_if_due()
+        if at_end and not resumed:
+            self._save_if_due(None)
         loss = self._checked_loss() / self.task.steps_per_epoch
         values = {"train/loss": loss, "train/lr": state.learning_rates.current}
         state.learning_rates.after("epoch")
@@ -156,16 +173,10 @@ class Trainer:
     def _steps_into_epoch(self) -> int:
         return self.state.steps_done - self.state.epoch * self.task.steps_per_epoch
 
-    def _remaining_batches(self) -> Iterator[Any]:
-        """The epoch's batches but for those already trained on. They depend on seed and epoch alone."""
-        done = self._steps_into_epoch()
-        return islice(self.task.batches(self.state.epoch), done, None) if done < self.task.steps_per_epoch else iter(())
-
-    def _save_if_due(self) -> None:
-        """Saves a checkpoint if one is due, before the events of this step; completes a resumption."""
-        just_resumed = self.state.restore_generators()
-        if self.checkpoints is not None and not just_resumed:
-            self.checkpoints.save_if_due(self.state.steps_done, self.state.capture)
+    def _save_if_due(self, batch: Any) -> None:
+        """Saves a checkpoint if one is due, before the events of this step and before the step on this batch."""
+        if self.checkpoints is not None:
+            self.checkpoints.save_if_due(self.state.steps_done, lambda: self.state.capture(batch))
 
     def _checked_loss(self) -> float:
         """The sum of the epoch's losses; waits for the device. Raises TrainingDivergedError if it is not finite."""
@@ -199,10 +210,12 @@ class Trainer:
         self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
 
     def _calibrate(self) -> None:
+        before = Snapshot({"task": self.task}, apart=[*caches(self.task), *self.task.networks().values()])
         with torch.no_grad(), autocast(self.settings.precision, self.settings.device):
             samples, size = self.settings.calibration_samples, self.settings.calibration_batch_size
             for batch in self.task.calibration_batches(samples=samples, batch_size=size):
                 self.task.infer(batch)
+        before.put_back()
 
     def _record(self, values: Mapping[str, float], step: int) -> None:
         self.state.history.append((step, {name: float(value) for name, value in values.items()}))

@@ -7,15 +7,20 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_map
 
+from qp_runner.compress.python_state import Snapshot
 from qp_runner.tasks import Task
+from qp_runner.training.attribute_state import caches, state_roots
 
 
 class Undo:
-    """Copies everything that a step may change: networks, optimizers, the task's own state, torch's generators."""
+    """Copies everything that a step may change: networks, optimizers, the task's own state, torch's generators, and the
+    attributes of networks and task.
+    """
 
     def __init__(self, task: Task, optimizers: Mapping[str, Optimizer]) -> None:
         self._task, self._optimizers = task, optimizers
-        self._networks = [tensor.detach().clone() for tensor in self._network_tensors()]
+        self._attributes = Snapshot(state_roots(task), apart=caches(task))  # and buffers
+        self._parameters = [tensor.detach().clone() for tensor in self._network_parameters()]
         self._optimizer_states = {id(tensor): tensor.clone() for tensor in self._optimizer_tensors()}
         self._task_state = tree_map(_copy, task.state_dict())
         self._cpu = torch.get_rng_state()
@@ -28,7 +33,8 @@ class Undo:
         Optimizer state that was created since is set to zero, which is how torch's optimizers start (also SGD's
         momentum, without dampening). It stays allocated, because a captured step writes to it.
         """
-        for tensor, copy in zip(self._network_tensors(), self._networks, strict=True):
+        self._attributes.put_back()
+        for tensor, copy in zip(self._network_parameters(), self._parameters, strict=True):
             tensor.copy_(copy)
         for tensor in self._optimizer_tensors():
             if id(tensor) in self._optimizer_states:
@@ -40,9 +46,8 @@ class Undo:
             torch.cuda.set_rng_state_all(self._cuda)
         self._task.load_state_dict(tree_map(_copy, self._task_state))
 
-    def _network_tensors(self) -> list[Tensor]:
-        networks = self._task.networks().values()
-        return [tensor for network in networks for tensor in (*network.parameters(), *network.buffers())]
+    def _network_parameters(self) -> list[Tensor]:
+        return [tensor for network in self._task.networks().values() for tensor in network.parameters()]
 
     def _optimizer_tensors(self) -> list[Tensor]:
         return [

@@ -6,7 +6,6 @@ from pathlib import Path
 import pytest
 import torch
 
-from qp_runner.compress import expected
 from qp_runner.config import Config
 from qp_runner.config.compose import jobs
 from qp_runner.errors import ConfigError
@@ -18,6 +17,7 @@ from qp_runner.training.step import EagerStep
 from support import Records
 
 DETECTOR = "model.networks.detector"
+SMALL = ["model=faster_rcnn_small", f"{DETECTOR}.anchor_sizes=[8,14]"]
 TINY = [
     "task=detection",
     "compress.granularity=channel",
@@ -38,25 +38,17 @@ def one(*overrides: str) -> Config:
     return job.config
 
 
-@pytest.mark.parametrize("experiment", ["orders/detection", "orders/bccd", "published/faster_rcnn"])
-def test_experiments_are_the_six_orders_by_channel(experiment: str) -> None:
-    planned, multirun = jobs([f"experiment={experiment}"], multirun=False)
-    assert multirun
-    orders = {job.choices["schedule"].rpartition("/")[2] for job in planned}
-    assert orders == {"float", "q_wf", "p_q_w", "q_p_w", "p_q_wf", "q_p_wf"}
-    assert {job.config.compress.granularity for job in planned} == {"channel"}
+def trainer_of(config: Config) -> tuple[Trainer, Parts]:
+    parts = build(config)
+    return build_trainer(config, parts, recorder=Records()), parts
 
 
 def test_the_published_recipe() -> None:
     planned, _ = jobs(["experiment=published/faster_rcnn"], multirun=False)
-    config = planned[-1].config
-    assert (config.trainer.epochs, config.trainer.batch_size) == (9, 1)
-    assert config.trainer.optimizer["lr"] == 1e-3
-    assert config.trainer.lr_schedule is not None
-    assert config.trainer.lr_schedule.factory["milestones"] == [5]
-    stages = config.events().compile(total_steps=9 * 1000, steps_per_epoch=1000)
-    pruned = [stage.first / 1000 for stage in stages if any(op == "prune" for op, _ in stage.fires)]
-    assert pruned == pytest.approx([7.4, 7.9, 8.4, 8.9])
+    trainer = planned[-1].config.trainer
+    assert (trainer.epochs, trainer.batch_size, trainer.optimizer["lr"]) == (9, 1, 1e-3)
+    assert trainer.lr_schedule is not None
+    assert trainer.lr_schedule.factory["milestones"] == [5]
 
 
 @pytest.fixture
@@ -72,15 +64,14 @@ def test_frozen_stages_are_neither_trained_nor_compressed(model: str, weights: s
     cut = [f"{DETECTOR}.depth=50", f"{DETECTOR}.weights={weights}", f"+{DETECTOR}.small_stem=false"]
     if "fpn" in model:
         cut += [f"+{DETECTOR}.pyramid_channels=8", f"+{DETECTOR}.head_width=16"]
-    config = one(*TINY, f"model={model}", *cut, "schedule=q_p_wf")
-    parts = build(config)
+    trainer, parts = trainer_of(one(*TINY, f"model={model}", *cut, "schedule=q_p_wf"))
     network = parts.task.networks()["detector"]
     body = network.get_submodule("backbone.body")
     frozen = {
         n: v.clone() for n, v in body.state_dict().items() if n.startswith(("conv1", "bn1", "layer1", "layer2.0.bn"))
     }
     assert len(frozen) > 40
-    build_trainer(config, parts, recorder=Records()).run()
+    trainer.run()
     assert all(torch.equal(value, body.state_dict()[name]) for name, value in frozen.items())
     paths = {site.path for target in Target for site in parts.compressor.sites(target)}
     assert not [
@@ -94,9 +85,11 @@ def test_frozen_stages_are_neither_trained_nor_compressed(model: str, weights: s
 def test_a_footprint_counts_one_region_whatever_is_found() -> None:
     cut = ["model=faster_rcnn_r50_fpn", f"+{DETECTOR}.small_stem=true", f"+{DETECTOR}.head_width=16"]
     few, many = (build(one(*TINY, *cut, f"{DETECTOR}.proposals={proposals}")) for proposals in (8, 32))
-    last = few.stages[-1]
-    sizes = [expected(parts.compressor, weight=last.weight, activation=last.activation) for parts in (few, many)]
-    assert sizes[0] == sizes[1]
+    written = [[(t.name, t.elements) for t in parts.compressor.graph.ledger] for parts in (few, many)]
+    head = [[each for each in found if each[0].startswith("roi_heads")] for found in written]
+    assert head[0] == head[1]
+    differing = {name for name, _ in {*written[0]} ^ {*written[1]}}
+    assert differing <= {"rpn.getitem"}  # the boxes before suppression: as many as asked for, whatever is found
     elements = {site.path: site.elements for site in few.compressor.summary() if site.target == Target.ACTIVATION}
     assert elements["roi_heads.box_head.relu6"] == 16
     assert elements["roi_heads.box_predictor.bbox_pred"] == 4 * 5
@@ -104,9 +97,7 @@ def test_a_footprint_counts_one_region_whatever_is_found() -> None:
 
 def test_a_baked_detector_detects_the_same_without_the_compressor() -> None:
     """And steps leave nothing behind: as many tensors are alive after fifty as after twenty."""
-    config = one(*TINY, "model=faster_rcnn_small", f"{DETECTOR}.anchor_sizes=[8,14]", "schedule=pq_wf")
-    parts = build(config)
-    trainer = build_trainer(config, parts, recorder=Records())
+    trainer, parts = trainer_of(one(*TINY, *SMALL, "schedule=pq_wf"))
     trainer.run()
     network, batch = parts.task.networks()["detector"].eval(), parts.task.sample()
     baked = parts.compressor.bake(network)
@@ -128,19 +119,13 @@ def _alive(trainer: Trainer, parts: Parts, steps: int) -> int:
     return sum(issubclass(type(each), torch.Tensor) for each in gc.get_objects())
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_automatic_execution_is_eager_and_any_precision_trains(precision: str) -> None:
-    config = one(*TINY, "model=faster_rcnn_small", f"{DETECTOR}.anchor_sizes=[8,14]", f"trainer.precision={precision}")
-    parts = build(config)
-    trainer = build_trainer(config, parts, recorder=Records())
+def test_automatic_execution_is_eager_and_half_precision_trains() -> None:
+    trainer, parts = trainer_of(one(*TINY, *SMALL, "trainer.precision=bfloat16"))
     assert isinstance(trainer.step, EagerStep)
     assert not parts.compressor.static
     assert 0 <= trainer.run()["map_50"] <= 100
 
 
-def test_classification_data_and_element_masks_are_refused() -> None:
-    with pytest.raises(ConfigError, match="detection takes DetectionData"):
-        build(one("task=detection", "model=faster_rcnn_small"))
-    config = one(*TINY[:1], *TINY[2:8], "model=faster_rcnn_small", "schedule=p_wf", f"{DETECTOR}.anchor_sizes=[8,14]")
+def test_element_masks_are_refused() -> None:
     with pytest.raises(ConfigError, match=r"compress\.granularity=channel"):
-        build_trainer(config, build(config), recorder=Records()).run()
+        trainer_of(one(*TINY, *SMALL, "compress.granularity=element", "schedule=p_wf"))

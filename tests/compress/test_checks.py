@@ -1,5 +1,7 @@
 """Networks that could only be compressed in part, or wrongly, are refused before training."""
 
+from functools import partial
+
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,48 @@ from qp_runner.errors import ConfigError
 
 def attached(network, weight=("*",), activation=(), unpruned=()):
     return Compressor({"n": network}, sites=SiteSelection(weight, activation, unpruned), settings=Settings())
+
+
+class Tied(nn.Module):
+    def __init__(self, first=None):
+        super().__init__()
+        self.first = first or nn.Linear(4, 4, bias=False)
+        self.second = nn.Linear(4, 4, bias=False)
+        self.second.weight = self.first.weight
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+def test_tied_weights_are_one_site_counted_once():
+    network = Tied()
+    compressor = attached(network)
+    compressor.trace(lambda: network(torch.randn(1, 4)))
+    assert [site.path for site in compressor.latents()] == ["first.weight"]
+    assert compressor.parameter_count() == 16
+    assert compressor.coverage().weight == 1.0
+
+
+@pytest.mark.parametrize("kind", [partial(nn.Linear, bias=False), nn.Embedding])
+@pytest.mark.parametrize("unpruned", [(), ("second.weight",)])
+def test_a_tied_weight_is_compressed_for_all_its_users(kind, unpruned):
+    network = Tied(kind(4, 4))
+    compressor = attached(network, weight=("second*",), unpruned=unpruned)
+    sample = torch.ones(1, 4, dtype=torch.long) if kind is nn.Embedding else torch.randn(1, 4)
+    compressor.trace(lambda: network(sample))
+    (site,) = compressor.latents()
+    assert site.prunable == (not unpruned)
+    assert compressor.coverage().weight == 1.0
+    site.set_mask(torch.eye(4))
+    for module in (network.first, network.second):
+        assert torch.equal(module.weight == 0, site.mask == 0)
+
+
+def test_a_weight_tied_across_dimensions_is_refused():
+    network = nn.Sequential(nn.Conv2d(3, 3, 1), nn.ConvTranspose2d(3, 3, 1))
+    network[1].weight = network[0].weight
+    with pytest.raises(ConfigError, match=r"0\.weight: is one Parameter with 1\.weight, whose output"):
+        attached(network)
 
 
 def test_a_weight_that_is_also_used_behind_its_modules_back_is_refused():

@@ -40,7 +40,9 @@ def test_a_module_that_is_never_called_and_bad_values_are_refused(observer):
     with pytest.raises(ConfigError, match=r"model\.sites\.activation=relu.*no part"):
         observer.result()
     with pytest.raises(CalibrationError, match="site relu"):
-        observer(torch.tensor([[float("inf")]]))
+        observer(torch.tensor([[float("inf")], [float("nan")]]))
+    with pytest.raises(ConfigError, match=r"^model\.sites\.activation=relu: infinite output of relu"):
+        observer(torch.tensor([[float("-inf")], [float("inf")]]))
 
 
 def test_everything_is_kept_while_it_fits():

@@ -45,15 +45,6 @@ def test_the_smaller_domain_repeats():
     assert seen[:3].sort().values.tolist() == seen[3:6].sort().values.tolist() == [0, 1, 2]
 
 
-def test_epochs_are_a_function_of_seed_and_epoch():
-    def images(seed, epoch):
-        return torch.cat([batch.a for batch in data().epoch(epoch, batch_size=1, seed=seed)])
-
-    assert torch.equal(images(1, 2), images(1, 2))
-    assert not torch.equal(images(1, 2), images(1, 3))
-    assert not torch.equal(images(1, 2), images(2, 2))
-
-
 def test_crops_are_parts_of_the_image():
     crop = RandomCrop(size=3, flip=True)
     images = numbered(40, 5)
@@ -65,11 +56,9 @@ def test_crops_are_parts_of_the_image():
     assert draws.max(0).values.tolist() == [2, 2, 1]
 
 
-def test_calibration_sees_centres_and_as_many_samples_as_asked_for():
-    batches = list(data().calibration(samples=5, batch_size=2, seed=0))
-    assert [len(batch.a) for batch in batches] == [2, 2, 1]
-    assert as_uint8(batches[0].a)[0, 0, 0, 0] == 1  # the middle 8 of 10 pixels
-    assert sum(len(batch.a) for batch in data().calibration(samples=99, batch_size=4, seed=0)) == 6
+def test_calibration_sees_centres():
+    batch = next(data().calibration(samples=5, batch_size=2, seed=0))
+    assert as_uint8(batch.a)[0, 0, 0, 0] == 1  # the middle 8 of 10 pixels
 
 
 def test_scaling_is_undone():
@@ -77,11 +66,6 @@ def test_scaling_is_undone():
     assert scaled(images).min() == -1
     assert scaled(images).max() == 1
     assert torch.equal(as_uint8(scaled(images)), images)
-
-
-def test_moving_includes_everything():
-    moved = data().to(torch.device("meta"))
-    assert {t.device.type for split in (moved.train, moved.val, moved.test) for t in (split.a, split.b)} == {"meta"}
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import logging
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 import torch
@@ -55,15 +56,7 @@ def test_a_set_is_read_with_its_classes(small):
     assert [len(getattr(data, split)) for split in ("train", "val", "test")] == [2, 1, 1]
     assert data.train[1].labels.tolist() == [1, 2]
     assert data.train[1].size == (16, 20)
-    assert not data.left_out
-
-
-def test_pixels_are_counted_from_one_and_the_last_belongs_to_the_box(small):
-    [box] = voc_layout(root=str(small)).train[0].boxes
-    assert box.tolist() == [0, 0, 10, 8]
-
-
-def test_the_classes_order_is_the_configurations(small):
+    assert data.train[0].boxes.tolist() == [[0, 0, 10, 8]]  # pixels count from 1, and a box includes its last ones
     assert voc_layout(root=str(small), classes=["dog", "cat"]).train[1].labels.tolist() == [2, 1]
 
 
@@ -92,13 +85,8 @@ def test_what_can_not_be_used_is_counted_and_left_out(tmp_path, caplog):
     root = write(tmp_path, LISTS, {"a": things, "b": [], "c": [DOG]})
     with caplog.at_level(logging.WARNING):
         data = voc_layout(root=str(root), classes=["cat", "dog"])
-    assert data.left_out == {
-        "objects with a degenerate box": 2,
-        "objects without a box": 2,
-        "objects outside their image": 1,
-        "objects of class bird": 1,
-    }
-    assert "2 objects with a degenerate box" in caplog.text
+    counts = "1 objects of class bird, 1 objects outside their image, 2 objects with a degenerate box"
+    assert f"{root}: left out {counts}, 2 objects without a box" in caplog.text
     assert data.train[0].boxes.tolist() == [[0, 0, 10, 8], [0, 1, 20, 9]]  # the last one cut at the image's edges
     assert data.train[1].boxes.shape == (0, 4)  # background
 
@@ -109,17 +97,13 @@ def test_difficult_objects_are_marked(tmp_path):
 
 
 def test_sets_of_several_years_below_a_devkit(tmp_path):
-    write(
-        tmp_path / "VOCdevkit" / "VOC2007",
-        {"trainval": ["a", "b"], "test": ["c"]},
-        {"a": [CAT], "b": [CAT], "c": [DOG]},
-    )
-    write(tmp_path / "VOCdevkit" / "VOC2012", {"trainval": ["d", "e"]}, {"d": [DOG], "e": [CAT]})
-    lists = ["VOC2007/trainval", "VOC2012/trainval"]
-    data = voc_layout(root=str(tmp_path), train=lists, val=None, test=["VOC2007/test"], holdout=1)
+    devkit = tmp_path / "VOCdevkit"
+    write(devkit / "VOC2007", {"trainval": ["a", "b"], "test": ["c"]}, {"a": [CAT], "b": [CAT], "c": [DOG]})
+    write(devkit / "VOC2012", {"trainval": ["d", "e"]}, {"d": [DOG], "e": [CAT]})
+    lists = {"train": ["VOC2007/trainval", "VOC2012/trainval"], "val": None, "test": ["VOC2007/test"]}
+    data, again = (voc_layout(root=str(tmp_path), **lists, holdout=1) for _ in range(2))
     assert len(data.train) == 3
     assert {scene.name for scene in (*data.train, *data.val)} == {"a", "b", "d", "e"}
-    again = voc_layout(root=str(tmp_path), train=lists, val=None, test=["VOC2007/test"], holdout=1)
     assert [scene.name for scene in again.val] == [scene.name for scene in data.val]
 
 
@@ -156,33 +140,36 @@ def test_missing_files_are_named(small, gone, said):
     assert Path(gone).stem in str(error)
 
 
-@pytest.mark.parametrize("broken", ["JPEGImages/b.jpg", "Annotations/b.xml"])
+@pytest.mark.parametrize("broken", ["JPEGImages/b.jpg", "Annotations/b.xml", "ImageSets/Main/val.txt"])
 def test_broken_files_are_named(small, broken):
-    (small / broken).write_text("<annotation>")
+    (small / broken).write_text("\n")
     assert broken in str(refused(root=str(small)))
 
 
-def test_a_broken_list_and_senseless_numbers_are_refused(small):
-    assert refused(root=str(small), size=0).key == "data.size"
-    assert refused(root=str(small), val=None, holdout=2).key == "data.holdout"
-    assert refused(root=str(small), train="train").key == "data"
-    (small / "ImageSets/Main/val.txt").write_text("\n")
-    assert "names no images" in str(refused(root=str(small)))
-    nameless = write(small, LISTS, {"a": [], "b": [], "c": []})
-    (nameless / "ImageSets/Main/val.txt").write_text("c\n")
-    assert refused(root=str(nameless)).key == "data.classes"
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ({"size": 0}, "data.size"),
+        ({"max_size": 0}, "data.max_size"),
+        ({"val": None, "holdout": 2}, "data.holdout"),
+        ({"train": "train"}, "data"),
+        ({"test": ["VOC2010/test"], "download": True}, "data.download"),
+    ],
+)
+def test_senseless_arguments_are_refused(small, arguments, key):
+    assert refused(root=str(small), **arguments).key == key
+
+
+def test_annotations_without_a_class_are_refused(tmp_path):
+    assert refused(root=str(write(tmp_path, LISTS, {"a": [], "b": [], "c": []}))).key == "data.classes"
 
 
 def test_a_download_without_a_network_is_an_error_that_names_it(tmp_path, monkeypatch):
-    from urllib.error import URLError
-
-    from torchvision import datasets
-
     def fail(*_args, **_kwargs):
         raise URLError("no network")
 
-    monkeypatch.setattr(datasets, "VOCDetection", fail)
-    error = refused(root=str(tmp_path), train=["VOC2007/trainval"], val=None, test=["VOC2007/test"], download=True)
+    monkeypatch.setattr("torchvision.datasets.VOCDetection", fail)
+    lists = {"train": ["VOC2007/trainval"], "val": None, "test": ["VOC2007/test"]}
+    error = refused(root=str(tmp_path), **lists, download=True)
     assert error.key == "data.download"
     assert "no network" in str(error)
-    assert "only" in str(refused(root=str(tmp_path), download=True))

@@ -1,11 +1,8 @@
-from fnmatch import fnmatchcase
-from pathlib import Path
 from urllib.error import URLError
 
 import pytest
 import torch
 import torchvision
-import yaml
 from torch import nn
 from torchvision.ops import FeaturePyramidNetwork
 
@@ -15,8 +12,6 @@ from qp_runner.models import faster_rcnn_c4, faster_rcnn_fpn
 from qp_runner.models.feature_pyramid import FeaturePyramid
 from qp_runner.models.resnet_backbone import STAGES, ResNetBackbone
 
-CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
-NAMES = sorted(path.stem for path in CONF.glob("faster_rcnn*.yaml"))
 TINY = {"depth": 18, "width": 4, "small_stem": True, "proposals": 8, "regions": 4, "weights": None, "frozen": 0}
 
 
@@ -49,10 +44,10 @@ def test_the_stages_are_torchvisions(depth):
     image = torch.rand(2, 3, 64, 48)
     found = ours(image)
     x = theirs.maxpool(theirs.relu(theirs.bn1(theirs.conv1(image))))
-    for name, map_ in zip(STAGES, found, strict=True):
+    for name in STAGES:
         x = getattr(theirs, name)(x)
-        assert torch.equal(map_, x)
-    assert [map_.shape[1] for map_ in found] == ours.channels
+        assert torch.equal(found[name], x)
+    assert [each.shape[1] for each in found.values()] == ours.channels
 
 
 def test_the_pyramid_is_torchvisions():
@@ -177,56 +172,3 @@ def test_weights_that_can_not_be_had_are_an_error(tmp_path, monkeypatch):
 def test_what_does_not_fit_together_is_refused(changes, said):
     with pytest.raises(ValueError, match=said):
         tiny(**changes)
-
-
-class Selected:
-    """A configured detector on the meta device, and what its globs select: with paths and fnmatch only."""
-
-    def __init__(self, name):
-        sites = self.file(name)["sites"]
-        factory = dict(self.factory(name))
-        make = {"faster_rcnn_fpn": faster_rcnn_fpn, "faster_rcnn_c4": faster_rcnn_c4}[
-            factory.pop("_target_").split(".")[-1]
-        ]
-        frozen = factory.get("norm") == "frozen"
-        with torch.device("meta"):
-            self.network = make(classes=20, **factory | ({"norm": "group", "weights": None} if frozen else {}))
-        named = list(self.network.named_modules())
-        self.weights = [f"{path}.weight" for path, m in named if isinstance(m, nn.Conv2d | nn.Linear)]
-        self.relus = [path for path, m in named if isinstance(m, nn.ReLU)]
-        self.weight = self.matching(self.weights, sites["weight"])
-        self.activation = self.matching([path for path, _ in named], sites["activation"])
-        self.unpruned = self.matching([*self.weight, *self.activation], sites["unpruned"])
-
-    @staticmethod
-    def file(name):
-        return yaml.safe_load((CONF / f"{name}.yaml").read_text())
-
-    @classmethod
-    def factory(cls, name):
-        below = [each for each in cls.file(name).get("defaults", []) if each != "_self_"]
-        inherited = cls.factory(below[0]) if below else {}
-        return {**inherited, **cls.file(name)["networks"]["detector"]}
-
-    @staticmethod
-    def matching(paths, globs):
-        assert all(any(fnmatchcase(path, glob) for path in paths) for glob in globs)
-        return [path for path in paths if any(fnmatchcase(path, glob) for glob in globs)]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_sites_are_all_that_is_trained_and_no_more(name):
-    model = Selected(name)
-    trained = {n for n, p in model.network.named_parameters() if p.requires_grad and n in model.weights}
-    assert set(model.weight) == trained
-    frozen = len(trained) < len(model.weights)
-    left_out = {path for path in model.relus if frozen and ("body.relu" in path or "body.layer1" in path)}
-    assert {path for path in model.activation if path in model.relus} == set(model.relus) - left_out
-    outputs = {"rpn.head.cls_logits", "rpn.head.bbox_pred", "roi_heads.box_predictor.cls_score"}
-    outputs |= {"roi_heads.box_predictor.bbox_pred"}
-    first = set() if frozen else {"backbone.body.conv1.weight", "backbone.body.relu"}
-    assert set(model.unpruned) == outputs | {f"{path}.weight" for path in outputs} | first
-
-
-def test_every_detector_of_the_configuration_is_looked_at():
-    assert NAMES == ["faster_rcnn_r101", "faster_rcnn_r50_fpn", "faster_rcnn_r50_fpn_imagenet", "faster_rcnn_small"]

@@ -1,4 +1,5 @@
 import random
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 
@@ -90,30 +91,16 @@ def test_stages_cover_every_step_once(schedule: Schedule, lengths: dict[str, int
 
 
 @settings(max_examples=60)
-@given(schedules, trainings)
-def test_sparsity_never_falls(schedule: Schedule, lengths: dict[str, int]) -> None:
-    stages = schedule.compile(**lengths)
-    for target in Target:
-        levels = [0.0, *(stage.state(target).sparsity for stage in stages)]
-        assert levels == sorted(levels)
-        wanted = [e.to for e in schedule.events if (e.op, e.target) == (Op.PRUNE, target)]
-        assert levels[-1] == max(wanted, default=0.0)
-
-
-@settings(max_examples=60)
 @given(schedules, trainings, st.randoms(use_true_random=False))
 def test_the_order_in_which_events_are_written_does_not_matter(
     schedule: Schedule, lengths: dict[str, int], chance: random.Random
 ) -> None:
-    written = list(schedule.to_config().items())
-    chance.shuffle(written)
-    again = Schedule.from_config(dict(written))
-    assert again == schedule
-    renamed = Schedule.from_config({str(i): config for i, (_, config) in enumerate(written)})
-    for other in (again, renamed):
-        assert other.compile(**lengths) == schedule.compile(**lengths)
-        assert other.name_for(**lengths) == schedule.name_for(**lengths)
-        assert (other.name, other.signature) == (schedule.name, schedule.signature)
+    written = chance.sample(schedule.events, len(schedule.events))
+    assert Schedule(tuple(written)) == schedule
+    renamed = Schedule(tuple(replace(event, name=str(number)) for number, event in enumerate(written)))
+    assert renamed.compile(**lengths) == schedule.compile(**lengths)
+    assert renamed.name_for(**lengths) == schedule.name_for(**lengths)
+    assert (renamed.name, renamed.signature) == (schedule.name, schedule.signature)
 
 
 @settings(max_examples=60)
@@ -125,19 +112,21 @@ def test_states_are_those_of_a_naive_replay(schedule: Schedule, lengths: dict[st
     for target, expected in state_before_training_step(schedule, step, lengths).items():
         assert stage.state(target).bits == expected.bits
         assert stage.state(target).sparsity == pytest.approx(expected.sparsity, abs=1e-12)
+    for target in Target:  # at the end, exactly what was asked for
+        wanted = [event.to for event in schedule.events if (event.op, event.target) == (Op.PRUNE, target)]
+        assert stages[-1].state(target).sparsity == max(wanted, default=0.0)
 
 
-@settings(max_examples=40)
+@settings(max_examples=60)
 @given(schedules, trainings)
-def test_fires_names_every_change(schedule: Schedule, lengths: dict[str, int]) -> None:
-    stages = schedule.compile(**lengths)
+def test_sparsity_never_falls_and_fires_names_every_change(schedule: Schedule, lengths: dict[str, int]) -> None:
     before = Stage(0, -1, TargetState(), TargetState(), frozenset())
-    for stage in stages:
+    for stage in schedule.compile(**lengths):
         for target in Target:
-            if stage.state(target).sparsity != before.state(target).sparsity:
-                assert (Op.PRUNE, target) in stage.fires
-            if stage.state(target).bits != before.state(target).bits:
-                assert (Op.QUANTIZE, target) in stage.fires
+            was, now = before.state(target), stage.state(target)
+            assert now.sparsity >= was.sparsity
+            assert now.sparsity == was.sparsity or (Op.PRUNE, target) in stage.fires
+            assert now.bits == was.bits or (Op.QUANTIZE, target) in stage.fires
         before = stage
 
 

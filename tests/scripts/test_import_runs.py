@@ -47,7 +47,7 @@ def test_a_store_has_what_the_files_had(tmp_path: Path) -> None:
     assert runs["value"].dropna().to_dict() == {0: 31.5, 1: 32.5}
     assert set(runs["git_commit"]) == {"abc"}
     assert set(runs["epochs"]) == {"2"}
-    history = records.histories[records.histories["run_id"] == runs.loc[1, "run_id"]]
+    history = records.histories([str(runs.loc[1, "run_id"])], [])
     assert list(zip(history["step"], history["value"], strict=True)) == [(5, 26.0), (10, 31.0)]
     assert list(records.pictures(str(runs.loc[0, "run_id"]))) == ["cat"]
     assert records.sweep == "away · imported"

@@ -2,13 +2,15 @@
 
 import os
 import re
+import shutil
+import sys
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pytest
 
-from qp_runner.config.compose import config_dir, jobs
+from qp_runner.config.compose import config_dir
+from stores import lacking, open_store, runs
 from support import execute, forked, metrics, same
 
 pytest.importorskip("optuna")
@@ -37,49 +39,28 @@ def table(root: Path) -> pd.DataFrame:
     return read(only_sweep(root))
 
 
-def comparable(found: pd.DataFrame) -> pd.DataFrame:
-    """Without what depends on what was computed before."""
-    return found.drop(columns="steps_computed")
-
-
-def slow_front(found: pd.DataFrame) -> list[bool]:
-    """Straight from the definition, higher metric and smaller footprint better."""
-    points = [
-        (float(row.val_accuracy), -float(row.footprint_total_mb)) if row.state == "finished" else None
-        for row in found.itertuples()
-    ]
-
-    def beaten(one: tuple[float, float], other: tuple[float, float] | None) -> bool:
-        return other is not None and other != one and other[0] >= one[0] and other[1] >= one[1]
-
-    return [one is not None and not any(beaten(one, other) for other in points) for one in points]
+def assert_same(one: pd.DataFrame, other: pd.DataFrame) -> None:
+    """The same trials, whatever part of their training was stored before."""
+    pd.testing.assert_frame_equal(one.drop(columns="steps_computed"), other.drop(columns="steps_computed"))
 
 
 def test_a_search_leaves_its_front_as_table_picture_and_in_the_parent_run(
     here: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert execute([*SMALL, SPACE, "search.trials=5"]) == 0
-    printed = capsys.readouterr()
-    found = table(here / "results")
-    finished = found[found["state"] == "finished"]
-    assert finished["job"].nunique() == 5
-    assert list(found["on_front"] == "True") == slow_front(found)
+    printed, sweep = capsys.readouterr(), only_sweep(here / "results")
+    found = read(sweep)
+    assert found[found["state"] == "finished"]["job"].nunique() == 5
     assert "Pareto front" in printed.out
     assert "search: 5 of 5 runs" in printed.err
-    assert (only_sweep(here / "results") / "search.png").read_bytes()[:4] == b"\x89PNG"
-    from mlflow import MlflowClient
-
-    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
-    experiment = store.get_experiment_by_name("classification")
-    assert experiment is not None
-    runs = store.search_runs([experiment.experiment_id])
-    [parent] = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
-    assert len(runs) == 5 + 1 + 1  # trials, float run, parent
-    assert {run.info.status for run in runs} == {"FINISHED"}
+    assert (sweep / "search.png").read_bytes()[:4] == b"\x89PNG"
+    client = open_store(here / "results").client
+    assert lacking(client, sweep, *(sweep / str(job) for job in range(6))) == []  # float run and trials
+    [parent] = [run for run in runs(client) if "mlflow.parentRunId" not in run.data.tags]
     assert parent.data.metrics["search/runs"] == 5
     assert parent.data.metrics["search/front"] == (found.drop_duplicates("job")["on_front"] == "True").sum()
     assert 0 < parent.data.metrics["search/hypervolume"] <= 1
-    assert {each.path for each in store.list_artifacts(parent.info.run_id)} == {"search.csv", "search.png"}
+    assert {each.path for each in client.list_artifacts(parent.info.run_id)} == {"search.csv", "search.png"}
 
 
 def test_trials_share_training_and_are_what_they_are_alone(here: Path) -> None:
@@ -165,7 +146,7 @@ def test_the_same_command_trains_nothing_again_and_more_trials_continue(
     assert execute([*PLAIN, "search.trials=2", "checkpoint.fresh=true"]) == 0
     fresh = sorted((here / "results" / "sweeps").iterdir())
     assert len(fresh) == 2
-    pd.testing.assert_frame_equal(comparable(read(fresh[1])), comparable(before))  # same seed, same suggestions
+    assert_same(read(fresh[1]), before)  # same seed, same suggestions
 
 
 DYING = """
@@ -208,10 +189,24 @@ def test_a_search_killed_at_random_moments_is_the_one_it_would_have_been(here: P
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= 4
     whole, killed = table(here / "whole"), table(here / "results")
-    pd.testing.assert_frame_equal(comparable(killed), comparable(whole))
+    assert_same(killed, whole)
     for job in whole[whole["job"] != ""]["job"].unique():
         one, other = (only_sweep(here / name) / str(job) for name in ("whole", "results"))
         pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
+def test_equal_searches_that_start_together_each_have_their_folder_and_a_copy_goes_on_alone(here: Path) -> None:
+    command = [*PLAIN, "trainer.epochs=1", "trainer.save_model=false", "search.reference=false", "search.trials=1"]
+    done = forked("sys.exit(any([ended(pid) for pid in [start(command) for _ in range(2)]]))", command)
+    assert done.returncode == 0, done.stderr
+    one, other = sorted((here / "results" / "sweeps").iterdir())
+    assert_same(read(one), read(other))
+    shutil.copytree(here / "results", here / "copy")
+    before = {path: path.read_bytes() for path in (here / "results").rglob("*") if path.is_file()}
+    assert execute([*command, "search.trials=2", "results=copy"]) == 0
+    assert {path: path.read_bytes() for path in (here / "results").rglob("*") if path.is_file()} == before
+    assert read(here / "copy" / "sweeps" / other.name)["job"].nunique() > read(other)["job"].nunique()
 
 
 def test_workers_change_nothing(here: Path) -> None:
@@ -219,7 +214,7 @@ def test_workers_change_nothing(here: Path) -> None:
     command = [*PLAIN, "search.trials=2", "trainer.save_model=false", "search.reference=false"]
     assert execute([*command, "results=alone"]) == 0
     assert execute([*command, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]) == 0
-    pd.testing.assert_frame_equal(comparable(table(here / "results")), comparable(table(here / "alone")))
+    assert_same(table(here / "results"), table(here / "alone"))
 
 
 def test_the_command_line_wins_over_the_space_and_groups_can_be_searched(here: Path) -> None:
@@ -231,12 +226,9 @@ def test_the_command_line_wins_over_the_space_and_groups_can_be_searched(here: P
     assert sorted(found["order"].unique()) == ["P0.5(w)", "Q8(w)"]
 
 
-@pytest.mark.parametrize("sampler", ["nsga2", "tpe"])
-def test_every_sampler_composes(sampler: str) -> None:
-    [job], multirun = jobs([f"search={sampler}", "+search.space={seed: {low: 0, high: 9}}"], multirun=False)
-    assert multirun
-    assert job.config.search is not None
-    assert job.config.search.sampler == sampler
+def test_plan_shows_the_space(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["plan", *PLAIN]) == 0
+    assert "tpe makes 50 runs of 27 combinations" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (config_dir() / "experiment/search").glob("*")))
@@ -244,15 +236,13 @@ def test_every_space_can_be_searched(experiment: str) -> None:
     assert execute(["plan", f"experiment=search/{experiment}"]) == 0
 
 
-def test_plan_shows_the_space(capsys: pytest.CaptureFixture[str]) -> None:
-    assert execute(["plan", *PLAIN]) == 0
-    assert "tpe makes 50 runs of 27 combinations" in capsys.readouterr().out
-
-
 def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
-    assert execute([*arguments, *QUICK, "tracking=none"]) == 2
+    assert execute(["search=tpe", *arguments, *QUICK, "tracking=none"]) == 2
     [line] = capsys.readouterr().err.strip().splitlines()
     return line
+
+
+SEEDS = "+search.space={seed: {low: 0, high: 3}}"
 
 
 @pytest.mark.parametrize(
@@ -264,16 +254,15 @@ def said(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
         (["+search.space={sede: {low: 0, high: 3}}"], "search.space.sede=0: no such key"),
         (["+search.space={schedule: {choices: [p_w, zz]}}"], "search.space.schedule=zz: no such choice; available"),
         (["+search.space={schedule.events.prune_weight.to: {low: 0.5, high: 1.2}}"], "=1.2: a sparsity from 0 to"),
-        (["+search.space={schedule.events.quantize_weight.to: {choices: [8, 1]}}"], "=1: whole bits from 2 to 16"),
         (["+search.space={schedule.events.prune_wight.to: {low: 0.5, high: 0.6}}"], "to=0.5: no such key"),
-        (["+search.space={seed: {low: 0, high: 3}}", "seed=1,2"], "one value a key, not 2 jobs"),
-        (["+search.space={seed: {low: 0, high: 3}}", "seed=1"], "search.space=(empty): a key that the command line"),
-        (["+search.space={seed: {low: 0, high: 3}}", "hydra.mode=RUN"], "search=tpe: needs hydra.mode=MULTIRUN"),
+        ([SEEDS, "seed=1,2"], "one value a key, not 2 jobs"),
+        ([SEEDS, "seed=1"], "search.space=(empty): a key that the command line"),
+        ([SEEDS, "hydra.mode=RUN"], "search=tpe: needs hydra.mode=MULTIRUN"),
         (["search.trials=0"], "search.trials=0: should be greater than or equal to 1"),
     ],
 )
-def test_bad_input_is_one_line(arguments: list[str], line: str, capsys: pytest.CaptureFixture[str]) -> None:
-    assert line in said(["search=tpe", *arguments], capsys)
+def test_bad_input_is_one_line(arguments: list[str], line: str, here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert line in said(arguments, capsys)
 
 
 def test_hydras_own_sweeper_makes_no_search(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -284,14 +273,5 @@ def test_hydras_own_sweeper_makes_no_search(here: Path, capsys: pytest.CaptureFi
 def test_without_optuna_one_line_says_how_to_get_it(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    import builtins
-
-    plain = builtins.__import__
-
-    def without(name: str, *arguments: Any, **options: Any) -> Any:
-        if name == "optuna":
-            raise ImportError(name)
-        return plain(name, *arguments, **options)
-
-    monkeypatch.setattr(builtins, "__import__", without)
-    assert "pip install 'qp_runner[search]'" in said([*PLAIN[:2], SPACE], capsys)
+    monkeypatch.setitem(sys.modules, "optuna", None)
+    assert "pip install 'qp_runner[search]'" in said([SEEDS], capsys)

@@ -1,4 +1,4 @@
-"""The front and what it covers, against slow references; the table; the picture."""
+"""What the front covers, against a slow reference; the table; the picture."""
 
 import math
 from pathlib import Path
@@ -11,7 +11,7 @@ from rich.console import Console
 from qp_runner.metric import Metric
 from qp_runner.search.plot import save_trial_plot
 from qp_runner.search.table import show_search
-from qp_runner.search.trials import Trial, firsts, hypervolume, on_front, trial_table
+from qp_runner.search.trials import Trial, firsts, hypervolume, trial_table
 
 ACCURACY, FID = Metric("accuracy", True, "%"), Metric("fid", False, "")
 POINTS = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12)
@@ -23,16 +23,6 @@ def trials(points: list[tuple[int, int]]) -> list[Trial]:
         Trial(n, "finished", {"x": str(n)}, job=n, figures={"footprint": float(size), "metric": float(value)})
         for n, (size, value) in enumerate(points)
     ]
-
-
-@given(POINTS, st.sampled_from([ACCURACY, FID]))
-def test_the_front_is_what_no_other_trial_beats(points: list[tuple[int, int]], metric: Metric) -> None:
-    def beats(one: tuple[int, int], other: tuple[int, int]) -> bool:
-        better = one[1] >= other[1] if metric.higher_is_better else one[1] <= other[1]
-        return one[0] <= other[0] and better and one != other
-
-    expected = [not any(beats(other, own) for other in points) for own in points]
-    assert on_front(trials(points), metric) == expected
 
 
 @given(POINTS, st.sampled_from([ACCURACY, FID]))

@@ -1,22 +1,25 @@
 """Sweeps share what they can and go on where they stopped; a killed run goes on to the same bits."""
 
-import json
 import os
+from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import pandas as pd
 import pytest
 
 from qp_runner.config.compose import composing, jobs
-from qp_runner.config.hydra_errors import config_dir
 from qp_runner.run.identity import job_digest
-from qp_runner.sweep.plan import outline, sweep_digest
+from qp_runner.sweep.earlier import sweep_digest
+from qp_runner.sweep.outline import outline
+from stores import lacking, load, open_store, runs
 from support import execute, forked, metrics, same
 
-QUICK = ["tracking=none", "trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
+TRACKED = ["trainer.epochs=3", "trainer.batch_size=128", "trainer.progress=false"]
+QUICK = ["tracking=none", *TRACKED]
 
 
-def runs(root: Path) -> list[Path]:
+def folders(root: Path) -> list[Path]:
     return sorted((root / "runs").iterdir())
 
 
@@ -64,12 +67,20 @@ def test_what_can_change_a_state_is_not_shared(changes: list[str], shares: bool)
     assert (len(made.plan.trees) == 1) == shares
 
 
-def test_a_sweeps_runs_share_across_settings_that_count_later(here: Path) -> None:
-    settings = "compress.granularity=channel,element"
-    assert execute(["-m", settings, "schedule=p_q_wf", "results=shared", *QUICK]) == 0
+def test_runs_of_a_sweep_are_those_made_alone(here: Path) -> None:
+    settings = "compress.granularity=channel,element"  # which count from the first event on
+    assert execute(["-m", settings, "schedule=p_q_wf,float", "results=shared", *QUICK]) == 0
     assert execute(["-m", settings, "schedule=p_q_wf", "results=alone", "checkpoint.enabled=false", *QUICK]) == 0
-    for number in ("0", "1"):
-        same(only_sweep(here / "shared") / number, only_sweep(here / "alone") / number)
+    assert execute(["schedule=float", "results=single", "checkpoint.enabled=false", *QUICK]) == 0
+    shared, alone = (only_sweep(here / name) for name in ("shared", "alone"))
+    same(shared / "0", alone / "0")
+    same(shared / "2", alone / "1")
+    same(shared / "3", folders(here / "single")[0])
+
+
+def test_hydras_own_sweeper_still_works(here: Path) -> None:
+    assert execute(["-m", "hydra/sweeper=basic", "schedule=float,q_p_wf", *QUICK]) == 0
+    assert sorted(each.name for each in only_sweep(here / "results").iterdir() if each.is_dir()) == ["0", "1"]
 
 
 def test_two_commands_are_the_same_run_if_they_train_and_measure_the_same() -> None:
@@ -87,10 +98,8 @@ def test_the_same_sweep_goes_on_where_it_stopped(here: Path, capsys: pytest.Capt
     command = ["-m", "schedule=float,q_p_wf", "seed=0,1", *QUICK, "checkpoint.every=null"]
     assert execute(command) == 0
     folder = only_sweep(here / "results")
-    record = folder / "1" / "run.json"
-    record.write_text(json.dumps(json.loads(record.read_text()) | {"status": "KILLED"}))
-    before = metrics(folder / "1")
-    os.utime(folder / "0" / "run.json", (1e9, 1e9))
+    replace(load(folder / "1"), status="KILLED").save(folder / "1")
+    before, ended = metrics(folder / "1"), load(folder / "0").end
     capsys.readouterr()
     assert execute(command) == 0
     said = capsys.readouterr().err
@@ -98,46 +107,51 @@ def test_the_same_sweep_goes_on_where_it_stopped(here: Path, capsys: pytest.Capt
     assert said.count("finished before, skipped") == 3
     assert "[1/4] float · seed 0: finished before, skipped" in said
     assert "[2/4] float · seed 1: accuracy" in said
-    assert json.loads(record.read_text())["status"] == "FINISHED"
-    assert (folder / "0" / "run.json").stat().st_mtime == 1e9
+    assert (load(folder / "0").end, load(folder / "1").status) == (ended, "FINISHED")
     pd.testing.assert_frame_equal(metrics(folder / "1"), before, check_exact=True)
     assert execute([*command, "checkpoint.fresh=true"]) == 0
     assert len(list((here / "results" / "sweeps").iterdir())) == 2
     assert "were stored" in capsys.readouterr().err  # within the sweep itself
 
 
-def test_failed_jobs_are_tried_again(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_job_is_recorded_the_others_go_on_and_it_is_tried_again(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = ["-m", "trainer.optimizer.lr=1e38,0.1", *QUICK]
     assert execute(command) == 1
+    failed, finished = (load(only_sweep(here / "results") / job) for job in ("0", "1"))
+    assert (failed.status, finished.status) == ("FAILED", "FINISHED")
+    assert "TrainingDivergedError" in (failed.error or "")
     assert execute(command) == 1
     said = capsys.readouterr().err
     assert said.count("[1/2] p_q_wf · seed 0: FAILED") == 2
     assert said.count("[2/2] p_q_wf · seed 0: finished before, skipped") == 1
 
 
-def test_a_sweep_that_goes_on_is_one_parent_in_mlflow(here: Path) -> None:
-    command = ["-m", "schedule=float,q_p_wf", *[each for each in QUICK if each != "tracking=none"]]
+def test_a_sweep_in_mlflow_is_one_parent_with_its_children_also_when_it_goes_on(here: Path) -> None:
+    command = ["-m", "schedule=float,q_p_wf", *TRACKED]
     assert execute(command) == 0
-    (only_sweep(here / "results") / "1" / "run.json").unlink()
-    from mlflow import MlflowClient
+    sweep = only_sweep(here / "results")
+    client = open_store(here / "results").client
+    first = {run.data.tags.get("schedule"): run.info.run_id for run in runs(client)}
+    (sweep / "1" / "run.json").unlink()
+    client.set_terminated(first["q_p_wf"], "KILLED")
+    assert execute(command) == 0
+    found = {run.data.tags.get("schedule"): run for run in runs(client)}
+    assert len(runs(client)) == len(found) == 3
+    assert lacking(client, sweep, sweep / "0", sweep / "1") == []
+    assert [found[name].info.run_id for name in (None, "float")] == [first[None], first["float"]]
+    assert {found[name].data.tags["mlflow.parentRunId"] for name in ("float", "q_p_wf")} == {first[None]}
 
-    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
-    experiment = store.get_experiment_by_name("classification")
-    assert experiment is not None
-    before = {run.data.tags.get("schedule"): run for run in store.search_runs([experiment.experiment_id])}
-    store.set_terminated(before["q_p_wf"].info.run_id, "KILLED")
-    assert execute(command) == 0
-    after = {run.data.tags.get("schedule"): run for run in store.search_runs([experiment.experiment_id])}
-    assert len(store.search_runs([experiment.experiment_id])) == 3
-    assert {run.info.status for run in after.values()} == {"FINISHED"}
-    assert after[None].info.run_id == before[None].info.run_id
-    assert after["float"].info.run_id == before["float"].info.run_id
-    for schedule in ("float", "q_p_wf"):
-        assert [each.step for each in store.get_metric_history(after[schedule].info.run_id, "val/accuracy")] == [
-            7,
-            14,
-            21,
-        ]
+
+def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.threads=1"]
+    assert execute(["-m", *launcher, "schedule=float,q_p_wf", "seed=0,1", *TRACKED]) == 0
+    client, sweep = open_store(here / "results").client, only_sweep(here / "results")
+    assert lacking(client, sweep, *(sweep / str(job) for job in range(4))) == []
+    assert {run.info.status for run in runs(client)} == {"FINISHED"}
+    assert len(runs(client)) == 5
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
@@ -154,7 +168,7 @@ while (code := ended(start(command, dies_at=dice.randint(3, 9)))) != 0:
     assert done.returncode == 0, done.stderr
     assert len(done.stdout.split()) >= 2
     assert "were stored" in done.stderr
-    same(runs(here / "alone")[0], runs(here / "results")[-1])
+    same(folders(here / "alone")[0], folders(here / "results")[-1])
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
@@ -163,59 +177,20 @@ def test_processes_may_want_the_same_prefix_at_once(here: Path) -> None:
     done = forked("sys.exit(any([ended(pid) for pid in [start(command) for _ in range(3)]]))", command)
     assert done.returncode == 0, done.stderr
     assert "ignored" not in done.stderr
-    first, *others = runs(here / "results")
+    first, *others = folders(here / "results")
     assert len(others) == 2
     for other in others:
         same(first, other)
 
 
-def test_the_sweeper_lies_where_hydra_finds_it() -> None:
-    from hydra.core.plugins import Plugins
-
-    assert (config_dir() / "hydra" / "sweeper" / "trunks.yaml").is_file()
-    assert "hydra_plugins.qp_runner_trunks.TrunkSweeper" in Plugins.instance().class_name_to_class
-
-
-def test_hydras_own_sweeper_still_works(here: Path) -> None:
-    assert execute(["-m", "hydra/sweeper=basic", "schedule=float,q_p_wf", *QUICK]) == 0
-    assert sorted(each.name for each in only_sweep(here / "results").iterdir() if each.is_dir()) == ["0", "1"]
-
-
-def test_parallel_workers_lose_no_job_and_no_metric(here: Path) -> None:
-    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2"]
-    quick = [each for each in QUICK if each != "tracking=none"]
-    assert execute(["-m", *launcher, "schedule=float,q_p_wf", "seed=0,1", "trainer.threads=1", *quick]) == 0
-    from mlflow import MlflowClient
-
-    store = MlflowClient(f"sqlite:///{here / 'results' / 'mlflow.db'}")
-    experiment = store.get_experiment_by_name("classification")
-    assert experiment is not None
-    found = {run.info.run_name: run for run in store.search_runs([experiment.experiment_id])}
-    assert len(found) == 5
-    assert {run.info.status for run in found.values()} == {"FINISHED"}
-    names = [f"{schedule} · seed {seed}" for schedule in ("float", "q_p_wf") for seed in (0, 1)]
-    for number, job in enumerate(names):
-        table = pd.read_csv(only_sweep(here / "results") / str(number) / "metrics.csv")
-        for name, rows in table.groupby("name"):
-            history = store.get_metric_history(found[job].info.run_id, str(name))
-            written = sorted(zip(rows["step"], rows["value"], strict=True))
-            assert sorted((each.step, each.value) for each in history) == written
-
-
 def test_a_thousand_jobs_are_planned_without_composing_a_thousand_times(monkeypatch: pytest.MonkeyPatch) -> None:
-    composed = []
     with composing(None) as loader:
-        plain = type(loader).load_configuration
-
-    def count(*arguments: object, **options: object) -> object:
-        composed.append(options)
-        return plain(*arguments, **options)
-
-    monkeypatch.setattr(type(loader), "load_configuration", count)
+        kind = type(loader)
+    composed = Mock(wraps=kind.load_configuration)
+    monkeypatch.setattr(kind, "load_configuration", lambda *args, **options: composed(*args, **options))
     rates = ",".join(str(rate / 1000) for rate in range(1, 126))
     planned, _ = jobs(["schedule=p_q_wf,q_p_wf", "seed=0,1,2,3", f"trainer.optimizer.lr={rates}"], multirun=True)
     assert len(planned) == len({job_digest(job.config) for job in planned}) == 1000
-    assert len(composed) <= 3
+    assert composed.call_count <= 3
     made = outline(planned)
     assert [len(wave) for wave in made.waves] == [500, 500]

@@ -28,8 +28,10 @@ def equal(one: list[Tensor], other: list[Tensor]) -> bool:
 @tasks
 def test_initial_weights_depend_on_the_seed_only(task: str) -> None:
     before = torch.get_rng_state()
-    first = weights(build_task(tiny_config(task, "seed=3")))
+    built = build_task(tiny_config(task, "seed=3"))
     assert torch.equal(torch.get_rng_state(), before)  # building draws nothing from the global generator
+    assert all(module.training for network in built.networks().values() for module in network.modules())
+    first = weights(built)
     torch.rand(100)
     assert equal(first, weights(build_task(tiny_config(task, "seed=3"))))
     assert not equal(first, weights(build_task(tiny_config(task, "seed=4"))))
@@ -46,9 +48,48 @@ def test_evaluation_repeats_itself_and_changes_nothing(task: str) -> None:
     measured = made.evaluate("val")
     made.pictures()
     assert made.evaluate("val") == measured
+    assert made.metric.name in measured
     assert [module.training for module in modules] == modes
     assert torch.equal(torch.get_rng_state(), random)
     assert equal(state, [value for network in networks for value in network.state_dict().values()])
+
+
+@tasks
+def test_each_update_reaches_the_networks_of_its_optimizer_only(task: str) -> None:
+    made = build_task(tiny_config(task))
+    groups = {name: {id(p) for g in given for p in g["params"]} for name, given in made.parameter_groups().items()}
+    parameters = [parameter for network in made.networks().values() for parameter in network.parameters()]
+    assert sorted(each for group in groups.values() for each in group) == sorted(map(id, parameters))
+    names = []
+    for name, loss in made.updates(next(made.batches(0))):
+        for parameter in parameters:
+            parameter.grad = None
+        loss.backward()
+        reached = {id(p) for p in parameters if p.grad is not None and p.grad.abs().sum() > 0}
+        assert reached
+        assert reached <= groups[name]
+        names.append(name)
+    assert sorted(names) == sorted(groups)
+    assert all(parameter.requires_grad for parameter in parameters)
+    assert len(list(made.batches(0))) == made.steps_per_epoch
+
+
+@tasks
+def test_inference_passes_the_compressed_networks_and_no_others(task: str) -> None:
+    made, called = build_task(tiny_config(task)), set()
+    for name, network in made.networks().items():
+        network.register_forward_hook(lambda *_, name=name: called.add(name))
+    made.infer(made.sample())
+    made.infer(next(iter(made.calibration_batches(samples=2, batch_size=2))))
+    assert called == set(made.compressible()) == {name for name in made.networks() if "discriminator" not in name}
+
+
+@tasks
+def test_moving_takes_networks_data_and_state_along(task: str) -> None:
+    made = build_task(tiny_config(task))
+    made.to(torch.device("meta"))
+    image = made.sample()[0][0]
+    assert {each.device.type for each in (*weights(made), *made.state_dict().values(), image)} == {"meta"}
 
 
 @tasks

@@ -12,6 +12,7 @@ from qp_runner.data.translation import as_uint8, scaled
 from qp_runner.errors import ConfigError
 from qp_runner.models import PatchGAN, ResnetGenerator, UNetGenerator
 from qp_runner.tasks import PairedTranslationTask, UnpairedTranslationTask
+from support import fit
 
 PAIRED = generated_facades(size=32, train=16, val=4, test=4)
 UNPAIRED = generated_facades_unpaired(size=24, train=8, val=4, test=4)
@@ -35,25 +36,10 @@ def unpaired(**arguments):
 both = pytest.mark.parametrize("make", [paired, unpaired])
 
 
-def train(task, epochs, lr=2e-3):
-    torch.manual_seed(0)
-    optimizers = {name: torch.optim.Adam(g, lr=lr, betas=(0.5, 0.999)) for name, g in task.parameter_groups().items()}
-    for epoch in range(epochs):
-        for batch in task.batches(epoch):
-            for name, loss in task.updates(batch):
-                optimizers[name].zero_grad()
-                loss.backward()
-                optimizers[name].step()
-
-
-def weights(networks):
-    return torch.cat([p.detach().flatten() for network in networks for p in network.parameters()])
-
-
 def test_a_small_pix2pix_learns():
     task = paired(networks=PIX2PIX | {"generator": partial(UNET, width=8, dropout=0.0)})
     before = task.evaluate("test")
-    train(task, 20, lr=5e-3)
+    fit(task, partial(torch.optim.Adam, lr=5e-3, betas=(0.5, 0.999)), epochs=20)
     after = task.evaluate("test")
     assert after["l1"] < 0.65 * before["l1"]
     assert after["fid_small"] < before["fid_small"] / 2
@@ -63,7 +49,7 @@ def test_a_small_pix2pix_learns():
 def test_a_small_cyclegan_finds_its_way_back():
     task = unpaired()
     before = task.evaluate("test")
-    train(task, 8, lr=1e-2)
+    fit(task, partial(torch.optim.Adam, lr=1e-2, betas=(0.5, 0.999)), epochs=8)
     after = task.evaluate("test")
     assert after["cycle_l1"] < 0.7 * before["cycle_l1"]
     assert after["fid_small"] < 0.7 * before["fid_small"]
@@ -98,34 +84,6 @@ def test_cyclegan_losses_are_the_published_ones():
 
 
 @both
-def test_each_update_reaches_only_its_networks(make):
-    task = make()
-    groups = {name: {id(p) for g in gs for p in g["params"]} for name, gs in task.parameter_groups().items()}
-    parameters = [p for network in task.networks().values() for p in network.parameters()]
-    assert sum(map(len, groups.values())) == len(parameters)
-    for name, loss in task.updates(next(task.batches(0))):
-        for parameter in parameters:
-            parameter.grad = None
-        loss.backward()
-        reached = {id(p) for p in parameters if p.grad is not None and p.grad.abs().sum() > 0}
-        assert reached
-        assert reached <= groups[name]
-    assert all(p.requires_grad for p in parameters)
-
-
-@both
-def test_only_generators_are_compressed(make):
-    task = make()
-    assert set(task.compressible()) == {name for name in task.networks() if "discriminator" not in name}
-    called = []
-    for name, network in task.networks().items():
-        network.register_forward_hook(lambda *_, name=name: called.append(name))
-    task.infer(task.sample())
-    task.infer(next(iter(task.calibration_batches(samples=2, batch_size=2))))
-    assert sorted(set(called)) == sorted(task.compressible())
-
-
-@both
 def test_the_metric_is_a_distance_with_its_numbers_of_images(make):
     task = make()
     measured = task.evaluate("val")
@@ -143,21 +101,13 @@ def test_figures_of_pairs_agree_with_the_obvious_way():
 
 
 def test_the_two_generators_do_not_start_equal():
-    task = unpaired()
-    assert not torch.equal(weights([task.networks()["a_to_b"]]), weights([task.networks()["b_to_a"]]))
-
-
-@both
-def test_batches_do_not_depend_on_training(make):
-    one, other = make(), make()
-    train(one, 1)
-    for ours, theirs in zip(one.batches(4), other.batches(4), strict=True):
-        assert all(torch.equal(a, b) for a, b in zip(ours, theirs, strict=True))
+    there, back, *_ = unpaired().networks().values()
+    assert not torch.equal(there.head.weight, back.head.weight)
 
 
 def test_pools_are_stored_and_put_back():
     task, other = unpaired(), unpaired()
-    train(task, 2)
+    fit(task, torch.optim.Adam, epochs=2)
     stored = {name: value.clone() for name, value in task.state_dict().items()}
     assert stored["pool_a"].abs().sum() > 0
     place = other.pool_a.images
@@ -186,15 +136,6 @@ def test_pictures_of_both_directions():
     pictures = unpaired().pictures()
     assert [name.partition("__")[0][:-1] for name in pictures] == ["a_to_b"] * 4 + ["b_to_a"] * 4
     assert torch.equal(pictures["b_to_a1__input__output__back"][:, :, :24], UNPAIRED.test.b[0])
-
-
-@both
-def test_moving_includes_everything(make):
-    task = make()
-    task.to(torch.device("meta"))
-    assert task.sample().a.device.type == "meta"
-    assert {p.device.type for n in task.networks().values() for p in n.parameters()} == {"meta"}
-    assert all(value.device.type == "meta" for value in task.state_dict().values())
 
 
 class Grey(nn.Module):

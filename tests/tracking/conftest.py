@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from qp_runner.tracking.store import Store, prepare
+from qp_runner.tracking.store import Store, prepare, store_key
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +32,12 @@ def store(uri: str) -> Store:
 @pytest.fixture
 def client(store: Store) -> Any:
     return store.client
+
+
+@pytest.fixture
+def key(uri: str, tmp_path: Path) -> str:
+    """What run.json names the shared store by."""
+    return store_key(uri, tmp_path) or ""
 
 
 @pytest.fixture

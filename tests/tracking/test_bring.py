@@ -12,9 +12,9 @@ from qp_runner.tracking import RunFiles, RunInfo
 from qp_runner.tracking.bring import Parent, bring, status_of
 from qp_runner.tracking.color import PARENT
 from qp_runner.tracking.marker import Marker
-from qp_runner.tracking.records import Record
+from qp_runner.tracking.records import milliseconds
 from qp_runner.tracking.store import Store
-from stores import INFO, SWEEP, lacking, runs, write
+from stores import INFO, SWEEP, lacking, load, runs, write
 
 Bring = Callable[..., Any]
 
@@ -23,10 +23,8 @@ Bring = Callable[..., Any]
 def brought(store: Store, client: Any) -> Bring:
     """Brings a folder's run and returns it as MLflow has it."""
 
-    def call(folder: Path, marker: Marker | None = None, *, parent: Parent | None = None) -> Any:
-        record = Record.load(folder)
-        assert record is not None
-        return client.get_run(bring(store, folder, record, marker or Marker(), parent=parent).run_id)
+    def call(folder: Path, *, parent: Parent | None = None) -> Any:
+        return client.get_run(bring(store, folder, load(folder), Marker(), parent=parent).run_id)
 
     return call
 
@@ -39,56 +37,49 @@ def artifacts(run: Any) -> Path:
     return Path(run.info.artifact_uri.removeprefix("file://"))
 
 
-def test_a_store_has_what_the_files_have(brought: Bring, client: Any, tmp_path: Path) -> None:
-    run = write(tmp_path / "run", store="s", steps=1200, end=None)  # more than one call may carry
-    (tmp_path / "plot.png").write_bytes(b"png")
-    run.artifact(tmp_path / "plot.png", "plots")
-    (tmp_path / "run/model.pt").write_bytes(b"weights")
-    run.artifact(tmp_path / "run/model.pt")
+def test_a_store_has_what_the_files_have(brought: Bring, client: Any, uri: str, tmp_path: Path) -> None:
+    run = write(tmp_path, store="s", steps=1200, end=None)  # more than one call may carry
+    run.text("plots/about.txt", "below a folder")
+    (tmp_path / "model.pt").write_bytes(b"weights")
+    run.artifact("model.pt")
     run.finish("FINISHED")
-    found = brought(tmp_path / "run")
-    assert lacking(client, tmp_path / "run") == []
+    found, record = brought(tmp_path), load(tmp_path)
+    assert lacking(client, tmp_path) == []
     assert history(client, found, "train/loss") == [(step, 1 / (step + 1)) for step in range(1200)]
     assert found.data.params == INFO.params
-    assert found.data.tags.items() >= INFO.tags.items()
+    assert (found.info.start_time, found.info.end_time) == (
+        milliseconds(record.start_time),
+        milliseconds(record.end_time or ""),
+    )
     assert client.get_experiment(found.info.experiment_id).name == "classification"
-    names = ("config.yaml", "plots/plot.png", "model.pt")
-    assert [(artifacts(found) / name).read_bytes() for name in names] == [b"seed: 0\n", b"png", b"weights"]
+    names = ("config.yaml", "plots/about.txt", "model.pt")
+    assert [(artifacts(found) / name).read_bytes() for name in names] == [b"seed: 0\n", b"below a folder", b"weights"]
+    assert artifacts(found).is_relative_to(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
 
 
-def test_times_are_those_of_the_run(brought: Bring, client: Any, tmp_path: Path) -> None:
-    write(tmp_path, store="s", steps=1)
-    known = replace(record(tmp_path), start_time="2026-01-01T00:00:00.000+00:00", end_time="2026-01-01T01:00:00+00:00")
-    known.save(tmp_path)
-    found = brought(tmp_path)
-    assert (found.info.start_time, found.info.end_time) == (1767225600000, 1767225600000 + 3_600_000)
-
-
-def record(folder: Path) -> Record:
-    known = Record.load(folder)
-    assert known is not None
-    return known
+def test_the_pages_of_mlflow_find_what_they_show(brought: Bring, tmp_path: Path) -> None:
+    write(tmp_path, store="s")
+    tags = brought(tmp_path).data.tags
+    assert tags.items() >= {**INFO.tags, "mlflow.runName": INFO.name}.items()
+    assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type", "version.torch", "command"} <= tags.keys()
+    assert INFO.tags["order"] in tags["mlflow.note.content"]
+    assert tags["mlflow.runColor"] != PARENT
+    assert "mlflow.parentRunId" not in tags
 
 
 def test_what_is_new_is_added_and_nothing_is_there_twice(store: Store, client: Any, tmp_path: Path) -> None:
     run = write(tmp_path, store="s", end=None)
     marker, empty = Marker(), Marker()
     for step in range(20, 23):
-        marker = bring(store, tmp_path, record(tmp_path), marker, parent=None)
+        marker = bring(store, tmp_path, load(tmp_path), marker, parent=None)
         assert status_of(store, marker.run_id) == "RUNNING"
         run.metrics({"train/loss": 0.5}, step=step)
         run.text("config.yaml", f"seed: {step}\n")
     run.finish("FINISHED")
     for known in (marker, marker, empty):  # also by one who does not know that the run is there
-        marker = bring(store, tmp_path, record(tmp_path), known, parent=None)
+        marker = bring(store, tmp_path, load(tmp_path), known, parent=None)
     assert lacking(client, tmp_path) == []
     assert (artifacts(client.get_run(marker.run_id)) / "config.yaml").read_text() == "seed: 22\n"
-
-
-def test_files_lie_next_to_the_database(brought: Bring, uri: str, tmp_path: Path) -> None:
-    write(tmp_path, store="s")
-    place = Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts"
-    assert brought(tmp_path).info.artifact_uri.startswith(place.as_uri())
 
 
 def test_a_job_stands_under_its_sweep_in_the_sweeps_experiment(brought: Bring, client: Any, tmp_path: Path) -> None:
@@ -101,16 +92,6 @@ def test_a_job_stands_under_its_sweep_in_the_sweeps_experiment(brought: Bring, c
     assert run.data.tags["mlflow.parentRunId"] == parent.info.run_id
     assert run.info.experiment_id == parent.info.experiment_id
     assert client.get_experiment_by_name("another experiment") is None
-
-
-def test_the_pages_of_mlflow_find_what_they_show(brought: Bring, tmp_path: Path) -> None:
-    write(tmp_path, store="s")
-    tags = brought(tmp_path).data.tags
-    assert tags["mlflow.runName"] == INFO.name
-    assert {"mlflow.user", "mlflow.source.name", "mlflow.source.type", "version.torch", "command"} <= tags.keys()
-    assert INFO.tags["order"] in tags["mlflow.note.content"]
-    assert tags["mlflow.runColor"] != PARENT
-    assert "mlflow.parentRunId" not in tags
 
 
 @pytest.mark.parametrize("status", ["FAILED", "KILLED"])
@@ -154,18 +135,6 @@ def test_names_and_values_that_mlflow_refuses_are_made_to_fit(brought: Bring, tm
     assert len(data.tags["note"]) == 8000
 
 
-def test_a_run_taken_for_dead_that_goes_on_is_open_again(store: Store, client: Any, tmp_path: Path) -> None:
-    run = write(tmp_path, store="s", end=None)
-    alive = record(tmp_path)
-    replace(alive, status="KILLED", end_time=alive.start_time, error="no word").save(tmp_path)
-    marker = bring(store, tmp_path, record(tmp_path), Marker(), parent=None)
-    assert client.get_run(marker.run_id).data.tags["error"] == "no word"
-    run.finish("FINISHED")
-    bring(store, tmp_path, record(tmp_path), marker, parent=None)
-    found = client.get_run(marker.run_id)
-    assert (found.info.status, "error" in found.data.tags) == ("FINISHED", False)
-
-
 @pytest.mark.parametrize(("first", "kept"), [("FAILED", 1), ("KILLED", 1), ("FINISHED", 2)])
 def test_of_attempts_in_one_folder_those_that_did_not_finish_go(
     store: Store, client: Any, tmp_path: Path, first: Any, kept: int
@@ -173,7 +142,7 @@ def test_of_attempts_in_one_folder_those_that_did_not_finish_go(
     marker = Marker()
     for end in (first, "FINISHED"):
         write(tmp_path, store="s", end=end, info=RunInfo(tmp_path.name, "classification"))
-        marker = bring(store, tmp_path, record(tmp_path), marker, parent=None)
+        marker = bring(store, tmp_path, load(tmp_path), marker, parent=None)
     own = [run for run in runs(client) if run.info.run_name == tmp_path.name]
     assert [run.info.status for run in own] == ["FINISHED"] * kept
 
@@ -183,10 +152,10 @@ def test_the_same_files_may_be_brought_into_two_stores(
 ) -> None:
     marker = Marker()
     write(tmp_path / "run", store="s")
-    marker = bring(store, tmp_path / "run", record(tmp_path / "run"), marker, parent=None)
-    replace(record(tmp_path / "run"), store="default").save(tmp_path / "run")
+    marker = bring(store, tmp_path / "run", load(tmp_path / "run"), marker, parent=None)
+    replace(load(tmp_path / "run"), store="default").save(tmp_path / "run")
     other = Store(f"sqlite:///{results / 'mlflow.db'}")
-    bring(other, tmp_path / "run", record(tmp_path / "run"), marker, parent=None)
+    bring(other, tmp_path / "run", load(tmp_path / "run"), marker, parent=None)
     assert lacking(client, tmp_path / "run") == lacking(other.client, tmp_path / "run") == []
 
 
@@ -198,8 +167,8 @@ def test_where_artifacts_cannot_be_kept_numbers_and_status_are(
     with monkeypatch.context() as broken:
         broken.setattr(store.client, "log_artifact", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            bring(store, tmp_path, record(tmp_path), marker, parent=None)
-    [run] = [each for each in runs(client) if each.data.tags["qp_runner.id"] == record(tmp_path).id]
+            bring(store, tmp_path, load(tmp_path), marker, parent=None)
+    [run] = [each for each in runs(client) if each.data.tags["qp_runner.id"] == load(tmp_path).id]
     assert (run.info.status, len(history(client, run, "train/loss"))) == ("FINISHED", 20)
-    bring(store, tmp_path, record(tmp_path), marker, parent=None)
+    bring(store, tmp_path, load(tmp_path), marker, parent=None)
     assert lacking(client, tmp_path) == []

@@ -1,3 +1,7 @@
+import re
+from itertools import pairwise
+from unittest.mock import Mock
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -5,44 +9,27 @@ from hypothesis import strategies as st
 from qp_runner.tracking.client import ATTEMPTS, key, patiently
 
 
-class Locked:
-    """Says that the database is locked, a number of times, then answers."""
-
-    def __init__(self, times: int, message: str = "(sqlite3.OperationalError) database is locked") -> None:
-        self.times, self.message, self.calls = times, message, 0
-
-    def __call__(self) -> str:
-        self.calls += 1
-        if self.calls <= self.times:
-            raise RuntimeError(self.message)
-        return "written"
-
-
-@pytest.fixture
-def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+@pytest.mark.parametrize(
+    ("message", "failures", "calls"),
+    [
+        ("(sqlite3.OperationalError) database is locked", 4, 5),
+        ("(sqlite3.OperationalError) database is locked", 1000, ATTEMPTS),
+        ("no such table", 1, 1),
+    ],
+)
+def test_only_a_locked_database_is_tried_again_ever_more_slowly_and_not_for_ever(
+    message: str, failures: int, calls: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pauses: list[float] = []
     monkeypatch.setattr("qp_runner.tracking.client.time.sleep", pauses.append)
-    return pauses
-
-
-def test_a_locked_database_is_tried_again_ever_more_slowly(pauses: list[float]) -> None:
-    assert patiently(Locked(4)) == "written"
-    assert len(pauses) == 4
-    assert pauses[-1] > pauses[0]
-
-
-def test_a_database_that_stays_locked_is_given_up(pauses: list[float]) -> None:
-    call = Locked(1000)
-    with pytest.raises(RuntimeError, match="locked"):
-        patiently(call)
-    assert call.calls == ATTEMPTS
-
-
-def test_any_other_error_is_raised_at_once(pauses: list[float]) -> None:
-    call = Locked(1, "no such table")
-    with pytest.raises(RuntimeError, match="no such table"):
-        patiently(call)
-    assert (call.calls, pauses) == (1, [])
+    call = Mock(side_effect=[*[RuntimeError(message)] * failures, "written"])
+    if failures < calls:
+        assert patiently(call) == "written"
+    else:
+        with pytest.raises(RuntimeError, match=re.escape(message)):
+            patiently(call)
+    assert call.call_count == calls == len(pauses) + 1
+    assert all(later > earlier for earlier, later in pairwise(pauses[::2]))
 
 
 @settings(deadline=None, max_examples=50)  # the first example imports MLflow

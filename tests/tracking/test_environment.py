@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import qp_runner
-from qp_runner.tracking.environment import environment, git_commit, with_environment
+from qp_runner.tracking.environment import git_commit, with_environment
 
 
 def test_importing_tracking_imports_neither_mlflow_nor_torch() -> None:
@@ -15,22 +15,16 @@ def test_importing_tracking_imports_neither_mlflow_nor_torch() -> None:
     assert done.stdout.strip() == "[]"
 
 
-def test_the_environment_is_told_in_tags(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_environment_is_told_in_tags_after_a_runs_own_which_win(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "argv", ["/somewhere/bin/qp-runner", "schedule=p_q_wf", "trainer.note=two words"])
-    known = environment()
+    known = with_environment({"order": "P → Q", "cpus": "mine"})
+    assert list(known)[:2] == ["order", "cpus"]
+    assert known["cpus"] == "mine"
     assert known["command"] == "qp-runner schedule=p_q_wf 'trainer.note=two words'"
     assert known["version.qp_runner"] == qp_runner.__version__
     assert known["version.python"] == ".".join(map(str, sys.version_info[:3]))
     assert known["version.torch"][0].isdigit()
-    assert int(known["cpus"]) >= 1
     assert known.get("git_commit") == git_commit()
-
-
-def test_a_runs_own_tags_stand_first_and_win() -> None:
-    known = with_environment({"order": "P → Q", "command": "mine"})
-    assert list(known)[:2] == ["order", "command"]
-    assert known["command"] == "mine"
-    assert known.keys() == environment().keys() | {"order"}
 
 
 def test_an_installed_package_names_no_commit(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -12,20 +12,14 @@ from typing import Any
 
 import pytest
 
-from qp_runner.locking import try_lock
 from qp_runner.tracking import RunFiles, store_key
-from qp_runner.tracking.folders import LOCK, bring_folder, end_if_dead, left_behind
+from qp_runner.tracking.folders import ABANDONED, bring_folder, end_if_dead, left_behind
 from qp_runner.tracking.marker import Marker
-from qp_runner.tracking.records import Record, run_folders
+from qp_runner.tracking.records import run_folders
 from qp_runner.tracking.store import Store
-from stores import INFO, SWEEP, ended, fork, lacking, runs, write
+from stores import INFO, SWEEP, ended, fork, lacking, load, runs, write
 
 CALLS = ("create_run", "log_batch", "log_artifact", "log_text", "set_tag", "set_terminated", "delete_run")
-
-
-@pytest.fixture
-def key(uri: str, tmp_path: Path) -> str:
-    return store_key(uri, tmp_path) or ""
 
 
 @pytest.fixture
@@ -41,16 +35,6 @@ def bring_all(store: Store, key: str, tmp_path: Path) -> Callable[[], list[str]]
     return call
 
 
-def marker(folder: Path) -> Marker:
-    return Marker.load(folder)
-
-
-def attempt(folder: Path) -> str:
-    known = Record.load(folder)
-    assert known is not None
-    return known.id
-
-
 def test_what_is_left_is_brought_once(bring_all: Any, client: Any, key: str, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("runs/a", "sweeps/x", "sweeps/x/0", "sweeps/x/deep/er/1")]
     for folder in folders:
@@ -59,9 +43,9 @@ def test_what_is_left_is_brought_once(bring_all: Any, client: Any, key: str, tmp
         write(tmp_path / name, store=store)
     assert bring_all() == [folder.relative_to(tmp_path).as_posix() for folder in folders]
     assert lacking(client, *folders) == []
-    parent = marker(tmp_path / "sweeps/x").run_id
+    parent = Marker.load(tmp_path / "sweeps/x").run_id
     found = {run.info.run_id: run.data.tags.get("mlflow.parentRunId") for run in runs(client)}
-    assert [found[marker(folder).run_id] for folder in folders] == [None, None, parent, parent]
+    assert [found[Marker.load(folder).run_id] for folder in folders] == [None, None, parent, parent]
     assert bring_all() == []
 
 
@@ -75,37 +59,6 @@ def test_a_run_of_a_living_command_is_left_to_it(bring_all: Any, key: str, tmp_p
     assert bring_all() == ["runs/a", "sweeps/x", "sweeps/x/0"]
 
 
-def test_a_run_that_was_killed_is_so_in_both(bring_all: Any, client: Any, key: str, tmp_path: Path) -> None:
-    folder = tmp_path / "runs/a"
-    assert ended(fork(lambda: (write(folder, store=key, end=None), os.kill(os.getpid(), signal.SIGKILL)))) == -9
-    assert bring_all() == ["runs/a"]
-    known = Record.load(folder)
-    assert known is not None
-    assert (known.status, known.error and known.error.split()[1]) == ("KILLED", "process")
-    assert client.get_run(marker(folder).run_id).data.tags["error"] == known.error
-    assert lacking(client, folder) == []
-
-
-def test_a_living_run_is_not_ended(tmp_path: Path) -> None:
-    run = write(tmp_path, store=None, end=None)
-    assert end_if_dead(tmp_path)
-    run.finish("FINISHED")
-    assert not end_if_dead(tmp_path)
-    known = Record.load(tmp_path)
-    assert known is not None
-    assert known.status == "FINISHED"
-
-
-def test_a_run_that_another_process_brings_is_left_to_it(store: Store, key: str, tmp_path: Path) -> None:
-    write(tmp_path / "runs/a", store=key)
-    lock = try_lock(tmp_path / "runs/a" / LOCK)
-    assert lock is not None
-    assert not bring_folder(store, tmp_path / "runs/a", results=tmp_path, store_key=key)
-    assert marker(tmp_path / "runs/a") == Marker()
-    lock.release()
-    assert bring_folder(store, tmp_path / "runs/a", results=tmp_path, store_key=key)
-
-
 @pytest.mark.parametrize("first_end", ["KILLED", "FINISHED"])
 def test_a_sweep_that_goes_on_keeps_its_run_and_a_job_tried_again_replaces_its(
     bring_all: Any, client: Any, key: str, tmp_path: Path, first_end: Any
@@ -115,30 +68,37 @@ def test_a_sweep_that_goes_on_keeps_its_run_and_a_job_tried_again_replaces_its(
     write(jobs[0], store=key)
     write(jobs[1], store=key, end="FAILED")
     bring_all()
-    parent, first, failed = (marker(folder).run_id for folder in (sweep, *jobs))
+    parent, first, failed = (Marker.load(folder).run_id for folder in (sweep, *jobs))
     again = RunFiles(sweep, SWEEP, store=key, go_on=True)
     write(jobs[1], store=key)
     again.metrics({"search/front": 3.0}, step=24)
     again.finish("FINISHED")
     assert bring_all() == ["sweeps/x", "sweeps/x/1"]
     assert lacking(client, sweep, *jobs) == []
-    assert (marker(sweep).run_id, marker(jobs[0]).run_id) == (parent, first)
+    assert (Marker.load(sweep).run_id, Marker.load(jobs[0]).run_id) == (parent, first)
     assert "error" not in client.get_run(parent).data.tags
     below = [run.info.run_id for run in runs(client) if run.data.tags.get("mlflow.parentRunId") == parent]
-    assert sorted(below) == sorted([first, marker(jobs[1]).run_id])
+    assert sorted(below) == sorted([first, Marker.load(jobs[1]).run_id])
     assert client.get_run(failed).info.lifecycle_stage == "deleted"
 
 
-def test_a_run_deleted_from_the_store_counts_as_missing(
-    bring_all: Any, client: Any, store: Store, key: str, tmp_path: Path
-) -> None:
-    sweep = write(tmp_path / "sweeps/x", store=key, end="KILLED", info=SWEEP)
+def test_a_run_that_was_killed_is_so_in_both(bring_all: Any, client: Any, key: str, tmp_path: Path) -> None:
+    folder = tmp_path / "runs/a"
+    assert ended(fork(lambda: (write(folder, store=key, end=None), os.kill(os.getpid(), signal.SIGKILL)))) == -9
+    assert bring_all() == ["runs/a"]
+    assert (load(folder).status, load(folder).error) == ("KILLED", ABANDONED)
+    assert client.get_run(Marker.load(folder).run_id).data.tags["error"] == ABANDONED
+    assert lacking(client, folder) == []
+
+
+def test_a_run_deleted_from_the_store_counts_as_missing(bring_all: Any, client: Any, key: str, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweeps/x"
+    write(sweep, store=key, end="KILLED", info=SWEEP)
     bring_all()
-    client.delete_run(marker(tmp_path / "sweeps/x").run_id)
-    sweep = RunFiles(tmp_path / "sweeps/x", SWEEP, store=key, go_on=True)
-    sweep.finish("FINISHED")
+    client.delete_run(Marker.load(sweep).run_id)
+    RunFiles(sweep, SWEEP, store=key, go_on=True).finish("FINISHED")
     bring_all()
-    assert lacking(client, tmp_path / "sweeps/x") == []
+    assert lacking(client, sweep) == []
 
 
 def follow(results: Path, uri: str) -> None:
@@ -192,7 +152,7 @@ def test_killed_after_any_call_nothing_is_lost_or_there_twice(
             with suppress(KilledError):
                 follow(results, uri)
                 survived = True
-        first = attempt(job)
+        first = load(job).id
         if again:
             write(job, store=key, steps=4)
         follow(results, uri)
@@ -203,9 +163,8 @@ def test_killed_after_any_call_nothing_is_lost_or_there_twice(
 
 def test_killed_at_random_moments_while_runs_go_on_nothing_is_lost(results: Path) -> None:
     dice, uri = random.Random(0), f"sqlite:///{results / 'mlflow.db'}"
-    folders = [results / "sweeps/x", *(results / "sweeps/x" / str(job) for job in range(3))]
-    infos = [SWEEP, INFO, INFO, INFO]
-    at_work = [write(folder, store="default", end=None, info=info) for folder, info in zip(folders, infos, strict=True)]
+    infos = {results / "sweeps/x": SWEEP, **{results / "sweeps/x" / str(job): INFO for job in range(3)}}
+    at_work = [write(folder, store="default", end=None, info=info) for folder, info in infos.items()]
     for step in range(20, 32):
         for run in at_work:
             for _ in range(50):
@@ -216,18 +175,8 @@ def test_killed_at_random_moments_while_runs_go_on_nothing_is_lost(results: Path
         ended(follower)
     for run in at_work:
         run.finish("FINISHED")
-    assert ended(fork(partial(follow, results, uri))) == 0
+    followers = [fork(partial(follow, results, uri)) for _ in range(2)]  # at once, but no run twice
+    assert [ended(follower) for follower in followers] == [0, 0]
     client = Store(uri).client
-    assert lacking(client, *folders) == []
-    assert len(runs(client)) == len(folders)
-
-
-def test_two_processes_that_bring_the_same_runs_make_none_twice(results: Path) -> None:
-    uri, folders = f"sqlite:///{results / 'mlflow.db'}", [results / "runs" / str(number) for number in range(6)]
-    for folder in folders:
-        write(folder, store="default", steps=5)
-    at_work = [fork(partial(follow, results, uri)) for _ in range(2)]
-    assert [ended(process) for process in at_work] == [0, 0]
-    client = Store(uri).client
-    assert lacking(client, *folders) == []
-    assert len(runs(client)) == len(folders)
+    assert lacking(client, *infos) == []
+    assert len(runs(client)) == len(infos)

@@ -7,19 +7,18 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
 
-import qp_runner
 from qp_runner.errors import ConfigError
-from qp_runner.tracking import RunFiles, following, store_key
-from qp_runner.tracking.follow import FolderFollower, Task, follow
-from qp_runner.tracking.records import Record
+from qp_runner.tracking import Follower, following
+from qp_runner.tracking.follow import FAILING_S, STUCK_S, FolderFollower, Task, follow
 from qp_runner.tracking.store import Store
-from stores import SWEEP, lacking, runs, write
+from stores import INFO, SWEEP, ended, fork, lacking, load, open_store, runs, start, write
 
 WAIT_S = 120  # for what takes seconds; only a failing test waits so long
 WORKER = """
@@ -50,12 +49,6 @@ with following(uri, experiment="classification", results=results) as follower:
 """
 
 
-def start(code: str, *arguments: str) -> "subprocess.Popen[str]":
-    environment = {**os.environ, "PYTHONPATH": str(Path(qp_runner.__file__).parents[1])}
-    call = [sys.executable, "-c", code, *arguments]
-    return subprocess.Popen(call, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-
-
 def wait_until(true: Callable[[], object]) -> None:
     patience = time.monotonic() + WAIT_S
     while not true() and time.monotonic() < patience:
@@ -63,15 +56,15 @@ def wait_until(true: Callable[[], object]) -> None:
     assert true()
 
 
-def uri_of(results: Path) -> str:
-    return f"sqlite:///{results / 'mlflow.db'}"
+def follow_all(results: Path) -> AbstractContextManager[Follower]:
+    return following(f"sqlite:///{results / 'mlflow.db'}", experiment="classification", results=results)
 
 
 def test_a_sweep_is_followed_while_it_goes_on_and_is_there_when_it_ends(results: Path) -> None:
     earlier, folder = results / "runs/earlier", results / "sweeps/x"
     jobs = [folder / str(number) for number in range(3)]
     write(earlier, store="default")
-    with following(uri_of(results), experiment="classification", results=results) as follower:
+    with follow_all(results) as follower:
         follower.follow(folder)
         follower.check()
         process = follower._process
@@ -81,7 +74,7 @@ def test_a_sweep_is_followed_while_it_goes_on_and_is_there_when_it_ends(results:
         sweep = write(folder, store="default", info=SWEEP, end=None)
         workers = [start(WORKER, str(job)) for job in jobs]
         assert [worker.wait(WAIT_S) for worker in workers] == [0] * 3
-        client = Store(uri_of(results)).client
+        client = open_store(results).client
         wait_until(lambda: lacking(client, earlier, *jobs) == [])
         [parent] = [run for run in runs(client) if run.info.status == "RUNNING"]
         sweep.metrics({"search/front": 3.0}, step=3)
@@ -98,7 +91,7 @@ def test_a_command_that_is_killed_leaves_a_run_that_is_killed_in_both(results: P
     assert command.stdout is not None
     assert command.stdout.readline() == "at work\n"
     command.kill()
-    client = Store(uri_of(results)).client
+    client = open_store(results).client
     wait_until(lambda: [run.info.status for run in runs(client)] == ["KILLED"])
     wait_until(lambda: (folder / "mlflow.json").exists() and not lacking(client, folder))
     assert "ended without a word" in runs(client)[0].data.tags["error"]
@@ -109,22 +102,22 @@ def test_a_follower_that_is_killed_costs_a_warning_and_the_next_command_brings_t
     results: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = results / "runs/a"
-    with following(uri_of(results), experiment="classification", results=results) as follower:
+    with follow_all(results) as follower:
         follower.follow(folder)
         follower.check()
         assert follower._process is not None
         follower._process.kill()
         write(folder, store="default", end="FINISHED")
     assert ["the next command brings" in each.getMessage() for each in caplog.records] == [True]
-    store = Store(uri_of(results))
-    follower_of(store, results, "runs/next").finish()
-    assert lacking(store.client, folder) == []
+    with follow_all(results) as follower:
+        follower.follow(results / "runs/next")
+    assert lacking(open_store(results).client, folder) == []
 
 
-@pytest.mark.parametrize("uri", ["nonsense://x"])
-def test_a_store_that_cannot_be_used_is_an_error_before_anything(uri: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("uri", ["nonsense://x", "sqlite:////proc/nothing/mlflow.db"])
+def test_a_store_that_cannot_be_used_is_an_error_in_one_line_before_anything(uri: str, tmp_path: Path) -> None:
     with (
-        pytest.raises(ConfigError, match=r"^tracking\.uri=nonsense://x: an MLflow store that can be opened"),
+        pytest.raises(ConfigError, match=rf"^tracking\.uri={uri}: an MLflow store that can be opened [^\n]*$"),
         following(uri, experiment="classification", results=tmp_path) as follower,
     ):
         follower.check()
@@ -150,86 +143,126 @@ def test_ctrl_c_while_waiting_leaves_the_process_to_finish_by_itself(
     process.wait()
 
 
-def test_without_a_store_there_is_no_process(tmp_path: Path) -> None:
-    with following(None, experiment="classification", results=tmp_path) as follower:
-        follower.check()
-        assert follower._process is None
-
-
-def follower_of(store: Store, results: Path, folder: str, uri: str = "") -> FolderFollower:
-    return FolderFollower(store, Task(uri or uri_of(results), "classification", str(results)), results / folder)
-
-
 @pytest.fixture
-def broken(store: Store, monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """The store takes nothing until this is undone."""
-    for name in ("create_run", "log_batch", "search_experiments"):
-        monkeypatch.setattr(store.client, name, lambda *_, **__: 1 / 0)
-    return monkeypatch
+def follower_of(store: Store, uri: str, tmp_path: Path) -> Callable[[str], FolderFollower]:
+    """The follower, in this process, of a command whose runs lie in this folder."""
+    return lambda folder: FolderFollower(store, Task(uri, "classification", str(tmp_path)), tmp_path / folder)
 
 
-def test_a_store_that_fails_for_a_while_has_everything_in_the_end(
-    store: Store, uri: str, broken: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+Followers = Callable[[str], FolderFollower]
+
+
+def test_a_store_that_fails_for_a_while_costs_one_warning_and_has_everything_in_the_end(
+    store: Store,
+    key: str,
+    follower_of: Followers,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
-    run = write(tmp_path / "runs/a", store=store_key(uri, tmp_path), end=None)
-    follower = follower_of(store, tmp_path, "runs/a", uri)
-    assert not follower.bring_own()
-    assert not follower.bring_own()
-    assert [each.levelno for each in caplog.records] == [logging.WARNING]
-    broken.undo()
+    write(tmp_path / "runs/earlier", store=key)
+    run = write(tmp_path / "runs/a", store=key, end=None)
+    with monkeypatch.context() as broken:
+        for name in ("create_run", "log_batch", "search_experiments"):
+            broken.setattr(store.client, name, lambda *_, **__: 1 / 0)
+        follower = follower_of("runs/a")
+        assert not follower.bring_own()
+        assert not follower.bring_left()
+        assert [each.levelno for each in caplog.records] == [logging.WARNING]
     assert follower.bring_own()
     run.finish("FINISHED")
     follower.finish()
-    assert lacking(store.client, tmp_path / "runs/a") == []
-
-
-def test_what_a_store_has_not_taken_the_next_command_brings(
-    store: Store, uri: str, broken: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    for name in ("a", "b"):
-        write(tmp_path / "runs" / name, store=store_key(uri, tmp_path))
-    follower_of(store, tmp_path, "runs/b", uri).finish()
-    broken.undo()
-    follower_of(store, tmp_path, "runs/next", uri).finish()
-    assert lacking(store.client, tmp_path / "runs/a", tmp_path / "runs/b") == []
+    follower_of("runs/next").finish()
+    assert lacking(store.client, tmp_path / "runs/a", tmp_path / "runs/earlier") == []
 
 
 def test_one_run_that_a_store_does_not_take_keeps_nothing_from_the_others(
-    store: Store, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    key = store_key(uri, tmp_path)
     plain = store.client.create_run
 
     def create_run(*args: Any, run_name: str, **kwargs: Any) -> Any:
-        if run_name == SWEEP.name:
-            raise ValueError("not this one")
-        return plain(*args, run_name=run_name, **kwargs)
+        return 1 / 0 if run_name == SWEEP.name else plain(*args, run_name=run_name, **kwargs)
 
     monkeypatch.setattr(store.client, "create_run", create_run)
-    for name, info in (("0", {"info": SWEEP}), ("1", {})):
-        write(tmp_path / "runs" / name, store=key, **info)  # type: ignore[arg-type]
-    follower = follower_of(store, tmp_path, "runs", uri)
-    assert follower.bring_own()
+    for name, info in (("0", SWEEP), ("1", INFO)):
+        write(tmp_path / "runs" / name, store=key, info=info)
+    assert follower_of("runs").bring_own()
     assert lacking(store.client, tmp_path / "runs/1") == []
 
 
-def test_following_ends_with_the_command(store: Store, uri: str, tmp_path: Path) -> None:
-    write(tmp_path / "runs/a", store=store_key(uri, tmp_path))
-    ended = Event()
-    ended.set()
-    follow(follower_of(store, tmp_path, "runs/a", uri), ended)
-    assert lacking(store.client, tmp_path / "runs/a") == []
-
-
 def test_a_run_that_is_still_at_work_when_its_command_has_ended_is_left_to_the_next(
-    store: Store, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("qp_runner.tracking.follow.DYING_S", 0.0)
-    run: RunFiles = write(tmp_path / "sweeps/x/0", store=store_key(uri, tmp_path), end=None)
-    follower_of(store, tmp_path, "sweeps/x", uri).finish()
-    known = Record.load(tmp_path / "sweeps/x/0")
-    assert known is not None
-    assert [each.info.status for each in runs(store.client, known.id)] == ["RUNNING"]
+    folder = tmp_path / "sweeps/x/0"
+    run = write(folder, store=key, end=None)
+    follower_of("sweeps/x").finish()
+    assert [each.info.status for each in runs(store.client, load(folder).id)] == ["RUNNING"]
     run.finish("FINISHED")
-    follower_of(store, tmp_path, "runs/next", uri).finish()
-    assert lacking(store.client, tmp_path / "sweeps/x/0") == []
+    follower_of("runs/next").finish()
+    assert lacking(store.client, folder) == []
+
+
+@pytest.mark.parametrize(
+    ("since_end", "failure", "progress", "answers", "over"),
+    [
+        (0, None, -1e6, False, False),  # the end was a moment ago
+        (FAILING_S + 1, None, 0, True, False),  # much is to be brought, and it is being brought
+        (FAILING_S + 1, -FAILING_S - 9, 0, True, True),  # the store failed before the end
+        (FAILING_S + 1, -1, 0, True, False),  # it failed after the end, a moment ago
+        (STUCK_S + 1, None, -STUCK_S - 1, True, False),  # one large file takes its time
+        (STUCK_S + 1, None, -STUCK_S - 1, False, True),  # nobody is there any more
+    ],
+)
+def test_after_a_failure_the_end_of_a_command_is_bounded(
+    follower_of: Followers,
+    monkeypatch: pytest.MonkeyPatch,
+    since_end: float,
+    failure: float | None,
+    progress: float,
+    answers: bool,
+    over: bool,
+) -> None:
+    follower, now = follower_of("runs/a"), 1e7
+    monkeypatch.setattr("qp_runner.tracking.follow.time.monotonic", lambda: now)
+    monkeypatch.setattr(follower, "_store_answers", lambda: answers)
+    follower._progress = now + progress
+    if failure is not None:
+        follower._failure = now + failure
+    assert follower.takes_too_long(since=now - since_end) == over
+
+
+def test_a_store_that_hangs_does_not_keep_the_process(
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path / "runs/a", store=key)
+    monkeypatch.setattr("qp_runner.tracking.follow.STUCK_S", 0.0)
+    monkeypatch.setattr("qp_runner.tracking.follow.POLL_S", 0.1)
+    monkeypatch.setattr(store.client, "search_experiments", lambda **_: 1 / 0)
+    monkeypatch.setattr(store.client, "search_runs", lambda *_, **__: time.sleep(600))
+    over = Event()
+    over.set()
+    assert ended(fork(lambda: follow(follower_of("runs/a"), over))) == 0
+    assert load(tmp_path / "runs/a").status == "FINISHED"
+
+
+def test_what_was_brought_before_the_process_was_killed_is_not_brought_again(
+    store: Store, key: str, follower_of: Followers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("qp_runner.tracking.records.CHUNK", 200)
+    write(tmp_path / "runs/a", store=key)
+    batches, plain = list[int](), store.client.log_batch
+
+    def log_batch(run_id: str, **given: Any) -> None:
+        batches.append(len(given.get("metrics", ())))
+        if len(batches) == 8:
+            raise KeyboardInterrupt
+        plain(run_id, **given)
+
+    monkeypatch.setattr(store.client, "log_batch", log_batch)
+    with pytest.raises(KeyboardInterrupt):
+        follower_of("runs/a").bring_own()
+    follower_of("runs/a").bring_own()
+    assert sum(batches) - batches[7] == 40
+    assert lacking(store.client, tmp_path / "runs/a") == []

@@ -4,6 +4,7 @@ import errno
 import logging
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,70 +12,21 @@ import numpy as np
 import pytest
 import torch
 
+from checkpointing import FOUR_BITS, HUGE, DiedError, files, same, with_checkpoints
 from qp_runner.locking import RUNNING, try_lock
 from qp_runner.tasks import ClassificationTask
 from qp_runner.training import (
     CheckpointStore,
     Identity,
     LearningRate,
-    RunCheckpoints,
-    Trainer,
     checkpoints,
     constant_then_linear,
     set_numerics,
 )
 from qp_runner.training.checkpoint_file import CheckpointError, decode, encode, write
-from support import P_Q, Run, make_trainer, train
+from support import P_Q, make_trainer, train
 
 LATER = {name: event | {"start": "0.8dur", "end": None, "steps": 1} for name, event in P_Q.items()}
-FOUR_BITS = P_Q | {"quantize_weight": P_Q["quantize_weight"] | {"to": 4}}
-HUGE = 10**9
-
-
-class DiedError(Exception):
-    """Raised in place of a training step, as if the process had died there."""
-
-
-def with_checkpoints(
-    folder: Path, events: dict[str, Any], *, every: int | None = None, limit: int = HUGE, dies_at: int | None = None,
-    checkpoint_steps: frozenset[int] = frozenset(), since: float = 0.0, **options: Any,
-) -> Run:  # fmt: skip
-    """A run that loads and saves checkpoints; `dies_at` ends it before that step."""
-    trainer, task, records = make_trainer(events, **options)
-    identity = Identity({"seed": options.get("seed", 0)}, trainer.stages, {"scale": "power_of_two"})
-    store = CheckpointStore(folder, limit, since=since)
-    trainer.checkpoints = RunCheckpoints(store, identity, every=every, checkpoint_steps=checkpoint_steps)
-    if dies_at is not None:
-        dying(trainer, dies_at)
-    trainer.run()
-    return Run(trainer, task, records)
-
-
-def dying(trainer: Trainer, at: int) -> None:
-    step = trainer.step
-
-    def dies(batch: Any) -> torch.Tensor:
-        if trainer.state.steps_done >= at:
-            raise DiedError
-        return step(batch)
-
-    dies.setup_seconds = 0.0  # type: ignore[attr-defined]
-    trainer.step = dies
-
-
-def same(a: Run, b: Run) -> None:
-    """Weights, masks, scales, optimizers and records, times excepted."""
-    assert a.weights.keys() == b.weights.keys()
-    assert all(torch.equal(a.weights[name], b.weights[name]) for name in a.weights)
-    assert a.compressor is not None
-    assert b.compressor is not None
-    states = (a.compressor.state_dict(), b.compressor.state_dict())
-    assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
-    assert a.records.untimed() == b.records.untimed()
-
-
-def files(folder: Path) -> list[Path]:
-    return sorted(folder.rglob("*.ckpt"))
 
 
 def adam(groups: Any) -> torch.optim.Optimizer:
@@ -159,12 +111,16 @@ def test_what_others_need_is_kept_and_seeds_are_kept_apart(tmp_path: Path) -> No
     assert with_checkpoints(tmp_path, P_Q, seed=1).trainer.resumed_from == 0
 
 
-def test_what_is_older_than_asked_for_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("dated", [1e9, 4e9])  # whatever a clock made of the files' times
+def test_what_was_there_is_made_again_where_asked_for_and_of_use_then(tmp_path: Path, dated: float) -> None:
     with_checkpoints(tmp_path, P_Q)
-    [old, *_] = files(tmp_path)
-    os.utime(old, (1e9, 1e9))
-    later = with_checkpoints(tmp_path, LATER, since=2e9)
-    assert later.trainer.resumed_from == 0
+    for each in files(tmp_path):
+        os.utime(each, (dated, dated))
+    before = CheckpointStore(tmp_path, HUGE).marks()
+    assert with_checkpoints(tmp_path, P_Q, ignored=before).trainer.resumed_from == 0
+    for each in files(tmp_path):
+        os.utime(each, (1e9, 1e9))
+    assert with_checkpoints(tmp_path, LATER, ignored=before).trainer.resumed_from == 11
 
 
 def test_generators_are_part_of_the_state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,6 +166,44 @@ def test_a_damaged_file_is_named_passed_over_and_made_again(
     assert again.trainer.resumed_from == 17
     same(again, train(P_Q))
     assert decode(deepest.read_bytes())["step"] == 22
+
+
+def _shorter(values: torch.Tensor) -> torch.Tensor:
+    return values.flatten()[:-1]
+
+
+FOREIGN: dict[str, Callable[[dict[str, Any]], object]] = {
+    "lacks generators": lambda state: state.pop("generators"),
+    "lacks conv1.weight": lambda state: state["networks"]["network"].pop("conv1.weight"),
+    "lacks last_epoch": lambda state: state["learning_rates"][0].pop("last_epoch"),
+    "lacks lr": lambda state: state["optimizers"]["network"]["param_groups"][0].pop("lr"),
+    "fc.weight is no tensor of shape": lambda state: state["networks"]["network"].update(
+        {"fc.weight": _shorter(state["networks"]["network"]["fc.weight"])}
+    ),
+    "compressor.": lambda state: state["compressor"].update({key: torch.zeros(9) for key in state["compressor"]}),
+    "state.0.momentum_buffer does not suit": lambda state: state["optimizers"]["network"]["state"][0].update(
+        {"momentum_buffer": torch.zeros(3, 2, 7)}
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", FOREIGN)
+def test_a_state_of_another_form_is_named_passed_over_and_made_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, reason: str
+) -> None:
+    cosine = {"learning_rate": SCHEDULES["cosine"]}
+    with_checkpoints(tmp_path, P_Q, **cosine)
+    deepest = files(tmp_path)[-1]
+    state = decode(deepest.read_bytes())
+    FOREIGN[reason](state)
+    deepest.write_bytes(encode(state))
+    again = with_checkpoints(tmp_path, P_Q, **cosine)
+    assert again.trainer.resumed_from == 17
+    [said] = caplog.messages
+    assert str(deepest) in said
+    assert reason in said
+    same(again, train(P_Q, **cosine))
+    assert with_checkpoints(tmp_path, P_Q, **cosine).trainer.resumed_from == 22
 
 
 class Payload:
@@ -282,12 +276,13 @@ def test_a_state_above_the_limit_is_not_kept(tmp_path: Path, caplog: pytest.LogC
 
 
 def test_a_running_sweeps_files_go_last(tmp_path: Path) -> None:
-    sweep = tmp_path / "sweep"
     trainer, _, _ = make_trainer({})
     identity = Identity({}, trainer.stages, {})
-    needed = CheckpointStore(tmp_path / "store", 10**6, sweep=sweep)
+    needed = CheckpointStore(tmp_path / "old" / "store", 10**6, sweep=tmp_path / "old" / "sweep")
     needed.save(identity, 1, {"x": torch.zeros(1000)})
-    plain = CheckpointStore(tmp_path / "store", 15000)
+    (tmp_path / "old").rename(tmp_path / "moved")
+    sweep = tmp_path / "moved" / "sweep"
+    plain = CheckpointStore(tmp_path / "moved" / "store", 15000)
     plain.save(identity, 2, {"x": torch.zeros(1000)})
     lock = try_lock(sweep / RUNNING)
     assert lock is not None

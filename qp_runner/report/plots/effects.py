@@ -23,7 +23,9 @@ def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, widt
         axes.set_ylim(-len(effects) + 0.55, 0.6)
         axes.set_yticks([])
         axes.spines["left"].set_visible(False)
-        _symmetric(axes, effects)
+        ends = [abs(end) for effect in effects for end in (*(effect.paired.interval or ()), *effect.differences)]
+        reach = 1.12 * max(ends, default=1.0) or 1.0
+        axes.set_xlim(-reach, reach)  # centred on zero, so that no side looks favoured
         unit = f", {points(metric)}" if metric.unit else ""
         axes.set_xlabel(f"difference in {metric.name}{unit}", fontsize=11)
         return svg(figure, title=f"paired differences in {metric.name} between orders", name=name)
@@ -32,41 +34,25 @@ def effect_plot(effects: Sequence[Effect], *, metric: Metric, looks: Looks, widt
 def _draw(axes: Axes, effect: Effect, y: float, looks: Looks) -> None:
     found = effect.paired
     colour = looks[effect.winner.schedule].colour if effect.shown else MUTED
-    if found.low is not None and found.high is not None:
-        axes.plot(
-            [found.low, found.high], [y, y], color=colour, linewidth=7, alpha=0.28, solid_capstyle="butt", zorder=2
-        )
-        for end in (found.low, found.high):
-            axes.plot([end, end], [y - 0.1, y + 0.1], color=colour, linewidth=1.6, zorder=3)
-    axes.scatter(
-        effect.differences,
-        [y - 0.22] * found.n,  # below the band, so that neither covers the other
-        s=26,
-        facecolor="white",
-        edgecolor=colour,
-        linewidth=1.3,
-        zorder=4,
-    )
+    if found.interval is not None:
+        axes.plot(found.interval, [y, y], color=colour, linewidth=7, alpha=0.28, solid_capstyle="butt", zorder=2)
+        axes.vlines(found.interval, y - 0.1, y + 0.1, color=colour, linewidth=1.6, zorder=3)
+    below = [y - 0.22] * found.n  # the band, so that neither covers the other
+    axes.scatter(effect.differences, below, s=26, facecolor="white", edgecolor=colour, linewidth=1.3, zorder=4)
     if found.n > 1:
         axes.scatter([found.mean], [y], s=62, marker="D", color=colour, edgecolor="white", zorder=5)
-    for side, anchor, text in (
-        (effect.second, 0.0, f"◀ {effect.second.order} better"),
-        (effect.first, 1.0, f"{effect.first.order} better ▶"),
+    for side, edge, align, text in (
+        (effect.second, 0.0, "left", f"◀ {effect.second.order} better"),
+        (effect.first, 1.0, "right", f"{effect.first.order} better ▶"),
     ):
-        axes.annotate(
+        axes.text(
+            edge,
+            y + 0.34,
             text,
-            (anchor, y + 0.34),
-            xycoords=("axes fraction", "data"),
-            ha="left" if anchor == 0 else "right",
+            transform=axes.get_yaxis_transform(),
+            ha=align,
             va="center",
             fontsize=10,
-            color=looks[side.schedule].colour,
             fontweight="bold",
+            color=looks[side.schedule].colour,
         ).set_in_layout(False)
-
-
-def _symmetric(axes: Axes, effects: Sequence[Effect]) -> None:
-    """Centres the axis on zero, so that no side looks favoured."""
-    ends = [abs(end) for e in effects for end in (e.paired.low, e.paired.high, *e.differences) if end is not None]
-    reach = 1.12 * max(ends, default=1.0) or 1.0
-    axes.set_xlim(-reach, reach)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from qp_runner.metric import Metric
 from qp_runner.report.plots.labels import Label, place
@@ -12,6 +12,7 @@ from qp_runner.report.plots.style import MUTED, Looks, canvas, svg, tidy
 from qp_runner.report.rows import Row
 from qp_runner.report.words import label
 
+LABELLED = 30  # with more schedules than that, only those on the front are named
 LOG_FROM = 3.0  # ratio of footprints from which the axis is logarithmic
 
 
@@ -25,13 +26,14 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
         tidy(axes, grid="both")
         scale_costs(axes, [row.footprint.mean for row in rows])
         front = draw_front(axes, [(row.footprint.mean, row.metric.mean) for row in rows if row.on_front])
+        labels = []
         for row in rows:
-            look = looks[row.schedule]
+            look, x, y, half = looks[row.schedule], row.footprint.mean, row.metric.mean, row.metric.std or 0.0
             axes.errorbar(
-                row.footprint.mean,
-                row.metric.mean,
+                x,
+                y,
                 xerr=row.footprint.std or None,
-                yerr=row.metric.std or None,
+                yerr=half or None,
                 color=look.colour,
                 marker=look.marker,
                 markersize=9,
@@ -41,17 +43,13 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
                 capsize=3,
                 zorder=4,
             )
+            if row.on_front or len(rows) <= LABELLED:
+                labels.append(Label(x, y, row.order, look.colour, (y - half, y + half)))
         axes.margins(x=0.14, y=0.16)
         axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
         axes.set_ylabel(f"test {label(metric)}", fontsize=11)
-        place(axes, [_label(row, looks) for row in rows], avoid=front, size=11)
+        place(axes, labels, avoid=front, size=11)
         return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
-
-
-def _label(row: Row, looks: Looks) -> Label:
-    half = row.metric.std or 0.0
-    reach = (row.metric.mean - half, row.metric.mean + half)
-    return Label(row.footprint.mean, row.metric.mean, row.order, looks[row.schedule].colour, reach)
 
 
 def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -59,10 +57,11 @@ def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[
     best = sorted(points)
     if len(best) < 2:
         return []
-    xs, ys = zip(*best, strict=True)
-    axes.plot(xs, ys, color=MUTED, linewidth=1.3, linestyle=(0, (5, 3)), drawstyle="steps-post", alpha=0.7, zorder=2)
-    corners = [(after[0], before[1]) for before, after in pairwise(best)]
-    return [point for pair in zip(best, [*corners, best[-1]], strict=True) for point in pair]
+    corners = [best[0]]
+    for (_, below), (x, y) in pairwise(best):
+        corners += [(x, below), (x, y)]
+    axes.plot(*zip(*corners, strict=True), color=MUTED, linewidth=1.3, linestyle=(0, (5, 3)), alpha=0.7, zorder=2)
+    return corners
 
 
 def scale_costs(axes: Axes, sizes: Sequence[float]) -> None:
@@ -71,6 +70,6 @@ def scale_costs(axes: Axes, sizes: Sequence[float]) -> None:
         return
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_major_formatter("{x:g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.minorticks_off()

@@ -1,22 +1,28 @@
 """The style of all plots: a schedule has the same colour and marker everywhere."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from html import escape
 from io import StringIO
+from itertools import cycle
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-INK, MUTED, GRID, PAPER = "#1f2328", "#626a73", "#e7eaee", "#ffffff"
+from qp_runner.report.rows import Row
+
+INK, MUTED, GRID = "#1f2328", "#626a73", "#e7eaee"
 FLOAT_COLOUR = "#6b7280"
 # Okabe & Ito (2008), distinct for all kinds of colour vision; without yellow, too pale for lines on white
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8539a", "#c98a00", "#3f9fd8")
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SETTINGS = {
     "svg.fonttype": "none",  # keeps text as text: the page's font, selectable, searchable
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "svg.hashsalt": "report",  # the same figure is the same file
     "font.size": 11,
     "axes.edgecolor": "#b6bcc4",
     "axes.labelcolor": MUTED,
@@ -35,19 +41,16 @@ class Look:
     marker: str
 
 
-class Looks:
-    """Looks by schedule, assigned in the order of the names."""
+Looks = Mapping[str, Look]
+"""By schedule."""
 
-    def __init__(self, schedules: Sequence[str], *, uncompressed: Sequence[str] = ("float",)) -> None:
-        """`uncompressed` schedules, the baseline, are grey."""
-        others = [name for name in dict.fromkeys(schedules) if name not in uncompressed]
-        self._looks = {
-            name: Look(COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)])
-            for index, name in enumerate(others)
-        }
 
-    def __getitem__(self, schedule: str) -> Look:
-        return self._looks.get(schedule, Look(FLOAT_COLOUR, "o"))
+def assign_looks(rows: Sequence[Row]) -> Looks:
+    """A look for every schedule, in the order of the rows; the uncompressed network, the baseline, is grey."""
+    plain = {row.schedule: Look(FLOAT_COLOUR, "o") for row in rows if row.is_float}
+    others = [name for name in dict.fromkeys(row.schedule for row in rows) if name not in plain]
+    looks = zip(others, cycle(COLOURS), cycle(MARKERS), strict=False)
+    return plain | {name: Look(colour, marker) for name, colour, marker in looks}
 
 
 @contextmanager
@@ -69,22 +72,7 @@ def tidy(axes: Axes, *, grid: str = "y") -> None:
 def svg(figure: Figure, *, title: str, name: str) -> str:
     """The figure as an HTML element; `title` is its label, `name` makes its ids unique on the page."""
     out = StringIO()
-    with mpl.rc_context({**SETTINGS, "svg.hashsalt": name}):
-        figure.savefig(out, format="svg", metadata={"Date": None})
-    text = out.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:xlink)?="[^"]*"', "", text)  # implied in HTML
-    used = set(re.findall(r'(?:href="|url\()#([^")]+)', text))
-    text = re.sub(
-        r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text
-    )  # unused ids might be duplicates on a page
-    width, height = (round(float(size)) for size in re.findall(r'(?:width|height)="([\d.]+)pt"', text)[:2])
-    text = re.sub(r'width="[\d.]+pt"', f'width="{width}"', text, count=1)
-    text = re.sub(r'height="[\d.]+pt"', f'height="{height}"', text, count=1)
-    return text.replace("<svg", f'<svg role="img" aria-label="{escape(title)}"', 1)
-
-
-def escape(text: str) -> str:
-    """Text as an attribute's value."""
-    return text.replace("&", "&amp;").replace('"', "&quot;").replace("<", "&lt;").replace(">", "&gt;")
+    figure.savefig(out, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    _, _, drawn = out.getvalue().partition("<svg")
+    drawn = re.sub(r'( id="|href="#|url\(#)', rf"\g<1>{name}-", drawn)
+    return f'<svg role="img" aria-label="{escape(title)}"{drawn}'

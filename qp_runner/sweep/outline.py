@@ -1,22 +1,18 @@
-"""What a sweep shares, worked out before its first job: the prefix tree, the waves, what was done before."""
+"""What the jobs of a sweep share, worked out before the first of them: the prefix tree and the waves."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, replace
 
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
 from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
-from qp_runner.locking import RUNNING, is_locked
 from qp_runner.report.words import plural
 from qp_runner.run.build import build_task, compile_schedule
-from qp_runner.run.identity import identity, job_digest
+from qp_runner.run.identity import identity
 from qp_runner.schedule import Stage
 from qp_runner.sweep import tree
-from qp_runner.sweep.parent import Sweep
-from qp_runner.training import Identity
+from qp_runner.training import Identity, content_of
 from qp_runner.training.identity import digest, without_end
 
 SHOWN_VALUES = 6
@@ -67,11 +63,16 @@ def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths:
     """Plans the jobs that are not done. Data that can't be loaded here is assumed to have some length, and noted."""
     lengths = lengths or Lengths()
     steps = [lengths.steps_per_epoch(job.config) for job in jobs]
-    stages = _Stages()
-    found = [
-        identity(job.config, stages=stages.of(job.config, each), steps_per_epoch=each)
-        for job, each in zip(jobs, steps, strict=True)
-    ]
+    compiled: dict[str, tuple[Stage, ...]] = {}  # schedules that are alike are compiled once
+    found = []
+    for job, each in zip(jobs, steps, strict=True):
+        key = digest([job.config.schedule.events, job.config.trainer.epochs, each])
+        if key not in compiled:
+            compiled[key] = compile_schedule(job.config, steps_per_epoch=each)
+        found.append(identity(job.config, stages=compiled[key], steps_per_epoch=each))
+    for number, job in enumerate(jobs):
+        if lengths.problem(job.config):
+            found[number] = replace(found[number], context={**found[number].context, "content": f"of job {number}"})
     numbers = tuple(number for number in range(len(jobs)) if number not in done)
     plan = tree.plan([path(found[number]) for number in numbers])
     return Outline(jobs, found, steps, plan, numbers, lengths.note)
@@ -82,41 +83,6 @@ def path(own: Identity) -> tree.Path:
     compress = digest(own.compress)
     fired = {stage.first: digest([without_end(stage), compress]) for stage in own.stages if stage.fires}
     return tree.Path(own.root, own.stages[-1].last + 1, fired)
-
-
-def sweep_digest(jobs: Sequence[Job]) -> str:
-    """What makes two commands the same sweep: the same runs, in the same order."""
-    return digest([job_digest(job.config) for job in jobs])
-
-
-def earlier_attempt(wanted: str, *, results: Path, folder: Path | None) -> Path | None:
-    """The folder of the latest attempt at this sweep, unless it is still at work.
-
-    Args:
-        wanted: the sweep's digest.
-        results: where sweeps lie if nothing else is said.
-        folder: the one folder to look at, where the command line names it.
-    """
-    candidates = sorted((results / "sweeps").glob("*"), reverse=True) if folder is None else [folder]
-    for each in candidates:
-        known = Sweep.load(each)
-        if known is not None and known.digest == wanted and not is_locked(each / RUNNING):
-            return each
-    return None
-
-
-def finished(folder: Path, *, jobs: int) -> frozenset[int]:
-    """The jobs of a sweep's folder that have ended well and left their records."""
-    return frozenset(number for number in range(jobs) if is_finished(folder / str(number)))
-
-
-def is_finished(folder: Path) -> bool:
-    """Whether the run of a folder has ended well and left its records."""
-    try:
-        record = json.loads((folder / "run.json").read_text(encoding="utf-8"))
-        return record.get("status") == "FINISHED" and (folder / "metrics.csv").stat().st_size > 0
-    except (OSError, ValueError, AttributeError):
-        return False
 
 
 def sharing(made: Outline) -> list[str]:
@@ -147,34 +113,31 @@ def _differences(made: Outline) -> list[str]:
 
 
 class Lengths:
-    """Steps of an epoch by what they depend on: data are loaded once for all jobs that are alike in it."""
+    """What planning has to know of data and task: they are loaded once for all jobs that are alike in them."""
 
     def __init__(self) -> None:
         self.note = ""
-        self._known: dict[str, int] = {}
+        self._known: dict[str, tuple[int, str]] = {}
 
     def steps_per_epoch(self, config: Config) -> int:
         """Of a run; raises ConfigError for what can't be built, data that are not there excepted."""
+        return self._of(config)[0]
+
+    def problem(self, config: Config) -> str:
+        """Why a run can share nothing, as far as its data decide it; empty if it can."""
+        return self._of(config)[1]
+
+    def _of(self, config: Config) -> tuple[int, str]:
         key = digest([config.task.model_dump(), config.data.model_dump(), config.trainer.batch_size])
         if key not in self._known:
             try:
-                self._known[key] = build_task(config).steps_per_epoch
+                task = build_task(config)
+                self._known[key] = task.steps_per_epoch, content_of(task).problem
+                if problem := self._known[key][1]:
+                    self.note = f"runs share nothing: {problem}"
             except ConfigError as error:
                 if not error.key.startswith("data."):
                     raise
                 self.note = f"without the data, an epoch is taken to have {UNKNOWN_STEPS_PER_EPOCH} steps: {error}"
-                self._known[key] = UNKNOWN_STEPS_PER_EPOCH
-        return self._known[key]
-
-
-class _Stages:
-    """Compiled schedules; those that are alike are compiled once."""
-
-    def __init__(self) -> None:
-        self._known: dict[str, tuple[Stage, ...]] = {}
-
-    def of(self, config: Config, steps_per_epoch: int) -> tuple[Stage, ...]:
-        key = digest([config.schedule.events, config.trainer.epochs, steps_per_epoch])
-        if key not in self._known:
-            self._known[key] = compile_schedule(config, steps_per_epoch=steps_per_epoch)
+                self._known[key] = UNKNOWN_STEPS_PER_EPOCH, ""
         return self._known[key]

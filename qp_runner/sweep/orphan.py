@@ -1,0 +1,30 @@
+"""Worker processes whose command was killed end themselves, so that nobody else has to find them."""
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from functools import cache
+
+LOOK_S = 0.5
+
+
+@cache
+def end_with_the_command() -> None:
+    """In a worker process, starts a thread that ends the process once its parent is gone. Elsewhere, does nothing.
+
+    SIGTERM ends a run that is at work as Ctrl-C would, with its records; a process without one it ends at once. Jobs
+    of a cluster are no children of their command, and outlive it: each of them locks its own folder.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None and parent.pid == os.getppid():
+        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK_S)
+    while True:
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(LOOK_S)
