@@ -46,7 +46,7 @@ class Compressor(nn.Module):
 
     Attributes:
         networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
-        skipped: weights that a glob matches but that are no sites, with the reason.
+        skipped: what was asked for but is no site, with the reason.
     """
 
     networks: dict[str, nn.Module]
@@ -136,13 +136,17 @@ class Compressor(nn.Module):
                 if (fault.op, fault.target) == (op, target):
                     raise fault.error
             if not sites:
-                frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self.skipped else ""
+                frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self._skips_frozen else ""
                 allowed = f"needs a glob, the schedule compresses {target}s{frozen}"
                 raise ConfigError(f"model.sites.{target}", "[]", allowed)
             if op == Op.PRUNE and not any(site.prunable for site in sites):
                 raise ConfigError(
                     "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
                 )
+
+    @property
+    def _skips_frozen(self) -> bool:
+        return any(each.reason == "frozen" for each in self.skipped)
 
     def trace(self, run: Run, *, pair: Run | None = None) -> Graph:
         """Records what the networks compute in `run`, a forward pass of one sample.

@@ -71,7 +71,7 @@ def coverage(
         networks: by name.
         covered: ids of the Parameters behind weight sites.
         graph: of the networks.
-        reasons: why Parameters are no sites, by name, where it is known.
+        reasons: why Parameters and calls are no sites, by name, where it is known.
     """
     matrices = {id(p): (name, module, p) for name, module, p in _parameters(networks) if p.dim() >= 2}
     all_weights = sum(p.numel() for _, _, p in matrices.values())
@@ -95,7 +95,7 @@ def coverage(
             target=Target.ACTIVATION,
             elements=tensor.elements,
             share=tensor.elements / all_activations,
-            reason=tensor.reason,
+            reason=reasons.get(tensor.name) or tensor.reason,
             kind=tensor.operation,
             shape=tensor.shape,
         )

@@ -90,7 +90,7 @@ class SiteLocation:
 
 @dataclass(frozen=True)
 class Skipped:
-    """A weight that was asked for but is no site."""
+    """What was asked for but is no site."""
 
     path: str
     reason: str
@@ -162,6 +162,7 @@ def select(networks: Mapping[str, nn.Module], sites: SiteSelection, survey: Surv
             if not _among(each, out)
         )
 
+    skipped += [Skipped(each.path, "excluded") for each in activations if _among(each, out)]
     return Selected(locations(weights), locations(activations), tuple(skipped))
 
 

@@ -297,3 +297,21 @@ def test_sites_may_have_bits_of_their_own():
     bits = {site.path: int(site.bits) for target in Target for site in compressor.sites(target)}
     assert {path: width for path, width in bits.items() if width != 8} == {"head.weight": 4, "head": 4}
     assert compressor.bits(Target.WEIGHT) == compressor.bits(Target.ACTIVATION) == 8
+
+
+def test_looking_at_a_network_changes_nothing_of_it():
+    class Writes(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            self.a.weight.data.mul_(0.5)
+            return self.norm(self.a(x))
+
+    network = Writes()
+    before, random = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    survey({"n": network}, lambda: network(rows(2)), lambda: network(rows(4)))
+    assert all(torch.equal(value, before[key]) for key, value in network.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random)
+    assert type(network) is Writes
