@@ -56,7 +56,7 @@ PUBLISHED = {  # by name, with their options
     "swin_t": "",
     "vit_b_16": ", image_size: 32",
 }
-TIMM = {"vit_tiny_patch16_224": ", img_size: 32, in_chans: 3", "resnet26": ", in_chans: 3"}
+TIMM = {"vit_tiny_patch16_224": ", img_size: 32", "resnet26": ""}
 for library, names in ((f"{VISION}.", PUBLISHED), ("timm.models.", TIMM)):
     MODELS |= {
         name: f"name: {name}\nnetworks: {{network: {{_target_: {library}{name}{options}}}}}"

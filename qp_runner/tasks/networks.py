@@ -15,6 +15,9 @@ OTHER_NAMES = {
 }
 """What libraries call the arguments that tasks give to networks."""
 
+LIBRARIES = {"torchvision": {"num_classes"}, "timm": {"num_classes", "in_chans"}}
+"""Of these arguments, what the functions of libraries take without naming it, as `**kwargs`."""
+
 
 def build_networks(
     factories: Mapping[str, Callable[..., nn.Module]],
@@ -55,26 +58,37 @@ def understood(make: Callable[..., object], arguments: Mapping[str, object]) -> 
     """A task's arguments under the names that a factory has for them.
 
     Those of `OTHER_NAMES` are left out where the configuration gives them already, and where the factory has no name
-    for them: whether the network fits the data is then seen when it is called. A factory that hands on any keyword
-    (`**kwargs`, as those of torchvision do) is given the number of classes as `num_classes`.
+    for them: whether the network fits the data is then seen when it is called.
     """
-    try:
-        parameters = inspect.signature(make).parameters
-    except (TypeError, ValueError):
-        return dict(arguments)
+    known = _names(getattr(make, "func", make))
     configured: Mapping[str, Any] = getattr(make, "keywords", {})
-    hands_on = any(each.kind == inspect.Parameter.VAR_KEYWORD for each in parameters.values())
     found: dict[str, object] = {}
     for name, value in arguments.items():
         names = (name, *OTHER_NAMES.get(name, ()))
-        known = next((each for each in names if each in parameters), None)
-        if any(each in configured for each in names):
-            continue
-        if known is not None or name not in OTHER_NAMES:
-            found[known or name] = value
-        elif hands_on and name == "classes":
-            found["num_classes"] = value
+        if known is None or name not in OTHER_NAMES:
+            found[name] = value
+        elif configured.keys().isdisjoint(names):
+            found |= dict.fromkeys([each for each in names if each in known][:1], value)
     return found
+
+
+def _names(make: Callable[..., object]) -> set[str] | None:
+    """The names of the arguments that a factory takes; None if it may take others. A class that hands on what it does
+    not name takes what the class that it derives from takes.
+    """
+    names: set[str] = set()
+    for each in inspect.getmro(make) if isinstance(make, type) else (make,):
+        if isinstance(make, type) and "__init__" not in vars(each):
+            continue
+        try:
+            parameters = inspect.signature(each).parameters
+        except (TypeError, ValueError):
+            return None
+        names |= set(parameters)
+        if not any(one.kind == inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+            return names
+    library = LIBRARIES.get(str(getattr(make, "__module__", "")).partition(".")[0])
+    return None if library is None else names | library
 
 
 def _call(make: object) -> str:

@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 
 from qp_runner.data import digits
@@ -67,6 +68,16 @@ def make_any(**options):
     return options
 
 
+class Named:
+    def __init__(self, *, num_classes):
+        pass
+
+
+class Derived(Named):
+    def __init__(self, **options):
+        pass
+
+
 def make_plain(width=3):
     return width
 
@@ -75,8 +86,10 @@ def make_plain(width=3):
     ("make", "given"),
     [
         (make_one, {"num_classes": 5, "in_chans": 1}),
-        (make_any, {"num_classes": 5}),
-        (partial(make_any, num_classes=9), {}),
+        (make_any, {"in_channels": 1, "classes": 5}),
+        (Derived, {"num_classes": 5}),
+        (partial(Derived, num_classes=9), {}),
+        (torchvision.models.resnet18, {"num_classes": 5}),
         (partial(make_one, in_chans=4), {"num_classes": 5}),
         (make_plain, {}),
         (resnet18, {"classes": 5, "in_channels": 1}),
