@@ -1,4 +1,4 @@
-"""The command line: `qp-runner [plan] [-m] [--config-dir DIR] [key=value ...]`."""
+"""The command line: `qp-runner [plan|sites] [-m] [--config-dir DIR] [key=value ...]`."""
 
 import argparse
 import errno
@@ -49,6 +49,11 @@ def _main(arguments: list[str]) -> int:
 
             args = _parser().parse_intermixed_args(arguments[1:])
             show(args.overrides, multirun=args.multirun, extra_dir=args.config_dir)
+        elif arguments[:1] == ["sites"]:
+            from qp_runner.cli.sites import show_sites
+
+            args = _sites_parser().parse_intermixed_args(arguments[1:])
+            show_sites(args.overrides, as_csv=args.csv, extra_dir=args.config_dir)
         else:
             _run(arguments)
     except Exception as error:
@@ -86,17 +91,32 @@ def _extra_dirs(arguments: list[str]) -> list[Path]:
     return [Path(value) for flag, value in pairs if flag in ("--config-dir", "-cd")]
 
 
+def _sites_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qp-runner sites",
+        description="Lists what of a network is pruned and quantized, and what is left and why. Trains nothing.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--csv", action="store_true", help="as CSV")
+    _add_common(parser)
+    return parser
+
+
 def _parser() -> argparse.ArgumentParser:
-    """Of `plan`; all else is parsed by Hydra."""
+    """Of `plan`; a run is parsed by Hydra."""
     parser = argparse.ArgumentParser(
         prog="qp-runner plan",
         description="Draws schedules, their expected footprint, and what the runs of a sweep share. Trains nothing.",
         allow_abbrev=False,
     )
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: every combination of a,b,c")
+    _add_common(parser)
+    return parser
+
+
+def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-cd", "--config-dir", type=Path, metavar="DIR", help="your own YAML files beside ours")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run")
-    return parser
 
 
 def _report(error: Exception, arguments: list[str]) -> int:

@@ -2,24 +2,34 @@
 
 import copy
 from collections.abc import Iterable
+from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
+from torch.nn.utils.parametrize import is_parametrized
 
-from qp_runner.compress.attach import Attachment, detach_weight, latent
+from qp_runner.compress.attach import CALLS, Attachment, Counting, detach_weight, latent, uncount
+from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
 from qp_runner.compress.fake_quantize import widened
 from qp_runner.compress.mask import broadcasts, tiled
+from qp_runner.compress.results import CallResult
 from qp_runner.compress.site import Site
+from qp_runner.compress.sites import ActivationSite
 
 MASK, SCALE, RANGE = "site_mask", "site_scale", "site_range"
-"""What a baked module keeps of its output's site: two buffers, and the lowest and the highest code as a tuple."""
+"""What a baked module keeps of its output's site: two buffers, and a tuple of lowest code, highest code, batch axis."""
+
+RESULTS = "site_results"
 
 
-def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:
+def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterable[Counting] = ()) -> nn.Module:
     """A plain deep copy whose outputs equal the attached network's bit for bit.
 
     Its weights are the compressed values. A module with an active activation site keeps its class and its place; the
     site's mask and scale become buffers of it, and a forward hook of standard operations, `compress_output`, takes the
     place of the site's hook among the module's own ones. Weights that sites share stay shared.
+
+    A network whose calls are sites goes on counting its calls; their masks and scales are in its child `site_results`.
     """
     paths = {id(module): path for path, module in network.named_modules()}
     inside = [attachment for attachment in attachments if id(attachment.module) in paths]
@@ -30,31 +40,92 @@ def bake(network: nn.Module, attachments: Iterable[Attachment]) -> nn.Module:
         if a.handle is not None:
             _bake_output(module, a.handle.id, a.site)
         else:
-            original = latent(a.module)
+            original = latent(a.module, a.name)
             if a.site not in values:
                 values[a.site] = nn.Parameter(a.site.value(original), requires_grad=original.requires_grad)
-            detach_weight(module)
-            module._parameters["weight"] = values[a.site]
+            detach_weight(module, a.name)
+            if is_parametrized(module):
+                _unparametrize(module)
+            module._parameters[a.name] = values[a.site]
+    for each in counted:
+        if id(each.network) in paths:
+            _bake_calls(plain.get_submodule(paths[id(each.network)]), each.calls)
     return plain
 
 
-def compress_output(module: nn.Module, _args: object, output: Tensor) -> Tensor:
+def compress_output(module: nn.Module, _args: object, output: Any) -> Any:
     """`Q(M ⊙ output)` of a baked module, as its forward hook."""
-    mask, scale = getattr(module, MASK), getattr(module, SCALE)
+    first = first_tensor(output)
+    assert first is not None
+    with torch._C.DisableTorchFunction():  # this is no call of the network's
+        return with_first(output, _compressed(module, first))
+
+
+def _compressed(module: nn.Module, output: Tensor) -> Tensor:
+    mask, scale, (low, high, axis) = getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE)
+    x = output.movedim(axis, 0) if axis else output
     if mask is not None:
-        shaped = mask if broadcasts(mask.shape, output.shape[1:]) else tiled(mask, output.shape[1:])
-        output = output * shaped.to(output.dtype)
-    if scale is None:
-        return output
-    low, high = getattr(module, RANGE)
-    return ((widened(output) / scale).round().clamp(low, high) * scale).to(output.dtype)
+        shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
+        x = x * shaped.to(x.dtype)
+    if scale is not None:
+        x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
+    return x.movedim(0, axis) if axis else x
+
+
+class BakedResult(nn.Module):
+    """What a baked network does with the result of a call."""
+
+    def __init__(self, site: Site) -> None:
+        super().__init__()
+        _keep(self, site)
+
+    def forward(self, result: Any) -> Any:
+        """The compressed result."""
+        return compress_output(self, (), result)
 
 
 def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
     if not (site.is_pruning or site.is_quantizing):
         del module._forward_hooks[hook]
         return
+    _keep(module, site)
+    module._forward_hooks[hook] = compress_output
+
+
+def _bake_calls(network: nn.Module, calls: Calls) -> None:
+    """Gives a copied network's calls results of its own; stops counting where no site is active."""
+    baked = nn.ModuleDict()
+    hands: dict[str, list[Any]] = {}
+    for name, of_name in calls.sites.items():
+        sites = [hand.site if isinstance(hand, CallResult) else None for hand in of_name]
+        hands[name] = [
+            BakedResult(site) if site is not None and (site.is_pruning or site.is_quantizing) else None
+            for site in sites
+        ]
+        for number, hand in enumerate(hands[name]):
+            if hand is not None:
+                baked[numbered(name, number).replace(".", "/")] = hand
+    if len(baked):
+        network.__dict__[CALLS].sites = hands
+        network.add_module(RESULTS, baked)
+    else:
+        uncount(network)
+
+
+def _unparametrize(module: nn.Module) -> None:
+    """Puts Parameters in place of what parametrizations compute. Torch's own function for it would change the class,
+    which a copied module shares with the one that it was copied from.
+    """
+    values = {name: latent(module, name).detach() for name in cast(Any, module.parametrizations)}
+    del module.parametrizations
+    module.__class__ = type(module).__bases__[0]
+    for name, value in values.items():
+        module.register_parameter(name, nn.Parameter(value))
+
+
+def _keep(module: nn.Module, site: Site) -> None:
+    """Keeps a site's mask, scale, range and batch axis in a module."""
     module.register_buffer(MASK, site.mask.clone() if site.is_pruning else None)
     module.register_buffer(SCALE, site.scale.clone() if site.is_quantizing else None)
-    setattr(module, RANGE, (float(site.low), float(site.high)))
-    module._forward_hooks[hook] = compress_output
+    axis = site.batch_axis if isinstance(site, ActivationSite) else 0
+    setattr(module, RANGE, (float(site.low), float(site.high), axis))

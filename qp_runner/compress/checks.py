@@ -1,6 +1,6 @@
 """What must hold of networks and sites before anything is trained; each error names the site."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from qp_runner.compress.errors import never_called
 from qp_runner.compress.graph import LATENT, Graph
@@ -25,17 +25,19 @@ def check_used(graph: Graph, *, weights: Sequence[str], activations: Sequence[st
             raise never_called(path)
 
 
-def check_batch(one: Graph, two: Graph) -> None:
-    """Raises ConfigError for an activation site whose batch is not dimension 0, from passes of one and two samples.
+def check_batch(one: Graph, two: Graph, axes: Mapping[str, int]) -> None:
+    """Raises ConfigError for an activation site whose batch is not the dimension that it is taken to be, from passes of
+    one and two samples.
 
     Only outputs that differ in a single dimension, which is twice as long, tell: samples may have different sizes.
     """
     for path, shapes in one.calls.items():
         for a, b in zip(shapes, two.calls.get(path, ()), strict=False):
             longer = [d for d in range(len(a)) if len(a) == len(b) and a[d] != b[d]]
-            if len(longer) == 1 and longer[0] != 0 and b[longer[0]] == 2 * a[longer[0]]:
+            if len(longer) == 1 and longer[0] != axes[path] and b[longer[0]] == 2 * a[longer[0]]:
                 raise ConfigError(
                     "model.sites.activation",
                     path,
-                    f"has the batch in dimension {longer[0]} of {list(b)}, but it has to be dimension 0; leave it out",
+                    f"has the batch in dimension {longer[0]} of {list(b)}, but it has to be dimension {axes[path]}; "
+                    "leave it out",
                 )

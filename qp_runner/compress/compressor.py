@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import attach, events, rehearsal
+from qp_runner.compress import events, rehearsal
+from qp_runner.compress.attach import Attachment, attach_weight, latent
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.checks import check_batch, check_used
@@ -15,11 +16,13 @@ from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
-from qp_runner.compress.selection import SiteSelection, select
+from qp_runner.compress.results import attach_activation, attach_results
+from qp_runner.compress.selection import SiteSelection, parameters_behind, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
 from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
+from qp_runner.compress.survey import survey
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
@@ -33,40 +36,63 @@ class Compressor(nn.Module):
     Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
     may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
 
+    Args:
+        networks: by name.
+        sites: which of their tensors are compressed.
+        settings: how.
+        run: a forward pass of one sample. Needed for sites that are not the outputs of modules, and for sites that are
+            chosen automatically; without it, all calls of a module are one site.
+        pair: one of two samples; shows where the batch is, and whether training makes other calls than evaluation.
+
     Attributes:
         networks: the networks by name. Not owned: `state_dict()`, `to()` and `parameters()` leave them out.
-        skipped: weights that a glob matches but that are no sites, with the reason.
+        skipped: what was asked for but is no site, with the reason.
     """
 
     networks: dict[str, nn.Module]
 
-    def __init__(self, networks: Mapping[str, nn.Module], *, sites: SiteSelection, settings: Settings) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        *,
+        sites: SiteSelection,
+        settings: Settings,
+        run: Run | None = None,
+        pair: Run | None = None,
+    ) -> None:
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings = settings
-        selected = select(networks, sites)
+        surveyed = None
+        if run is not None:
+            with rehearsal.norms_named(networks):
+                surveyed = survey(networks, run, pair)
+        selected = select(networks, sites, surveyed)
         self.skipped = selected.skipped
-        attached: list[attach.Attachment] = []
+        self._attached: list[Attachment] = []
         for location in selected.weights:
             site = WeightSite(location)
-            attached += [attach.attach_weight(module, site) for module in location.users]
+            self._attached += [attach_weight(module, name, site) for module, name in location.users]
         device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        for location in selected.activations:
-            attached.append(attach.attach_activation(location, ActivationSite(location, device, settings.granularity)))
-        self._attached = attached
+        activations = [
+            (location, ActivationSite(location, device, settings.granularity)) for location in selected.activations
+        ]
+        self._counted = attach_results(networks, activations)
+        self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
         self.graph: Graph | None = None
         self._faults: list[rehearsal.Fault] = []
         self._bank: WeightBank | None = None
-        self._sites = nn.ModuleDict({_key(a.site): a.site for a in attached})
+        self._sites = nn.ModuleDict({_key(a.site): a.site for a in self._attached})
+        self._sites.update({_key(site): site for _, site in activations})
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""
         weights = target == Target.WEIGHT
         return [site for site in self._all() if isinstance(site, WeightSite) == weights]
 
-    def latents(self) -> dict[WeightSite, nn.Parameter]:
-        """The latent weight of every weight site."""
-        return {a.site: attach.latent(a.module) for a in self._attached if isinstance(a.site, WeightSite)}
+    def latents(self) -> dict[WeightSite, Tensor]:
+        """The latent weight of every weight site: a Parameter, or what parametrizations make of Parameters."""
+        return {a.site: latent(a.module, a.name) for a in self._attached if isinstance(a.site, WeightSite)}
 
     def parameter_count(self) -> int:
         """Elements of all parameters of the networks, sites or not."""
@@ -74,9 +100,21 @@ class Compressor(nn.Module):
 
     def bank(self) -> WeightBank | None:
         """All weight sites in one, for captured or compiled steps; every later event updates it."""
-        if self._bank is None and self.latents():
-            self._bank = WeightBank(self.latents())
+        if self._bank is None and self._plain():
+            self._bank = WeightBank(self._plain())
         return self._bank
+
+    def _plain(self) -> dict[WeightSite, Tensor]:
+        """The latent weights that are Parameters themselves."""
+        return {site: weight for site, weight in self.latents().items() if isinstance(weight, nn.Parameter)}
+
+    def parameters_in_sites(self) -> list[nn.Parameter]:
+        """The Parameters behind weight sites, each once."""
+        found: dict[int, nn.Parameter] = {}
+        for a in self._attached:
+            if isinstance(a.site, WeightSite):
+                found |= {id(parameter): parameter for parameter in parameters_behind(a.module, a.name)}
+        return list(found.values())
 
     @property
     def static(self) -> bool:
@@ -98,13 +136,17 @@ class Compressor(nn.Module):
                 if (fault.op, fault.target) == (op, target):
                     raise fault.error
             if not sites:
-                frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self.skipped else ""
+                frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self._skips_frozen else ""
                 allowed = f"needs a glob, the schedule compresses {target}s{frozen}"
                 raise ConfigError(f"model.sites.{target}", "[]", allowed)
             if op == Op.PRUNE and not any(site.prunable for site in sites):
                 raise ConfigError(
                     "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
                 )
+
+    @property
+    def _skips_frozen(self) -> bool:
+        return any(each.reason == "frozen" for each in self.skipped)
 
     def trace(self, run: Run, *, pair: Run | None = None) -> Graph:
         """Records what the networks compute in `run`, a forward pass of one sample.
@@ -123,36 +165,45 @@ class Compressor(nn.Module):
         activations = {site.path: site for site in self._activations()}
 
         def seen(path: str, output: Tensor) -> None:
-            self._faults += rehearsal.check_output(activations[path], output)
-            one = output[0] if len(output) else output.new_empty(output.shape[1:])  # a detector may find no regions
-            activations[path].allocate(one)
+            site = activations[path]
+            self._faults += rehearsal.check_output(site, output)
+            batch = output.movedim(site.batch_axis, 0)
+            site.allocate(batch[0] if len(batch) else batch.new_empty(batch.shape[1:]))  # a detector may find nothing
 
         self._faults = []
         self.graph = graph = self._traced(run, seen)
-        check_used(graph, weights=[site.path for site in self.latents()], activations=list(activations))
+        check_used(graph, weights=[site.path for site in self._plain()], activations=list(activations))
         self._faults += rehearsal.check_calls(self._activations(), graph.calls)
         with self._copies_served():
             rehearsal.in_training_mode(self.networks.values(), run)
         if pair is not None:
-            check_batch(graph, self._traced(pair, lambda _path, _output: None))
+            axes = {path: site.batch_axis for path, site in activations.items()}
+            check_batch(graph, self._traced(pair, lambda _path, _output: None), axes)
         return graph
 
     def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
         """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
-        latents = self.latents()
+        latents = self._plain()
         named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
         parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
         parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
         with self._copies_served() as copies, rehearsal.norms_named(self.networks):
-            return trace(self.networks, modules, parameters=parameters | copies, run=run, seen=seen)
+            return trace(
+                self.networks,
+                modules,
+                parameters=parameters | copies,
+                run=run,
+                seen=seen,
+                calls=[each.calls for each in self._counted],
+            )
 
     @contextmanager
     def _copies_served(self) -> Iterator[dict[str, Tensor]]:
         """Inside, networks are undisturbed, sites are off, and weight sites return copies, given by path. A write to a
         copy is noted as a fault.
         """
-        latents = self.latents()
+        latents = self._plain()
         copies = {site: latent.detach().clone() for site, latent in latents.items()}
         by_path = {site.path: each for site, each in copies.items()}
         writes = rehearsal.Writes(by_path)
@@ -164,7 +215,8 @@ class Compressor(nn.Module):
         """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""
         if self.graph is None:
             raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
-        return coverage(self.networks, set(map(id, self.latents().values())), self.graph)
+        reasons = {each.path: each.reason for each in self.skipped}
+        return coverage(self.networks, set(map(id, self.parameters_in_sites())), self.graph, reasons)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run) -> None:
@@ -199,7 +251,7 @@ class Compressor(nn.Module):
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
-        latents = dict[Site, nn.Parameter](self.latents().items())
+        latents = dict[Site, Tensor](self.latents().items())
         return [record(site, latent=latents.get(site), graph=self.graph) for site in self._all()]
 
     def sparsity(self, target: Target) -> float:
@@ -208,8 +260,14 @@ class Compressor(nn.Module):
         return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
 
     def bits(self, target: Target) -> int:
-        """The bits of a target's sites; 32 while they are not quantized."""
-        return max((int(site.bits) for site in self.sites(target)), default=FLOAT_BITS)
+        """The bits of a target's sites, but for those with bits of their own; 32 while they are not quantized."""
+        sites = self.sites(target)
+        usual = [site for site in sites if site.own_bits is None] or sites
+        return max((int(site.bits) for site in usual), default=FLOAT_BITS)
+
+    def unreached(self) -> list[str]:
+        """Sites at functions' calls that the last forward pass did not reach, as after a compiler's rewriting."""
+        return [path for each in self._counted for path in each.calls.missed()]
 
     def state(self, target: Target) -> TargetState:
         """Measured sparsity and bits of a target."""
@@ -225,11 +283,13 @@ class Compressor(nn.Module):
         """Detaches all sites. The networks compute with their latent weights again."""
         for attachment in self._attached:
             attachment.remove()
-        self._attached = []
+        for counting in self._counted:
+            counting.remove()
+        self._attached, self._counted = [], []
 
     def bake(self, network: nn.Module) -> nn.Module:
         """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
-        return bake(network, self._attached)
+        return bake(network, self._attached, self._counted)
 
     def _refresh_bank(self) -> None:
         if self._bank is not None:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from torch import nn
 
 from qp_runner.compress.graph import Graph
-from qp_runner.compress.selection import takes_sites
 from qp_runner.schedule import Target
 
 NAMED = 3  # the largest that a warning names
@@ -19,6 +18,8 @@ class LeftOut:
 
     Attributes:
         share: of all matrix parameters, or of all elements of the ledger.
+        kind: the class of the module that holds it, or the operation that computes it.
+        shape: of an activation without the batch.
     """
 
     path: str
@@ -26,6 +27,8 @@ class LeftOut:
     elements: int
     share: float
     reason: str
+    kind: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,18 +62,43 @@ class Coverage:
         return named + (f"; and {len(found) - NAMED} more" if len(found) > NAMED else "")
 
 
-def coverage(networks: Mapping[str, nn.Module], covered: set[int], graph: Graph) -> Coverage:
-    """The coverage of traced networks; `covered` are the ids of the Parameters behind weight sites."""
+def coverage(
+    networks: Mapping[str, nn.Module], covered: set[int], graph: Graph, reasons: Mapping[str, str]
+) -> Coverage:
+    """The coverage of traced networks.
+
+    Args:
+        networks: by name.
+        covered: ids of the Parameters behind weight sites.
+        graph: of the networks.
+        reasons: why Parameters and calls are no sites, by name, where it is known.
+    """
     matrices = {id(p): (name, module, p) for name, module, p in _parameters(networks) if p.dim() >= 2}
     all_weights = sum(p.numel() for _, _, p in matrices.values())
     all_activations = sum(tensor.elements for tensor in graph.ledger)
     left = [
-        LeftOut(name, Target.WEIGHT, p.numel(), p.numel() / all_weights, _reason(module, name, p))
+        LeftOut(
+            path=name,
+            target=Target.WEIGHT,
+            elements=p.numel(),
+            share=p.numel() / all_weights,
+            reason=reasons.get(name) or _reason(module, p),
+            kind=type(module).__name__,
+            shape=tuple(p.shape),
+        )
         for key, (name, module, p) in matrices.items()
         if key not in covered
     ]
     left += [
-        LeftOut(tensor.name, Target.ACTIVATION, tensor.elements, tensor.elements / all_activations, tensor.reason)
+        LeftOut(
+            path=tensor.name,
+            target=Target.ACTIVATION,
+            elements=tensor.elements,
+            share=tensor.elements / all_activations,
+            reason=reasons.get(tensor.name) or tensor.reason,
+            kind=tensor.operation,
+            shape=tensor.shape,
+        )
         for tensor in graph.ledger
         if not tensor.sites
     ]
@@ -87,14 +115,12 @@ def _parameters(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Mod
                 yield ".".join(filter(None, [prefix.rstrip("."), path, own])), module, parameter
 
 
-def _reason(module: nn.Module, name: str, parameter: nn.Parameter) -> str:
+def _reason(module: nn.Module, parameter: nn.Parameter) -> str:
     if not parameter.requires_grad:
         return "frozen"
-    if takes_sites(module) and name.endswith(".weight"):
-        return "no glob of model.sites.weight matches"
     if isinstance(module, nn.utils.parametrize.ParametrizationList):
         return "behind a parametrization"
-    return f"a parameter of {type(module).__name__}, which cannot have weight sites"
+    return "no glob of model.sites.weight matches"
 
 
 def percent(share: float) -> str:

@@ -3,8 +3,6 @@
 from collections.abc import Sequence
 from typing import Literal
 
-from torch import nn
-
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Target
 
@@ -91,9 +89,9 @@ def no_values(site: str, target: Target) -> ConfigError:
     )
 
 
-def not_a_tensor(site: str, module: nn.Module, output: object) -> ConfigError:
-    """The error for an activation site whose module does not return one tensor."""
-    allowed = f"must return one tensor, but this {type(module).__name__} returns a {type(output).__name__}"
+def not_a_tensor(site: str, output: object) -> ConfigError:
+    """The error for an activation site at a call that returns no tensor, nor a tuple that begins with one."""
+    allowed = f"must return a tensor, or a tuple that begins with one, but returns a {type(output).__name__}"
     return ConfigError("model.sites.activation", site, allowed)
 
 

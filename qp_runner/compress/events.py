@@ -37,7 +37,8 @@ def quantize_weights(weights: Mapping[WeightSite, Tensor], bits: int, settings: 
         if bits == FLOAT_BITS:
             site.set_quantizer(torch.ones_like(site.scale), bits)
         else:
-            site.set_quantizer(_channel_scales(site, weight, bits, settings), bits)
+            own = site.bits_for(bits)
+            site.set_quantizer(_channel_scales(site, weight, own, settings), own)
 
 
 def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings: Settings, run: Run) -> None:
@@ -67,7 +68,8 @@ def quantize_activations(sites: Sequence[ActivationSite], bits: int, settings: S
         values = seen.result()[None]
         if not bool(has_values(values)):
             raise no_values(site.path, Target.ACTIVATION)
-        site.set_quantizer(_scales(values, bits, settings), bits)
+        own = site.bits_for(bits)
+        site.set_quantizer(_scales(values, own, settings), own)
 
 
 def _prune(site: Site, saliency: Tensor, sparsity: float) -> None:

@@ -119,7 +119,7 @@ def expected(
 
     def of(site: Site, elements: int, group: int, state: TargetState) -> Coded:
         zeros = pruned_count(elements // group, state.sparsity) * group if site.prunable else 0
-        return _coded(compressor, site, elements=elements, zeros=zeros, bits=state.bits, group=group)
+        return _coded(compressor, site, elements=elements, zeros=zeros, bits=site.bits_for(state.bits), group=group)
 
     def of_activation(site: Site, elements: int) -> Coded:
         return of(site, elements, elements // site.mask.numel() if site.prunable else 1, activation)
@@ -141,7 +141,7 @@ def _total(
 ) -> Footprint:
     traced = _traced(compressor)
     latents = compressor.latents()
-    others = compressor.parameter_count() - sum(parameter.numel() for parameter in latents.values())
+    others = compressor.parameter_count() - sum(parameter.numel() for parameter in compressor.parameters_in_sites())
     weights = others * FLOAT_BITS + sum(getattr(weight(site), kind)() for site in latents)
     sites = {site.path: site for site in compressor.sites(Target.ACTIVATION)}
 

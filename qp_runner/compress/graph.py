@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
+from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
 from qp_runner.compress.errors import not_a_tensor
 from qp_runner.compress.recorder import Form, Recorder, Value
 
@@ -30,6 +31,12 @@ class LedgerTensor:
         elements: of one sample. A detector's regions, whose number varies, count as one.
         sites: which compress all that is read of it, each with the elements it writes; the smallest result counts.
         reason: why no site compresses it; empty where one does.
+        best: of the sites, the one where a runtime would compress.
+        layers: the Parameters that its chain of operations reads.
+        first_layer: whether this chain computes with the network's input.
+        returned: whether it is an output of the network.
+        operation: that computes it.
+        shape: of one sample.
     """
 
     name: str
@@ -38,6 +45,12 @@ class LedgerTensor:
     last: int
     sites: Mapping[str, int] = field(default_factory=dict)
     reason: str = ""
+    best: str = ""
+    layers: frozenset[str] = frozenset()
+    first_layer: bool = False
+    returned: bool = False
+    operation: str = ""
+    shape: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +95,8 @@ def trace(
     parameters: Mapping[str, Tensor],
     run: Callable[[], None],
     seen: Callable[[str, Tensor], None],
+    calls: Sequence[Calls] = (),
+    shown: Callable[[str, int, Any, Recorder], None] | None = None,
 ) -> Graph:
     """Traces a forward pass of one sample.
 
@@ -91,6 +106,8 @@ def trace(
         parameters: the networks' Parameters by name, and what their modules compute with in place of them.
         run: the forward pass.
         seen: called with each site's path and output.
+        calls: of the networks that count them.
+        shown: is shown the names and results of these calls, instead of their being marked as sites.
     """
     buffers = [buffer for network in networks.values() for buffer in network.buffers()]
     recorder = Recorder(parameters.items(), buffers)
@@ -98,35 +115,56 @@ def trace(
     fast_path = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # it hides a transformer layer in one operation, only in evaluation
     try:
-        with _watching(networks, sites, recorder, found), recorder, recorder.calls:
+        with ExitStack() as stack:
+            stack.enter_context(_watching(networks, sites, recorder, found))
+            stack.enter_context(_shown(calls, shown, recorder, found))
+            stack.enter_context(recorder)
+            stack.enter_context(recorder.calls)
             run()
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
-    calls: dict[str, list[tuple[int, ...]]] = {}
+    shapes: dict[str, list[tuple[int, ...]]] = {}
     elements: dict[str, int] = {}
     for path, output, forms in found.outputs:
-        calls.setdefault(path, []).append(tuple(output.shape))
+        shapes.setdefault(path, []).append(tuple(output.shape))
         elements.setdefault(path, _elements(output, forms))
         seen(path, output)
-    shapes = {path: tuple(each) for path, each in calls.items()}
-    return Graph(tuple(_ledger(recorder)), shapes, elements, found.layer_outputs, recorder.parameter_reads)
+    return Graph(
+        tuple(_ledger(recorder)),
+        {path: tuple(each) for path, each in shapes.items()},
+        elements,
+        found.layer_outputs,
+        recorder.parameter_reads,
+    )
 
 
 def _ledger(recorder: Recorder) -> Iterator[LedgerTensor]:
     """The values that lie in memory: returned, read by a computing operation, or read by several operations."""
     members = [value for value in recorder.values if _in_memory(value, recorder.computing)]
     end = recorder.operation + 1
-    first: dict[int, int] = {}
+    chains: dict[int, set[int]] = {}  # the operations that compute a value from tensors of the ledger
     inside = set(map(id, members))
     for value in recorder.values:  # in order of computation, so that what it reads is known
-        first[id(value)] = min(
-            [value.made, *(first.get(id(u), value.made) for u in value.reads if id(u) not in inside)]
-        )
+        fused = (chains.get(id(read), set()) for read in value.reads if id(read) not in inside)
+        chains[id(value)] = {value.made}.union(*fused)
     for value in members:
-        name = value.outputs[-1] if value.outputs else f"{value.module}.{value.operation}".lstrip(".")
-        last = end if value.returned else max(value.read_by, default=value.made)
+        chain = chains[id(value)]
+        layers = frozenset[str]().union(*(recorder.parameters_of.get(each, set()) for each in chain))
         sites = value.compressed_by()
-        yield LedgerTensor(name, value.elements, first[id(value)], last, sites, "" if sites else _reason(value))
+        yield LedgerTensor(
+            name=value.outputs[-1] if value.outputs else f"{value.module}.{value.operation}".lstrip("."),
+            elements=value.elements,
+            first=min(chain),
+            last=end if value.returned else max(value.read_by, default=value.made),
+            sites=sites,
+            reason="" if sites else _reason(value),
+            best=value.best_site(),
+            layers=layers,
+            first_layer=not chain.isdisjoint(recorder.first_layers),
+            returned=value.returned,
+            operation=value.operation,
+            shape=value.shape[1:],
+        )
 
 
 def _reason(value: Value) -> str:
@@ -146,7 +184,10 @@ def _in_memory(value: Value, computing: set[int]) -> bool:
 
 @contextmanager
 def _watching(
-    networks: Mapping[str, nn.Module], sites: Mapping[str, nn.Module], recorder: Recorder, found: _Seen
+    networks: Mapping[str, nn.Module],
+    sites: Mapping[str, nn.Module],
+    recorder: Recorder,
+    found: _Seen,
 ) -> Iterator[None]:
     """Hooks on every module that tell the recorder where it is, and what modules and sites return."""
     with ExitStack() as stack:
@@ -157,19 +198,48 @@ def _watching(
                 _watch(module, where, top=not path, recorder=recorder, found=found, stack=stack)
         for path, module in sites.items():  # after the others: a site's output is then known as its module's
 
-            def marked(module: nn.Module, _args: Any, output: Any, path: str = path) -> Tensor:
-                if not isinstance(output, Tensor):
-                    raise not_a_tensor(path, module, output)
-                result = output.clone()  # so that whatever reads the module's output is known to read the site's
-                forms = recorder.of(result)
-                for form in forms:
-                    elements = _elements(output, forms) if len(forms) == 1 else form.value.elements
-                    form.value.marks.append((path, form, elements))
-                found.outputs.append((path, output, forms))
-                return result
+            def marked(_module: nn.Module, _args: Any, output: Any, path: str = path) -> Any:
+                return _mark(path, output, recorder, found)
 
             stack.callback(module.register_forward_hook(marked).remove)
         yield
+
+
+@contextmanager
+def _shown(
+    calls: Sequence[Calls],
+    shown: Callable[[str, int, Any, Recorder], None] | None,
+    recorder: Recorder,
+    found: _Seen,
+) -> Iterator[None]:
+    """Marks the results of calls that are sites, or shows them all."""
+
+    def watch(name: str, number: int, result: Any) -> Any:
+        if shown is None:
+            return _mark(numbered(name, number), result, recorder, found)
+        shown(name, number, result, recorder)
+        return result
+
+    for each in calls:
+        each.watch = watch
+    try:
+        yield
+    finally:
+        for each in calls:
+            each.watch = None
+
+
+def _mark(path: str, output: Any, recorder: Recorder, found: _Seen) -> Any:
+    """Notes a site's output; returns a copy, so that whatever reads it is known to read the site's."""
+    x = first_tensor(output)
+    if x is None:
+        raise not_a_tensor(path, output)
+    result = x.clone()
+    forms = recorder.of(result)
+    for form in forms:
+        form.value.marks.append((path, form, _elements(x, forms) if len(forms) == 1 else form.value.elements))
+    found.outputs.append((path, x, forms))
+    return with_first(output, result)
 
 
 def _watch(module: nn.Module, path: str, *, top: bool, recorder: Recorder, found: _Seen, stack: ExitStack) -> None:

@@ -119,7 +119,7 @@ def _entries(value: object) -> Iterator[tuple[object, object]]:
 
 def is_data(holder: Holder, value: object) -> bool:
     """Whether a value is so large that it is taken for data."""
-    if holder.is_network:
+    if holder.is_network or isinstance(value, type):  # a library's lazy class may fail at any look
         return False
     size = value.numel() if isinstance(value, Tensor) else getattr(value, "size", 0)
     if isinstance(value, dict | list | tuple | set | frozenset | deque):

@@ -32,6 +32,7 @@ SAME_CODES = frozenset(
 )
 """Operations that move, select, clip or pool values: their result is one tensor with what they read."""
 
+_CLIPPING = {"relu", "relu_", "clamp", "clamp_", "clamp_min", "clamp_min_", "hardtanh", "hardtanh_"}
 _JOINING = {"cat", "stack"}
 _SIZE_DEPENDS_ON_VALUES = {"nonzero", "masked_select", "nms", "_unique2", "unique_dim", "unique_consecutive"}
 _LOOKED_INTO = {"torch.nn.functional.multi_head_attention_forward"}  # calls that are several operations
@@ -77,6 +78,13 @@ class Value:
             if all(reader.comes_from(form) for reader in self.readers)
         }
 
+    def best_site(self) -> str:
+        """Of those sites the one where a runtime would compress: the last before values are pooled or moved."""
+        sites = self.compressed_by()
+        marks = [(path, form) for path, form, _ in self.marks if path in sites]
+        computed = [path for path, form in marks if form.before is None or form.made_by in _CLIPPING]
+        return computed[-1] if computed else next((path for path, _ in marks), "")
+
     @property
     def numel(self) -> int:
         """Elements, of the batch."""
@@ -94,6 +102,7 @@ class Form:
 
     value: Value
     before: "Form | None" = None
+    made_by: str = ""  # the primitive operation
 
     def comes_from(self, other: "Form") -> bool:
         """Whether it is another form or was made from it."""
@@ -124,7 +133,11 @@ class Recorder(TorchDispatchMode):
         self._reading = 0
         self._now: dict[int, tuple[Form, ...]] = {}
         self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used again
-        self._parameters = {self._key(tensor): name for name, tensor in parameters}
+        self.parameters_of: dict[int, set[str]] = {}  # operation → Parameters that it reads
+        self.first_layers: set[int] = set()  # numbers of the computing operations that read a network's input
+        self._parameters: dict[int, list[str]] = {}  # several share a storage in recurrent layers on CUDA
+        for name, tensor in parameters:
+            self._parameters.setdefault(self._key(tensor), []).append(name)
         self._constants = {self._key(tensor) for tensor in constants}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -149,7 +162,7 @@ class Recorder(TorchDispatchMode):
         forms = [form for tensor in (inputs if name in _JOINING else inputs[:1]) for form in self.of(tensor)]
         for tensor in made if forms else ():
             if tensor.is_floating_point():
-                self._now[self._key(tensor)] = tuple(Form(form.value, form) for form in forms)
+                self._now[self._key(tensor)] = tuple(Form(form.value, form, name) for form in forms)
         return bool(forms)
 
     def _computes(
@@ -160,6 +173,8 @@ class Recorder(TorchDispatchMode):
         self._read(forms)
         if computing:
             self.computing.add(self.operation)
+            if any(form.value.is_input for form in forms):
+                self.first_layers.add(self.operation)
         read = [form.value for form in forms]
         parameters = self._read_parameters(inputs)
         of_input = any(value.of_input for value in read)
@@ -195,9 +210,10 @@ class Recorder(TorchDispatchMode):
                 self._reads.append(value)
 
     def _read_parameters(self, inputs: Iterable[Tensor]) -> set[str]:
-        names = {self._parameters[key] for key in map(self._key, inputs) if key in self._parameters}
+        names = {name for key in map(self._key, inputs) for name in self._parameters.get(key, ())}
         for name in names:
             self.parameter_reads.setdefault(name, self.module)
+        self.parameters_of.setdefault(self.operation, set()).update(names)
         return names
 
     @property

@@ -77,7 +77,8 @@ def check_calls(sites: Iterable[ActivationSite], calls: Mapping[str, Sequence[tu
     """
     faults = []
     for site in sites:
-        shapes = list(dict.fromkeys(shape[1:] for shape in calls.get(site.path, ())))
+        axis = site.batch_axis
+        shapes = list(dict.fromkeys(shape[:axis] + shape[axis + 1 :] for shape in calls.get(site.path, ())))
         masks = {_mask_shape(shape) if site.granularity == "channel" else shape for shape in shapes}
         if site.prunable and len(masks) > 1:
             error = wrong_shape(site.path, site.granularity, shapes, calls=len(calls[site.path]))

@@ -39,10 +39,20 @@ class Site(nn.Module):
 
     reshapes = False  # whether a loaded mask may have another shape
 
-    def __init__(self, path: str, *, prunable: bool, mask: Tensor, scale: Tensor) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        prunable: bool,
+        mask: Tensor,
+        scale: Tensor,
+        own_bits: int | None = None,
+        kind: str = "",
+    ) -> None:
         super().__init__()
-        self.path = path
+        self.path, self.kind = path, kind
         self.prunable = prunable
+        self.own_bits = own_bits
         self.static = False
         device = mask.device
         self.register_buffer("mask", mask)
@@ -72,6 +82,10 @@ class Site(nn.Module):
             self._divisor = masked_divisor(self.element_scale, self.mask)
         if self.is_quantizing and self.scale.numel() == 1:
             self._interval = input_interval(scale=float(self.scale), low=self._bounds[0], high=self._bounds[1])
+
+    def bits_for(self, bits: int) -> int:
+        """The site's bits when an event asks for `bits`: its own, if it has any, unless quantization is off."""
+        return bits if self.own_bits is None or bits == FLOAT_BITS else self.own_bits
 
     @property
     def element_scale(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""The two kinds of sites: a weight, and a module's output."""
+"""The two kinds of sites: a weight, and the result of a call."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qp_runner.compress.attach import latent
+from qp_runner.compress.calls import first_tensor, with_first
 from qp_runner.compress.errors import Granularity, not_a_tensor, wrong_shape
 from qp_runner.compress.mask import broadcasts, tileable, tiled
 from qp_runner.compress.observers import Observer, channel_means
@@ -25,14 +27,21 @@ class WeightSite(Site):
     """
 
     def __init__(self, location: SiteLocation) -> None:
-        weight: Tensor = location.module._parameters["weight"]  # type: ignore[assignment]
+        weight = latent(location.module, location.name).detach()
         mask = torch.ones_like(weight, dtype=torch.float32, requires_grad=False)
         shape = [1] * weight.dim()
         shape[location.channel_axis] = weight.shape[location.channel_axis]
         if location.groups > 1:
             shape = [location.groups, *shape]
         scale = torch.ones(shape, device=weight.device)
-        super().__init__(location.path, prunable=location.prunable, mask=mask, scale=scale)
+        super().__init__(
+            location.path,
+            prunable=location.prunable,
+            mask=mask,
+            scale=scale,
+            own_bits=location.bits,
+            kind=location.kind,
+        )
         self.channel_axis, self.groups = location.channel_axis, location.groups
         self.given: Tensor | None = None  # its value for `given_for`, if a bank has computed it
         self.given_for: Tensor | None = None
@@ -61,7 +70,8 @@ class WeightSite(Site):
 
 
 class ActivationSite(Site):
-    """A module's output, quantized per tensor. Its mask is 0-dim until the shape of a training sample is known.
+    """The result of a module's or a function's call, quantized per tensor; of a tuple its first tensor. Its mask is
+    0-dim until the shape of a training sample is known.
 
     Samples may be larger in evaluation: super-resolution trains on patches and evaluates on whole images. Then
     - a mask by channel (`granularity: channel`) applies to any size: its channels are zero everywhere;
@@ -80,25 +90,35 @@ class ActivationSite(Site):
             prunable=location.prunable,
             mask=torch.ones((), device=device),
             scale=torch.ones((), device=device),
+            own_bits=location.bits,
+            kind=location.kind,
         )
+        self.batch_axis = location.batch_axis
         self.granularity = granularity
         self.before = self.after = None
 
-    def hook(self, module: nn.Module, _args: tuple[Any, ...], output: Any) -> Tensor | None:
-        """The module's forward hook; does nothing while the site is inactive. Calibration sets the observers."""
+    def hook(self, _module: nn.Module | None, _args: tuple[Any, ...], output: Any) -> Any:
+        """A module's forward hook, or what is done with a function's result; None while there is nothing to do, as
+        when the site is inactive. Calibration sets the observers.
+        """
         observed = self.before is not None or self.after is not None
         if not (
             self.static or self.is_pruning or self.is_quantizing or observed
         ):  # `static` first: a compiler then skips the rest
             return None
-        if not isinstance(output, Tensor):
-            raise not_a_tensor(self.path, module, output)
+        x = first_tensor(output)
+        if x is None:
+            raise not_a_tensor(self.path, output)
+        with torch._C.DisableTorchFunction():  # what sites compute is no call of the network's
+            return with_first(output, self._observed(x.movedim(self.batch_axis, 0) if self.batch_axis else x))
+
+    def _observed(self, x: Tensor) -> Tensor:
         if self.before is not None:
-            self.before(output)
-        result: Tensor = self(output)
+            self.before(x)
+        result: Tensor = self(x)
         if self.after is not None:
             self.after(result)
-        return result
+        return result.movedim(0, self.batch_axis) if self.batch_axis else result
 
     def allocate(self, sample: Tensor) -> None:
         """Gives a 0-dim mask the shape and memory layout of a sample, so that later changes are in place."""

@@ -29,15 +29,27 @@ class DataSection(Section):
     factory: Factory
 
 
+Globs = list[str] | Literal["auto"]
+
+
 class SitesSection(Section):
-    """Globs over parameter and module paths; `unpruned` sites are quantized but never pruned. Weights that are not
-    trained are left alone unless `frozen`.
+    """Globs over parameters and calls, or `auto` for all of them; `unpruned` sites are quantized but never pruned.
+
+    `unpruned: auto` is the first layer and the last one with what they write; the default beside `auto`, else none.
+    `bits` are by glob, in place of an event's. Weights that are not trained are left alone unless `frozen`.
     """
 
-    weight: list[str]
-    activation: list[str]
-    unpruned: list[str] = Field(default=[])
+    weight: Globs = "auto"
+    activation: Globs = "auto"
+    unpruned: Globs | None = None
+    exclude: list[str] = Field(default=[])
+    bits: dict[str, Annotated[int, Field(ge=2, le=16)]] = Field(default={})
     frozen: bool = False
+
+    @property
+    def spares_the_ends(self) -> bool:
+        """Whether what is not pruned is chosen automatically."""
+        return self.unpruned == "auto" or (self.unpruned is None and "auto" in (self.weight, self.activation))
 
 
 class ModelSection(Section):
@@ -45,7 +57,12 @@ class ModelSection(Section):
 
     name: str
     networks: dict[str, Factory] = Field(min_length=1)
-    sites: SitesSection
+    sites: SitesSection = SitesSection()
+
+    @field_validator("sites", mode="before")
+    @classmethod
+    def _auto(cls, value: object) -> object:
+        return {} if value == "auto" else value
 
 
 class ScheduleSection(Section):

@@ -2,6 +2,7 @@
 
 from qp_runner.models.espcn import ESPCN
 from qp_runner.models.faster_rcnn import faster_rcnn_c4, faster_rcnn_fpn
+from qp_runner.models.libraries import timm_network, torchvision_network
 from qp_runner.models.mobilenetv2 import MobileNetV2
 from qp_runner.models.patchgan import PatchGAN
 from qp_runner.models.resnet import ResNet, resnet18, resnet20, resnet32
@@ -24,5 +25,7 @@ __all__ = [
     "resnet18",
     "resnet20",
     "resnet32",
+    "timm_network",
+    "torchvision_network",
     "vgg11",
 ]

@@ -9,6 +9,7 @@ from torch.optim import Optimizer
 from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
+from qp_runner.config.schema import Globs, SitesSection
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
@@ -86,23 +87,44 @@ def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ..
 
 def build_compressor(config: Config, task: Task) -> Compressor:
     """The compressor, attached to the task's compressible networks, shapes already known."""
-    sites, section = config.model.sites, config.compress
+    section = config.compress
+
+    def one() -> None:
+        task.infer(task.sample())
+
+    def pair() -> None:
+        for batch in task.calibration_batches(samples=2, batch_size=2):
+            task.infer(batch)
+
     compressor = Compressor(
         task.compressible(),
-        sites=SiteSelection(tuple(sites.weight), tuple(sites.activation), tuple(sites.unpruned), frozen=sites.frozen),
+        sites=selection(config.model.sites),
         settings=Settings(
             scale=section.scale,
             granularity=section.granularity,
             quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
         ),
+        run=one,
+        pair=pair,
     )
-    compressor.trace(lambda: task.infer(task.sample()), pair=lambda: _infer_pair(task))
+    compressor.trace(one, pair=pair)
     return compressor
 
 
-def _infer_pair(task: Task) -> None:
-    for batch in task.calibration_batches(samples=2, batch_size=2):
-        task.infer(batch)
+def selection(section: SitesSection) -> SiteSelection:
+    """Which tensors are sites, from `model.sites`."""
+
+    def globs(given: Globs) -> tuple[str, ...] | None:
+        return None if given == "auto" else tuple(given)
+
+    return SiteSelection(
+        globs(section.weight),
+        globs(section.activation),
+        None if section.spares_the_ends else globs(section.unpruned or []),
+        frozen=section.frozen,
+        exclude=tuple(section.exclude),
+        bits=section.bits,
+    )
 
 
 def build_trainer(

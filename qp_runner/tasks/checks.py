@@ -19,8 +19,8 @@ def outcome(name: str, network: nn.Module, images: Tensor | list[Tensor]) -> Any
     try:
         with evaluating({name: network}):
             return network(images)
-    except (RuntimeError, ValueError, IndexError, TypeError) as error:
-        reason = str(error).strip().splitlines()[0]
+    except (RuntimeError, ValueError, IndexError, TypeError, AssertionError) as error:
+        reason = next(iter(str(error).strip().splitlines()), type(error).__name__)
         raise ConfigError("model", name, f"does not fit images of {_size(images)}: {reason}") from error
 
 

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_flatten, tree_map
 
 from qp_runner.compress import Compressor
 from qp_runner.compress.python_state import differences, structure
+from qp_runner.errors import ConfigError
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.step import EagerStep, Precision, Step
@@ -92,6 +93,7 @@ class CompiledStep:
         torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
         self._compiled = {id(n): torch.compile(n._call_impl, dynamic=False) for n in eager.task.networks().values()}
         self.setup_seconds = 0.0
+        self._checked = False
 
     def __call__(self, batch: Any) -> Tensor:
         """Runs the step; the first one compiles."""
@@ -113,11 +115,24 @@ class CompiledStep:
             network._compiled_call_impl = self._compiled[id(network)]
         try:
             yield
+            self._check_reached()
         finally:
             for network in networks:
                 network._compiled_call_impl = None
             if self.compressor is not None:
                 self.compressor.static = False
+
+    def _check_reached(self) -> None:
+        """Raises ConfigError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
+        rewritten by torch 2.11 before a mode sees them.
+        """
+        missed = [] if self._checked or self.compressor is None else self.compressor.unreached()
+        if missed:
+            allowed = (
+                f"eager, or without the sites that compiling passes by (model.sites.exclude): {', '.join(missed[:5])}"
+            )
+            raise ConfigError("trainer.executor", "compile", allowed)
+        self._checked = True
 
 
 class GraphStep:

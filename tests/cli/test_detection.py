@@ -8,7 +8,6 @@ import torch
 
 from qp_runner.config import Config
 from qp_runner.config.compose import jobs
-from qp_runner.errors import ConfigError
 from qp_runner.models.resnet_backbone import ResNetBackbone
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.schedule import Target
@@ -126,6 +125,11 @@ def test_automatic_execution_is_eager_and_half_precision_trains() -> None:
     assert 0 <= trainer.run()["map_50"] <= 100
 
 
-def test_element_masks_are_refused() -> None:
-    with pytest.raises(ConfigError, match=r"compress\.granularity=channel"):
-        trainer_of(one(*TINY, *SMALL, "compress.granularity=element", "schedule=p_wf"))
+def test_each_level_of_a_pyramid_has_masks_of_its_own() -> None:
+    """The head on proposals is called once for each level; images of one size may then have masks by element."""
+    trainer, parts = trainer_of(one(*TINY, *SMALL, "compress.granularity=element", "schedule=p_wf"))
+    trainer.run()
+    sites = {site.path: site for site in parts.compressor.sites(Target.ACTIVATION)}
+    masks = [sites[f"rpn.head.conv.0.1{end}"].mask for end in ("", "_1")]
+    assert masks[0].shape[1] == 2 * masks[1].shape[1]
+    assert [round((mask == 0).float().mean().item(), 2) for mask in masks] == [0.5, 0.5]

@@ -183,10 +183,14 @@ def test_a_site_that_never_runs_is_named(stage, passes):
 
 
 def test_a_module_that_returns_no_tensor_is_named(stage):
-    network = nn.Sequential(nn.LSTM(2, 3))
+    class Wrapped(nn.Module):
+        def forward(self, x):
+            return {"x": x}
+
+    network = nn.Sequential(Wrapped())
     compressor = Compressor({"n": network}, sites=SiteSelection((), ("0",)), settings=Settings())
     for ask in (lambda run: compressor.trace(run), lambda run: compressor.enter(stage(fires={PA}), run=run)):
-        with pytest.raises(ConfigError, match=r"model\.sites\.activation=0: .*LSTM returns a tuple"):
+        with pytest.raises(ConfigError, match=r"model\.sites\.activation=0: .*but returns a dict"):
             ask(lambda: network(torch.randn(4, 1, 2)))
 
 

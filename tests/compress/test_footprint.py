@@ -9,7 +9,7 @@ from torch import nn
 
 from qp_runner.compress import Compressor, Settings, SiteSelection, expected, measure, performance_density, published
 from qp_runner.compress.footprint import Coded
-from qp_runner.compress.selection import takes_sites
+from qp_runner.compress.selection import matrices
 from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
 from qp_runner.schedule import Op, Target, TargetState
 
@@ -171,7 +171,7 @@ def footprint_of(name, globs, unpruned, state, granularity, kind):
     build, shape = NETWORKS[name]
     network = build().eval()
     paths = [path for path, _ in network.named_modules() if path]
-    weights = [f"{path}.weight" for path, m in network.named_modules() if takes_sites(m)]
+    weights = [f"{path}.{name}" for path, m in network.named_modules() for name in matrices(m)]
 
     def matching(pool):
         return tuple(glob for glob in globs if any(fnmatchcase(path, glob) for path in pool))

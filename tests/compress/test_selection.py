@@ -1,4 +1,5 @@
 import pytest
+import torch
 from torch import nn
 
 from qp_runner.compress.selection import SiteSelection, select
@@ -51,24 +52,59 @@ def test_a_module_or_weight_with_several_names_is_one_site_that_any_name_finds()
         assert paths(SiteSelection((weight,), (activation,)), {"net": network}) == (["0.weight"], ["1"])
     found = select({"net": network}, SiteSelection(("2.weight",), ("1",), ("5.weight", "3")))
     assert [place.prunable for place in found.weights + found.activations] == [False, False]
-    assert found.weights[0].users == (network[2], network[5])
+    assert found.weights[0].users == ((network[2], "weight"), (network[5], "weight"))
 
 
-def test_a_weight_that_something_else_reads_as_it_is_can_be_no_site():
-    class Transposed(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.encode = nn.Linear(3, 2)
-            self.decode = nn.Module()
-            self.decode.matrix = self.encode.weight
-
-    network = Transposed()
-    with pytest.raises(ConfigError, match=r"^model\.sites\.weight=encode\.weight: is one .*decode\.matrix, which"):
-        select({"net": network}, SiteSelection(("*",), ()))
+def test_a_weight_is_one_site_under_all_names_that_modules_have_for_it():
+    network = nn.Module()
+    network.encode = nn.Linear(3, 2)
     network.matrix = network.encode.weight
-    network.decode.matrix = None
-    with pytest.raises(ConfigError, match=r"^model\.sites\.weight=encode\.weight: .* with matrix, which"):
+    for glob in ("matrix", "encode.weight", "*"):
+        (place,) = select({"net": network}, SiteSelection((glob,), ())).weights
+        assert place.path == "matrix"
+        assert place.users == ((network, "matrix"), (network.encode, "weight"))
+
+
+def test_every_matrix_of_any_module_can_be_a_weight():
+    layers = {"lstm": nn.LSTM(2, 3), "table": nn.Embedding(4, 2), "attention": nn.MultiheadAttention(4, 2)}
+    network = nn.ModuleDict(layers)
+    network.token = nn.Parameter(torch.zeros(1, 1, 4))
+    network.scale = nn.Parameter(torch.zeros(4))
+    assert paths(SiteSelection(("*",), ()), {"net": network})[0] == [
+        "token",
+        "lstm.weight_ih_l0",
+        "lstm.weight_hh_l0",
+        "table.weight",
+        "attention.in_proj_weight",
+        "attention.out_proj.weight",
+    ]
+
+
+@pytest.mark.parametrize("arguments", [{"max_norm": 1.0}, {"sparse": True}])
+def test_embeddings_that_change_or_skip_their_parameter_are_refused(arguments):
+    network = nn.Sequential(nn.Embedding(4, 2, **arguments), nn.Linear(2, 2))
+    with pytest.raises(ConfigError, match=r"^model\.sites\.weight=0\.weight: is an embedding"):
         select({"net": network}, SiteSelection(("*",), ()))
+    assert paths(SiteSelection(("*",), (), exclude=("0.*",)), {"net": network})[0] == ["1.weight"]
+
+
+@pytest.mark.filterwarnings("ignore:`torch.nn.utils.weight_norm` is deprecated")
+def test_weights_that_hooks_compute_are_refused():
+    network = nn.Sequential(nn.utils.weight_norm(nn.Linear(2, 2)))
+    with pytest.raises(ConfigError, match=r"^model\.sites\.weight=0\.weight_g: .*parametrizations"):
+        select({"net": network}, SiteSelection(("*",), ()))
+
+
+def test_what_is_excluded_is_no_site_and_bits_go_to_what_their_glob_matches():
+    found = select({"net": NETWORK}, SiteSelection(("*",), ("2", "3.1"), exclude=("3.1",), bits={"3.*": 4, "*": 6}))
+    assert [each.path for each in found.weights + found.activations] == ["0.weight", "3.0.weight", "2"]
+    assert [each.bits for each in found.weights + found.activations] == [6, 4, 6]
+    for key, selection in (
+        ("exclude", SiteSelection(("*",), (), exclude=("x",))),
+        ("bits", SiteSelection(("*",), (), bits={"x": 4})),
+    ):
+        with pytest.raises(ConfigError, match=rf"^model\.sites\.{key}=x: matches nothing"):
+            select({"net": NETWORK}, selection)
 
 
 def test_weights_that_are_not_trained_are_left_alone_and_named():
