@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from qp_runner.compress.calls import prefixes
 from qp_runner.compress.graph import Graph
 from qp_runner.schedule import Target
 
@@ -108,11 +109,10 @@ def coverage(
 
 
 def _parameters(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-    for name, network in networks.items():
-        prefix = f"{name}." if len(networks) > 1 else ""
+    for prefix, network in prefixes(networks):
         for path, module in network.named_modules():
             for own, parameter in module.named_parameters(recurse=False):
-                yield ".".join(filter(None, [prefix.rstrip("."), path, own])), module, parameter
+                yield prefix + (f"{path}.{own}" if path else own), module, parameter
 
 
 def _reason(module: nn.Module, parameter: nn.Parameter) -> str:
