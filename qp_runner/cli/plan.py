@@ -10,7 +10,6 @@ from rich.text import Text
 
 from qp_runner.cli.show_sharing import show_sharing
 from qp_runner.compress import Compressor, Coverage, expected
-from qp_runner.compress.coverage import percent
 from qp_runner.compress.footprint import Kind
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Job, is_multirun, requesting
@@ -20,6 +19,7 @@ from qp_runner.report.words import plural
 from qp_runner.run.build import build, compile_schedule
 from qp_runner.schedule import Stage
 from qp_runner.search.space import Space
+from qp_runner.shares import in_sites, percent
 from qp_runner.sweep.outline import UNKNOWN_STEPS_PER_EPOCH, outline
 from qp_runner.training import seed_everything
 
@@ -108,12 +108,10 @@ def _footprint_table(compressor: Compressor, last: Stage) -> Table:
 
 def _coverage_lines(found: Coverage) -> list[str]:
     """The share of the network that is in sites, and the largest parts that are not."""
-    shares = (
-        f"{percent(found.weight)} of the matrix parameters, {percent(found.activation)} of the activations in memory"
-    )
     left = [
         f"  not in a site: {each.path}, {percent(each.share)} of the {each.target}s ({each.reason})"
         for each in found.left_out[:SHOWN_LEFT_OUT]
     ]
     more = len(found.left_out) - len(left)
-    return [f"In sites: {shares}", *left, *([f"  and {more} smaller ones"] if more > 0 else [])]
+    more_lines = [f"  and {more} smaller ones"] if more > 0 else []
+    return [f"In sites: {in_sites(found.weight, found.activation)}", *left, *more_lines]

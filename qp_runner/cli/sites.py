@@ -8,11 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from qp_runner.compress.coverage import percent
 from qp_runner.compress.inventory import Row, inventory
 from qp_runner.config.compose import is_multirun, requesting
 from qp_runner.run.build import build
 from qp_runner.schedule import Target
+from qp_runner.shares import percent
 from qp_runner.training import seed_everything
 
 COLUMNS = ("path", "target", "operation", "shape", "share", "treatment", "reason")

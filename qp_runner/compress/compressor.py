@@ -11,6 +11,7 @@ from qp_runner.compress import events, rehearsal
 from qp_runner.compress.attach import Attachment, attach_weight, latent
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
+from qp_runner.compress.calls import prefixes
 from qp_runner.compress.checks import check_batch, check_used
 from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
@@ -185,8 +186,11 @@ class Compressor(nn.Module):
         """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
         modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
         latents = self._plain()
-        named = {name: p for network in self.networks.values() for name, p in network.named_parameters()}
-        parameters: dict[str, Tensor] = {f"parameter {name}": p for name, p in named.items()}
+        parameters: dict[str, Tensor] = {
+            f"parameter {prefix}{name}": parameter
+            for prefix, network in prefixes(self.networks)
+            for name, parameter in network.named_parameters()
+        }
         parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
         with self._copies_served() as copies, rehearsal.norms_named(self.networks):
             return trace(

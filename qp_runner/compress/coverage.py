@@ -1,12 +1,14 @@
 """Which share of a network is in sites, and what is not, with the reason."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from torch import nn
 
+from qp_runner.compress.calls import prefixes
 from qp_runner.compress.graph import Graph
 from qp_runner.schedule import Target
+from qp_runner.shares import percent
 
 NAMED = 3  # the largest that a warning names
 ENOUGH = 0.99  # below this a run starts with a warning
@@ -102,17 +104,25 @@ def coverage(
         for tensor in graph.ledger
         if not tensor.sites
     ]
-    missing = {target: sum(each.share for each in left if each.target == target) for target in Target}
     left.sort(key=lambda each: -each.share)
-    return Coverage(1 - missing[Target.WEIGHT], 1 - missing[Target.ACTIVATION], tuple(left))
+    return Coverage(
+        weight=_rest(all_weights, left, Target.WEIGHT),
+        activation=_rest(all_activations, left, Target.ACTIVATION),
+        left_out=tuple(left),
+    )
+
+
+def _rest(total: int, left: Iterable[LeftOut], target: Target) -> float:
+    """The share that is not left out; all of it where there is nothing."""
+    missing = sum(each.elements for each in left if each.target == target)
+    return (total - missing) / total if total else 1.0
 
 
 def _parameters(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module, nn.Parameter]]:
-    for name, network in networks.items():
-        prefix = f"{name}." if len(networks) > 1 else ""
+    for prefix, network in prefixes(networks):
         for path, module in network.named_modules():
             for own, parameter in module.named_parameters(recurse=False):
-                yield ".".join(filter(None, [prefix.rstrip("."), path, own])), module, parameter
+                yield prefix + (f"{path}.{own}" if path else own), module, parameter
 
 
 def _reason(module: nn.Module, parameter: nn.Parameter) -> str:
@@ -121,8 +131,3 @@ def _reason(module: nn.Module, parameter: nn.Parameter) -> str:
     if isinstance(module, nn.utils.parametrize.ParametrizationList):
         return "behind a parametrization"
     return "no glob of model.sites.weight matches"
-
-
-def percent(share: float) -> str:
-    """A share in percent; 100 % means all of it."""
-    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
+from qp_runner.compress.calls import Calls, first_tensor, numbered, prefixes, with_first
 from qp_runner.compress.errors import not_a_tensor
 from qp_runner.compress.recorder import Form, Recorder, Value
 
@@ -191,8 +191,7 @@ def _watching(
 ) -> Iterator[None]:
     """Hooks on every module that tell the recorder where it is, and what modules and sites return."""
     with ExitStack() as stack:
-        for name, network in networks.items():
-            prefix = f"{name}." if len(networks) > 1 else ""
+        for (prefix, network), name in zip(prefixes(networks), networks, strict=True):
             for path, module in network.named_modules():
                 where = prefix + path if path else name
                 _watch(module, where, top=not path, recorder=recorder, found=found, stack=stack)
@@ -270,4 +269,4 @@ def _watch(module: nn.Module, path: str, *, top: bool, recorder: Recorder, found
 def _elements(output: Tensor, forms: Sequence[Form]) -> int:
     """Elements of a site's output for one sample, or of one row where their number varies."""
     varies = output.dim() > 0 and any(form.value.varies for form in forms)
-    return output[:1].numel() if varies and len(output) else output.shape[varies:].numel()
+    return output.shape[1:].numel() if varies else output.numel()

@@ -23,7 +23,7 @@ _COMPUTING = tuple(
 )
 """How the names of operations begin that read each value many times, so that it has to lie in memory."""
 
-SAME_CODES = frozenset(
+_SAME_CODES = frozenset(
     "clone _to_copy contiguous _reshape_copy pixel_shuffle pixel_unshuffle channel_shuffle roll flip "  # noqa: SIM905
     "detach alias lift_fresh constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
     "replication_pad2d replication_pad3d relu relu_ clamp clamp_ clamp_min clamp_min_ hardtanh hardtanh_ "
@@ -151,7 +151,7 @@ class Recorder(TorchDispatchMode):
             return result  # a view
         if self.call is None:
             self.operation += 1
-        if name in SAME_CODES and self._hands_on(name, inputs, [*fresh, *written]):
+        if name in _SAME_CODES and self._hands_on(name, inputs, [*fresh, *written]):
             return result
         self._computes(name, inputs, fresh, written)
         return result

@@ -1,6 +1,5 @@
 """Pascal VOC, and any data set in its layout."""
 
-import functools
 import logging
 from collections import Counter
 from collections.abc import Sequence
@@ -13,6 +12,7 @@ from qp_runner.data.detection import DetectionData, Scene, scaled_size
 from qp_runner.data.splits import held_out
 from qp_runner.data.voc_files import VocImage, devkit, expected, read_list, usable_box
 from qp_runner.errors import ConfigError
+from qp_runner.warned import warn_once
 
 _DOWNLOADS = {"VOC2007/trainval": ("2007", "trainval"), "VOC2007/test": ("2007", "test"),
               "VOC2012/trainval": ("2012", "trainval")}  # fmt: skip
@@ -79,7 +79,8 @@ def voc_layout(
 
     splits = {split: tuple(map(scene, listed)) for split, listed in images.items()}
     if left_out:
-        _warn_once(f"{place}: left out {', '.join(f'{count} {reason}' for reason, count in sorted(left_out.items()))}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in sorted(left_out.items()))
+        warn_once(log, f"{place}: left out {reasons}")
     return DetectionData(**splits, classes=names, flip=flip)  # type: ignore[arg-type]
 
 
@@ -105,12 +106,6 @@ def _scene(image: VocImage, *, size: tuple[int, int], classes: tuple[str, ...], 
         labels=torch.tensor(labels, dtype=torch.int64),
         difficult=torch.tensor(difficult, dtype=torch.bool),
     )
-
-
-@functools.cache
-def _warn_once(text: str) -> None:
-    """Once per process: a sweep reads the same data set for each job."""
-    log.warning(text)
 
 
 def _lists(place: Path, entries: Sequence[str]) -> list[VocImage]:

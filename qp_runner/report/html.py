@@ -20,6 +20,7 @@ from qp_runner.report.plots.training import curves, training_plot, value_range
 from qp_runner.report.read import Records
 from qp_runner.report.sections import Section, of_several_tasks
 from qp_runner.report.verdict import caution, headline, verdict
+from qp_runner.shares import percent
 
 DRAWN = 30  # schedules with a panel, and pairs in the plot: more can neither be looked at nor drawn in seconds
 WIDTHS = {"wide": 940, "narrow": 390}  # pixels: pictures are drawn for a screen and for a phone, not scaled
@@ -44,7 +45,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        words=words, verdict=verdict, caution=caution, headline=headline, looks=looks, drawn=DRAWN
+        words=words, percent=percent, verdict=verdict, caution=caution, headline=headline, looks=looks, drawn=DRAWN
     )
     return environment.get_template("report.html.j2").render(
         records=records,

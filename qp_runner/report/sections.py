@@ -11,7 +11,8 @@ from qp_runner.report.effect import Effect, order_effects
 from qp_runner.report.pareto import front
 from qp_runner.report.read import COVERAGE, Records
 from qp_runner.report.rows import Row, make_row
-from qp_runner.report.words import percent, spelled
+from qp_runner.report.words import spelled
+from qp_runner.shares import in_sites
 
 SETTING = ["task", "model", "data", "variant", "epochs"]
 DIGITS = 10  # significant ones: means of equal figures must be equal
@@ -49,12 +50,9 @@ class Section:
 
     @property
     def coverage(self) -> str:
-        """`in sites: 100 % of the matrix parameters, 97 % of …`, the least of all runs; empty if none recorded it."""
+        """`100 % of the matrix parameters, 97 % of …`: the least of all runs; empty if none recorded it."""
         shares = [float(self.runs[name].min()) for name in COVERAGE]
-        if any(math.isnan(share) for share in shares):
-            return ""
-        weight, activation = map(percent, shares)
-        return f"in sites: {weight} of the matrix parameters, {activation} of the activations in memory"
+        return "" if any(map(math.isnan, shares)) else in_sites(*shares)
 
     @property
     def left_out(self) -> list[str]:

@@ -15,6 +15,7 @@ from qp_runner.report import words
 from qp_runner.report.effect import Effect
 from qp_runner.report.sections import Section, of_several_tasks
 from qp_runner.report.verdict import caution, headline, verdict
+from qp_runner.shares import percent
 
 WITH_NAMES = 100  # columns from which the table has room for the schedules' names
 METRIC_WIDTH = 14
@@ -27,7 +28,7 @@ def show(console: Console, found: Sequence[Section]) -> None:
         console.print()
         console.print(Text.assemble((section.task, "bold"), "  ", (section.setting, "dim")))
         if section.coverage:
-            console.print(Text(section.coverage, "dim"))
+            console.print(Text(f"in sites: {section.coverage}", "dim"))
         for text in section.left_out:
             console.print(Text(text, "yellow"))
         if section.finished:
@@ -64,7 +65,7 @@ def summary_table(section: Section, *, width: int) -> Table:
             *([row.schedule] if named else []),
             str(row.metric.n),
             words.spread(metric, row.metric.mean, row.metric.std),
-            " ".join(words.percent(row.figure(f"sparsity_{target}")).removesuffix(" %") for target in TARGETS),
+            " ".join(percent(row.figure(f"sparsity_{target}")).removesuffix(" %") for target in TARGETS),
             " ".join(words.whole(row.figure(f"bits_{target}")) for target in TARGETS),
             footprint + (" ◆" if row.on_front else "  "),
             density,

@@ -76,13 +76,6 @@ def column(values: list[float]) -> list[str]:
     return [f"{value:,.{places}f}".replace("-", "−") if math.isfinite(value) else "–" for value in values]
 
 
-def percent(share: float) -> str:
-    """`50 %`; sparsities are shares. Only all of it is 100 %."""
-    if not math.isfinite(share):
-        return "–"
-    return f"{min(100 * share, 99.9):.3g} %" if share < 1 else "100 %"
-
-
 def whole(value: float) -> str:
     """Steps and bits: without decimals if they are whole."""
     if not math.isfinite(value):

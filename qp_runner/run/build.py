@@ -1,12 +1,13 @@
 """From a checked configuration to the objects of a run."""
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
+from qp_runner.compress import Compressor, Coverage, Settings, SiteSelection, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.config.schema import Globs, SitesSection
@@ -37,6 +38,11 @@ class Parts:
     stages: tuple[Stage, ...]
     device: torch.device
     content: Content = field(default_factory=Content)
+
+    @cached_property
+    def coverage(self) -> Coverage:
+        """How much of the networks is in sites."""
+        return self.compressor.coverage()
 
     @property
     def total_steps(self) -> int:

@@ -25,8 +25,8 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
     values["final/footprint_peak_mb"] = footprint.peak
     values["final/footprint_ideal_total_mb"] = measure(compressor, kind="ideal").total
     values["final/footprint_stored_total_mb"] = measure(compressor, kind="stored").total
-    covered = compressor.coverage()
-    values |= {"compress/coverage_weight": covered.weight, "compress/coverage_activation": covered.activation}
+    values["compress/coverage_weight"] = parts.coverage.weight
+    values["compress/coverage_activation"] = parts.coverage.activation
     for target in Target:
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))

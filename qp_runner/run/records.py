@@ -43,7 +43,7 @@ def run_info(config: Config, context: RunContext, parts: Parts | None) -> RunInf
         per_epoch, metric = parts.task.steps_per_epoch, parts.task.metric
         tags["order"] = schedule.name_for(total_steps=parts.total_steps, steps_per_epoch=per_epoch)
         tags |= {"metric": metric.name, "metric_unit": metric.unit, "content": parts.content.digest}
-        tags["left_out"] = "; ".join(parts.compressor.coverage().warnings())
+        tags["left_out"] = "; ".join(parts.coverage.warnings())
         tags["metric_direction"] = "up" if metric.higher_is_better else "down"
     params = flatten(config.model_dump(exclude={"search"}))
     return RunInfo(context.name(config.seed), config.task.name, tags, params)
@@ -66,7 +66,7 @@ def save_sites(parts: Parts, files: RunFiles) -> None:
             "bits": FLOAT_BITS,
             "left_out": each.reason,
         }
-        for each in parts.compressor.coverage().left_out
+        for each in parts.coverage.left_out
     ]
     files.text("sites.csv", _table([*sites, *others]))
 

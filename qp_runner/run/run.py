@@ -4,7 +4,6 @@ import logging
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cache
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
@@ -15,6 +14,7 @@ from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
 from qp_runner.tracking import RunFiles
 from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
+from qp_runner.warned import warn_once
 
 log = logging.getLogger(__name__)
 
@@ -37,8 +37,8 @@ def run(
         )
         seed_everything(config.seed)
         parts = build(config)
-        for warning in parts.compressor.coverage().warnings():
-            _warn(warning)
+        for warning in parts.coverage.warnings():
+            warn_once(log, warning)
         before_training()
         files = open_records(config, context, parts)
         files.text("config.yaml", config_yaml)
@@ -80,16 +80,10 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
     return value
 
 
-@cache
-def _warn(text: str) -> None:
-    """Prints a warning once, however many jobs of this process have it."""
-    print(f"warning: {text}", file=sys.stderr)
-
-
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:
     """None where nothing may be stored: a run whose content is unknown can't be known again, not even by itself."""
     if parts.content.problem:
-        _warn_once(f"this run shares nothing and can't be resumed: {parts.content.problem}")
+        warn_once(log, f"this run shares nothing and can't be resumed: {parts.content.problem}")
         return None
     own = identity(config, stages=parts.stages, steps_per_epoch=parts.task.steps_per_epoch, parts=parts)
     sweep = context.sweep
@@ -98,12 +92,6 @@ def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckp
     return run_checkpoints(
         config, own, ignored=sweep.ignored, checkpoint_steps=sweep.checkpoint_steps, sweep=sweep.folder
     )
-
-
-@cache
-def _warn_once(text: str) -> None:
-    """Logs a warning once per process: a sweep's jobs have it in common."""
-    log.warning(text)
 
 
 def _resumed(trainer: Trainer, parts: Parts) -> str:

@@ -8,8 +8,9 @@ from rich.table import Table
 from rich.text import Text
 
 from qp_runner.metric import Metric
-from qp_runner.report.words import column, listed, metric_number, number, percent, plural, with_unit
+from qp_runner.report.words import column, listed, metric_number, number, plural, with_unit
 from qp_runner.search.trials import Trial, best, firsts, hypervolume
+from qp_runner.shares import percent
 
 SHOWN_REASONS = 3
 WIDE, PER_VALUE = 64, 12  # columns: the narrowest terminal on which values are shown, and what each of them adds

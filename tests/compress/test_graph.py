@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import weight_norm
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.compress.graph import trace
@@ -151,6 +152,14 @@ def test_a_recurrent_layer_is_one_operation():
     )  # fmt: skip
     graph = graph_of(network, x=torch.randint(50, (1, 7)))
     assert [(t.name, t.elements) for t in graph.ledger] == [("e", 42), ("l", 28), ("l", 28), ("f", 3)]  # two directions
+
+
+def test_parameters_of_several_networks_are_told_apart():
+    """What is computed from Parameters alone is no activation, in any of the networks."""
+    networks = {name: nn.Sequential(weight_norm(nn.Linear(4, 4))) for name in ("a", "b")}
+    compressor = Compressor(networks, sites=SiteSelection((), ()), settings=Settings())
+    graph = compressor.trace(lambda: [network(torch.randn(1, 4)) for network in networks.values()])
+    assert [(t.name, t.elements) for t in graph.ledger] == [("a.0", 4), ("b.0", 4)]
 
 
 def test_a_site_that_is_bypassed_compresses_nothing():

@@ -3,7 +3,8 @@ import math
 import pytest
 
 from qp_runner.metric import Metric
-from qp_runner.report.words import column, epochs, metric_number, number, p_value, percent, spelled, spread, whole
+from qp_runner.report.words import column, epochs, metric_number, number, p_value, spelled, spread, whole
+from qp_runner.shares import percent
 
 ACCURACY = Metric("accuracy", True, "%")
 

@@ -174,16 +174,21 @@ def keeping(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     return use
 
 
+def a_branched_run_is(alone: Any, folder: Path) -> None:
+    """Checks that a run which goes on from the trunk of another is the one made alone."""
+    with_checkpoints(folder, P_Q)
+    branched = with_checkpoints(folder, FOUR_BITS)
+    assert branched.trainer.resumed_from == 22
+    same(branched, alone)
+
+
 @kinds
 def test_a_branched_and_a_resumed_run_are_the_run_made_alone(tmp_path: Path, keeping: Any, kind: Any) -> None:
     plain = train(FOUR_BITS)
     keeping(kind)
     alone = train(FOUR_BITS)
     assert alone.records.untimed() != plain.records.untimed()
-    with_checkpoints(tmp_path, P_Q)
-    branched = with_checkpoints(tmp_path, FOUR_BITS)
-    assert branched.trainer.resumed_from == 22
-    same(branched, alone)
+    a_branched_run_is(alone, tmp_path)
     with pytest.raises(DiedError):
         with_checkpoints(tmp_path / "died", FOUR_BITS, every=5, dies_at=12)
     resumed = with_checkpoints(tmp_path / "died", FOUR_BITS, every=5)
@@ -304,11 +309,7 @@ def test_a_tasks_own_attributes_are_stored_too(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr(ClassificationTask, "updates", weighted)
     monkeypatch.setattr(ClassificationTask, "batches", counted)
-    alone = train(FOUR_BITS)
-    with_checkpoints(tmp_path, P_Q)
-    branched = with_checkpoints(tmp_path, FOUR_BITS)
-    assert branched.trainer.resumed_from == 22
-    same(branched, alone)
+    a_branched_run_is(train(FOUR_BITS), tmp_path)
 
 
 def test_nothing_is_stored_for_a_network_without_such_state() -> None:
@@ -344,11 +345,7 @@ def test_batches_drawn_from_the_global_generators_are_made_again(
             yield self.data.normalise(self.data.train.take(index))
 
     monkeypatch.setattr(ClassificationTask, "batches", shuffled)
-    alone = train(FOUR_BITS)
-    with_checkpoints(tmp_path, P_Q)
-    branched = with_checkpoints(tmp_path, FOUR_BITS)
-    assert branched.trainer.resumed_from == 22
-    same(branched, alone)
+    a_branched_run_is(train(FOUR_BITS), tmp_path)
 
 
 def test_a_run_whose_batches_dont_come_again_starts_anew_and_says_so(
