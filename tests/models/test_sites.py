@@ -1,5 +1,6 @@
-"""What the globs of conf/model select. Written without the compressor: with paths and fnmatch only."""
+"""What the models of conf/model compress. Globs are looked up without the compressor: with paths and fnmatch only."""
 
+import copy
 from collections import Counter
 from fnmatch import fnmatchcase
 from inspect import signature
@@ -10,7 +11,9 @@ import pytest
 import torch
 from torch import nn
 
+from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.config.compose import jobs
+from qp_runner.schedule import Target
 from support import classifiers
 
 CONF = Path(__file__).resolve().parents[2] / "conf" / "model"
@@ -49,9 +52,27 @@ class Selected:
         self.modules = {prefix + p: m for prefix, n in self.networks.items() for p, m in n.named_modules() if p}
         self.weights = [f"{path}.weight" for path, module in self.modules.items() if isinstance(module, LAYERS)]
         frozen = {f"{path}.weight" for path in self.of(*LAYERS) if not self.modules[path].weight.requires_grad}
+        if model.sites.weight == model.sites.activation == "auto":
+            self.choose(SITES[name][2])
+            return
         self.weight = [path for path in self.matching(self.weights, model.sites.weight) if path not in frozen]
         self.activation = self.matching(list(self.modules), model.sites.activation)
         self.unpruned = self.matching([*self.weight, *self.activation], model.sites.unpruned)
+
+    def choose(self, shape):
+        """What the compressor chooses, in the order of modules; attached to copies."""
+        networks = copy.deepcopy(self.networks)
+        compressor = Compressor(
+            {prefix.rstrip(".") or "network": network for prefix, network in networks.items()},
+            sites=SiteSelection(None, None, None),
+            settings=Settings(),
+            run=lambda: [network(torch.zeros(1, *shape)) for network in networks.values()],
+        )
+        chosen = {site.path: site for target in Target for site in compressor.sites(target)}
+        self.weight = [path for path in self.weights if path in chosen]
+        self.activation = [path for path in self.modules if path in chosen]
+        assert len(self.weight) + len(self.activation) == len(chosen)
+        self.unpruned = [path for path, site in chosen.items() if not site.prunable]
 
     @staticmethod
     def build(factory):
