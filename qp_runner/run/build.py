@@ -11,6 +11,7 @@ from qp_runner.compress import Compressor, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
+from qp_runner.run.initial import load_initial, load_initial_sites
 from qp_runner.run.networks import NetworkFactory, attach_compressor, given, network_factories
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
@@ -65,6 +66,7 @@ def build(config: Config) -> Parts:
     _lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
+    load_initial_sites(config, compressor)
     compressor.check(stages)
     if config.trainer.batch_size == 1:
         check_single_samples(task.networks(), lambda: task.infer(task.sample()))
@@ -84,6 +86,7 @@ def build_task(config: Config, *, data: Any = None, networks: Mapping[str, Netwo
     make_task = instantiate("task.factory", factory)
     settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
     task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
+    load_initial(config, task.networks(), networks)
     return task
 
 

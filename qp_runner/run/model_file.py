@@ -114,9 +114,13 @@ def read_model_file(place: Path, *, key: str) -> ModelFile:
     return _sorted(path, about, tensors)
 
 
+def is_special(name: str) -> bool:
+    """Whether a name in a file is none of a network's Parameters and buffers."""
+    return name.startswith((MASK, SCALE, BUFFER))
+
+
 def _sorted(path: Path, about: About, tensors: Mapping[str, Tensor]) -> ModelFile:
-    special = (MASK, SCALE, BUFFER)
-    plain = {name: value for name, value in tensors.items() if not name.startswith(special)}
+    plain = {name: value for name, value in tensors.items() if not is_special(name)}
     hidden = {name.removeprefix(BUFFER): value for name, value in tensors.items() if name.startswith(BUFFER)}
     sites = {
         site: SiteState(tensors.get(MASK + site), tensors[SCALE + site], bits) for site, bits in about.bits.items()

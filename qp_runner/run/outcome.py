@@ -7,6 +7,7 @@ from qp_runner.compress import measure, performance_density
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage, Target, first_event, recovery
+from qp_runner.tasks import Task
 from qp_runner.tracking.records import read_rows
 
 
@@ -31,6 +32,12 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))
     return values | _lengths(stages, task.steps_per_epoch)
+
+
+def initial_figures(task: Task) -> dict[str, float]:
+    """What networks that start from given weights reach before training and before any event."""
+    figures = {f"initial/{name}": value for name, value in task.evaluate("test").items()}
+    return figures | {f"initial/val_{name}": value for name, value in task.evaluate("val").items()}
 
 
 def final_metrics(folder: Path) -> dict[str, float]:
