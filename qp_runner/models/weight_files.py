@@ -32,7 +32,7 @@ def read_weights(place: str, *, key: str) -> dict[str, Tensor]:
     """
     path = Path(place).expanduser()
     if not path.is_file():
-        raise ConfigError(key, place, f"a file of weights; there is none at {path.resolve()}")
+        raise ConfigError(key, place, f"no such file ({path.resolve()})")
     try:
         state = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
     except pickle.UnpicklingError as error:
