@@ -131,7 +131,7 @@ class LearningRateSection(Section):
 class TrainerSection(Section):
     """How a run is trained."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None

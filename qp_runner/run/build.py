@@ -160,7 +160,7 @@ def build_optimizer(config: Config) -> MakeOptimizer:
 def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: int) -> LearningRate | None:
     """`trainer.lr_schedule`, with `total_steps` and `steps_per_epoch` filled in where its values name them."""
     section = config.trainer.lr_schedule
-    if section is None:
+    if section is None or total_steps == 0:
         return None
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {
