@@ -56,14 +56,14 @@ class Parts:
 
 def build(config: Config) -> Parts:
     """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
-    device = _device(config.trainer.device)
+    device = device_of(config)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     factories = network_factories(config)
     task = build_task(config, networks=factories)
     content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
-    _lay_out(config, task, device)
+    lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
     load_initial_sites(config, compressor)
@@ -170,7 +170,7 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
 
 
-def _lay_out(config: Config, task: Task, device: torch.device) -> None:
+def lay_out(config: Config, task: Task, device: torch.device) -> None:
     """Networks in the memory layout of `trainer.channels_last`; masks follow the activations they are made for.
 
     Raises ConfigError for an executor that can't run here.
@@ -186,8 +186,9 @@ def _lay_out(config: Config, task: Task, device: torch.device) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _device(name: str) -> torch.device:
+def device_of(config: Config) -> torch.device:
+    """The device of `trainer.device`. Raises ConfigError for one that is not here."""
     try:
-        return choose_device(name)
+        return choose_device(config.trainer.device)
     except ValueError as error:
-        raise ConfigError("trainer.device", name, str(error)) from error
+        raise ConfigError("trainer.device", config.trainer.device, str(error)) from error

@@ -102,9 +102,8 @@ def load(run: Path | str) -> Loaded:
     put_back(file, networks, compressor)
     for network in networks.values():
         network.eval()
-    about = file.about
-    preprocessing = None if about.preprocessing is None else ImagePreprocessing.from_record(about.preprocessing)
-    return Loaded(networks, compressor, preprocessing, tuple(about.classes), validate(about.config), file)
+    classes = tuple(file.about.classes)
+    return Loaded(networks, compressor, file.preprocessing, classes, validate(file.about.config), file)
 
 
 def put_back(file: ModelFile, networks: Mapping[str, nn.Module], compressor: Compressor) -> None:

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from qp_runner.compress import Compressor, SiteState, site_states
+from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.training.checkpoint_file import write
 
@@ -75,6 +76,12 @@ class ModelFile:
     weights: dict[str, dict[str, Tensor]]
     buffers: dict[str, dict[str, Tensor]]
     sites: dict[str, SiteState]
+
+    @property
+    def preprocessing(self) -> ImagePreprocessing | None:
+        """What makes a network's input of an image."""
+        record = self.about.preprocessing
+        return None if record is None else ImagePreprocessing.from_record(record)
 
 
 def save_model_file(path: Path, networks: Mapping[str, nn.Module], compressor: Compressor, about: About) -> None:
