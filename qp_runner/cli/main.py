@@ -31,6 +31,8 @@ NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSP
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
+    if os.getcwd() not in sys.path:  # noqa: PTH109
+        sys.path.append(os.getcwd())  # noqa: PTH109 - modules of the user's own, which hide none that are installed
     with ending_as_interrupt():
         return _main(hide(flag_first(sys.argv[1:])))
 
