@@ -105,7 +105,6 @@ class Trainer:
         self.total_steps = settings.epochs * task.steps_per_epoch
         self.resumed_from = 0
         self.stages = tuple(stages)
-        self._stage_at = {stage.first: stage for stage in stages}
         self._batches: Iterator[Any] | None = None  # those of the epoch that a resumed run begins in
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
@@ -116,6 +115,8 @@ class Trainer:
         Raises TrainingDivergedError when the loss, weights or activations stop being finite.
         """
         self._start_or_resume()
+        if self.total_steps == 0:
+            self._compress_untrained()
         while self.state.epoch < self.settings.epochs:
             self._train_epoch()
             self.state.start_epoch(self.state.epoch + 1)
@@ -138,6 +139,14 @@ class Trainer:
             self.recorder.metrics(values, step=step)
         self.resumed_from = self.state.steps_done
         self.progress.advance(self.resumed_from)
+
+    def _compress_untrained(self) -> None:
+        """All there is to do where there are no steps: events, then a measurement."""
+        self._enter_due(0)
+        values = self._validate()
+        if self.compressor is not None:
+            values |= _measured_compression(self.compressor)
+        self._record(values, 0)
 
     def _train_epoch(self) -> None:
         """Trains to the end of the current epoch, of which a resumed run has some steps already."""
@@ -197,17 +206,17 @@ class Trainer:
 
     def _enter_due(self, step: int) -> None:
         """Applies the events that fire before this step, and records the compression that results."""
-        stage = self._stage_at.get(step)
-        if stage is None or self.compressor is None:
+        if self.compressor is None:
             return
         try:
-            self.compressor.enter(stage, run=self._calibrate)
+            if not self.compressor.enter_due(self.stages, step, run=self._calibrate):
+                return
         except CalibrationError as error:
             raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
-        self.state.events_fired = self.state.events_fired or bool(stage.fires)
+        begun = [stage for stage in self.stages if stage.first <= step]
+        self.state.events_fired = any(stage.fires for stage in begun)
         self._record(_measured_compression(self.compressor), step)
-        number = sum(each.first <= step for each in self.stages)
-        self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
+        self.progress.describe(stage=f"stage {len(begun)}/{len(self.stages)} {_stage_text(begun[-1])}")
 
     def _calibrate(self) -> None:
         before = Snapshot({"task": self.task}, apart=[*caches(self.task), *self.task.networks().values()])
