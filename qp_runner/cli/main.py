@@ -24,6 +24,23 @@ from qp_runner.training import TrainingDivergedError
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 MULTIRUN = ("-m", "--multirun")
+SITES = """\
+Without the section `sites` of a model's YAML all of the network is compressed. With it, globs choose:
+
+  sites:
+    weight: auto                              # or globs over Parameters: ["*.attention.*", head.weight]
+    activation: ["*.relu*", "*.add", head]    # or auto; calls of modules and functions
+    unpruned: auto                            # or globs over both: quantized, not pruned; auto: the ends
+    exclude: [stem.*]                         # over both
+    bits: {"*head*": 8}                       # in place of an event's
+    frozen: false                             # weights that are not trained: left alone, or compressed too
+
+A glob that matches nothing is an error. A call has the path of its module, or that of the calling module and the
+function's name; later calls are numbered: layer1.0.relu, layer1.0.relu_1, layer1.0.add. `relu` picks all calls of that
+module, `relu_1` the second. Hooks of yours that compute with tensors have to be there before a network is compressed,
+or they count as its calls. Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used;
+its rounding differs. trainer.executor=compile and graph refuse the few functions that the compiler rewrites
+(F.hardswish, F.hardsigmoid; their modules are fine)."""
 NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 """Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
@@ -102,6 +119,8 @@ def _sites_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qp-runner sites",
         description="Lists what of a network is pruned and quantized, and what is left and why. Trains nothing.",
+        epilog=SITES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--csv", action="store_true", help="as CSV")
