@@ -38,7 +38,9 @@ ONLY = {
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
 }
-BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks")} | {"config/instantiate.py"}
+BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks", "task")} | {
+    "config/instantiate.py"
+}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

@@ -13,10 +13,10 @@ from qp_runner.compress import Compressor, put_site_states
 from qp_runner.config import Config, validate
 from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
-from qp_runner.run.build import build_compressor, build_task
 from qp_runner.run.example_inputs import NetworkCall, example, repeat
 from qp_runner.run.model_file import About, ModelFile, read_model_file
 from qp_runner.run.networks import attach_compressor, network_factories
+from qp_runner.run.task import build_compressor, build_task
 
 
 @dataclass(frozen=True)

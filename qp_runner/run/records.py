@@ -12,10 +12,11 @@ from qp_runner.compress import site_states
 from qp_runner.config import Config
 from qp_runner.config.instantiate import flatten
 from qp_runner.report.schedule_picture import schedule_png
-from qp_runner.run.build import Parts, sample_passes
+from qp_runner.run.build import Parts
 from qp_runner.run.context import RunContext
 from qp_runner.run.example_inputs import calls_of
 from qp_runner.run.model_file import NAME, About, save_model_file
+from qp_runner.run.task import sample_passes
 from qp_runner.schedule import FLOAT_BITS, Schedule
 from qp_runner.tracking import RunFiles, RunInfo, store_key
 

@@ -90,7 +90,7 @@ def test_every_tasks_networks_come_back_without_its_data(
         raise AssertionError("the data is not needed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("qp_runner.run.build.build_data", no_data)
+        patched.setattr("qp_runner.run.task.build_data", no_data)
         loaded = qp_runner.load(folder)
     parts = build(loaded.config)
     assert list(site_states(parts.compressor)) == list(site_states(loaded.compressor))
