@@ -79,8 +79,9 @@ class Loaded:
 def load(run: Path | str) -> Loaded:
     """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU.
 
-    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own. The file itself holds
-    tensors and text; but the networks that its configuration names are imported and built, as they are for a run.
+    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own. The file holds tensors
+    and text. But the classes that its configuration names are imported and built as for a run, so load what you would
+    run; of a stranger's file take the weights alone, with `model.init=FILE`.
 
     Raises:
         ConfigError: no such file, a damaged one, or networks that are not as they were.

@@ -103,6 +103,17 @@ def test_every_tasks_networks_come_back_without_its_data(
         loaded.bake(name)(*args, **kwargs)
 
 
+def test_a_task_with_objects_of_its_own_is_loaded_with_its_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qp_runner.run.records.calls_of", lambda *_: None)  # as if they were no plain data
+    folder = trained("schedule=p_q_wf")
+    loaded = qp_runner.load(folder)
+    test = digits().test
+    right = (loaded(test.images).argmax(1) == test.labels).sum()
+    assert 100 * int(right) / len(test) == final(folder, "accuracy")
+    with pytest.raises(ValueError, match="not known how network is called"):
+        loaded.example()
+
+
 def test_what_is_no_run_is_refused_by_name(here: Path) -> None:
     with pytest.raises(ConfigError, match=r"^run=nowhere: the folder of a finished run, or its model\.safetensors"):
         qp_runner.load("nowhere")
