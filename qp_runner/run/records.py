@@ -88,6 +88,10 @@ def save_model(config: Config, parts: Parts, folder: Path, files: RunFiles, *, c
         compressible=list(compressible),
         given=parts.given,
         calls=None if known is None else {name: [asdict(each) for each in calls] for name, calls in known.items()},
+        frozen={
+            name: [path for path, each in network.named_parameters() if not each.requires_grad]
+            for name, network in task.networks().items()
+        },
         preprocessing=None if preprocessing is None else preprocessing.record(),
         classes=list(task.class_names()),
     )
