@@ -79,8 +79,8 @@ class Loaded:
 def load(run: Path | str) -> Loaded:
     """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU.
 
-    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own, or changes them after it
-    has built them. The file holds tensors and text. But the classes that its configuration names are imported and built
+    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own, or changes them once
+    they are built. The file holds tensors and text. But the classes that its configuration names are imported and built
     as for a run, so load what you would run; of a stranger's file take the weights alone, with `model.init=FILE`.
 
     Raises:
