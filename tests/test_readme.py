@@ -55,9 +55,8 @@ def commands(page: str) -> list[list[str]]:
 
 
 @pytest.fixture
-def folder(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(here: Path) -> Path:
     """What the snippets speak of: a network of one's own, a float checkpoint, a finished run."""
-    monkeypatch.syspath_prepend(str(here))
     (here / "my_package.py").write_text(NETWORK)
     for page in PAGES:
         for each in snippets(page):

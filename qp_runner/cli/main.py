@@ -5,6 +5,8 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -48,10 +50,19 @@ NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSP
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
-    if os.getcwd() not in sys.path:  # noqa: PTH109
-        sys.path.append(os.getcwd())  # noqa: PTH109 - modules of the user's own, which hide none that are installed
-    with ending_as_interrupt():
+    with ending_as_interrupt(), _current_folder_on_path():
         return _main(hide(flag_first(sys.argv[1:])))
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    """Within, modules of the user's own are found in the current folder; they hide none that are installed."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def flag_first(arguments: list[str]) -> list[str]:
