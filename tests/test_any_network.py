@@ -14,8 +14,9 @@ from torch import nn
 from qp_runner import load
 from qp_runner.config import Config
 from qp_runner.config.compose import requesting
-from qp_runner.run.build import Parts, build, build_task, build_trainer
+from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.run.records import save_model
+from qp_runner.run.task import build_task
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer, seed_everything
 from support import Records

@@ -38,7 +38,8 @@ ONLY = {
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
 }
-BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks")} | {"config/instantiate.py"}
+RUN = ("build", "initial", "model_file", "networks", "task")
+BUILDING = {"config/instantiate.py", *(f"run/{name}.py" for name in RUN)}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
