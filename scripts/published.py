@@ -7,6 +7,7 @@ Nothing is trained. A page names what it wants in a comment, and what stands up 
     <!-- published: pareto summary.csv -->      a picture of metric against footprint, pareto.png
     <!-- published: phase summary.csv -->       maps over sparsity and bit width, phase.png
     <!-- published: search search.csv -->       a search's front, as a table
+    <!-- published: confirm confirm.csv -->     what its confirmation shows, as a table and a sentence
     <!-- published: forest FOLDER ... -->       order effects of several folders on one axis, forest.png
     <!-- published: verdicts FOLDER ... -->     the same in words, a sentence a task
     <!-- published: answers FOLDER ... -->      the same as a table
@@ -22,6 +23,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from qp_runner.metric import Metric
 from qp_runner.report import markdown
 from qp_runner.report.forest import ForestRow, forest, sentences
 from qp_runner.report.kept import read_csv
@@ -32,10 +34,13 @@ from qp_runner.report.plots.phase import PANEL, draw_phase
 from qp_runner.report.plots.style import assign_looks, save_png
 from qp_runner.report.read import Records
 from qp_runner.report.sections import Section, sections
-from qp_runner.report.words import number
+from qp_runner.report.stats import summarise
+from qp_runner.report.words import metric_number, number, spread
+from qp_runner.search.verdict import differences, read_confirmation, sentence
 
 ROOT = Path(__file__).resolve().parents[1]
 BLOCK = re.compile(r"(<!-- published: (\w+) ([^>]+?) -->\n).*?(<!-- end -->)", re.DOTALL)
+METRICS = {"test_accuracy": Metric("accuracy", higher_is_better=True, unit="%")}  # of kept confirmations
 SIZE, WIDE = (760, 440), 940  # pixels
 OLD_NAMES = (  # of schedules, in files that were kept before these were renamed
     (r"^published/classification/", ""),
@@ -144,6 +149,22 @@ def _search(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
     return markdown.table([name.replace("_", " ") for name in columns], lines)
 
 
+def _confirm(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    runs = pd.read_csv(paths[0])
+    scored = next(str(name) for name in runs if str(name).startswith("test_"))
+    metric, results = METRICS[scored], read_confirmation(runs, scored)
+    compared, sizes = differences(results, metric), results.footprint
+    lines = []
+    for each in results.contenders:
+        test = summarise(list(results.test[each.name].values()))
+        ends = compared[each.name].interval if each.name in compared else None
+        between = " to ".join(metric_number(metric, end, signed=True) for end in ends) if ends else ""
+        figures = [str(test.n), spread(metric, test.mean, test.std), number(sizes[each.name]), between]
+        lines.append([each.name, each.order, *figures])
+    heads = ["schedule", "order", "n", scored.replace("_", " "), "footprint, Mb", "found minus it, 95 % interval"]
+    return f"{markdown.table(heads, lines)}\n\n{sentence(results, metric)}"
+
+
 KINDS: dict[str, Callable[[Sequence[Path], Path, bool], str]] = {
     "schedules": _schedules,
     "effects": _effects,
@@ -153,6 +174,7 @@ KINDS: dict[str, Callable[[Sequence[Path], Path, bool], str]] = {
     "verdicts": _verdicts,
     "answers": _answers,
     "search": _search,
+    "confirm": _confirm,
 }
 
 if __name__ == "__main__":

@@ -86,23 +86,23 @@ def phase(section: Section) -> Phase | None:
 
 
 def prediction(found: Phase) -> str:
-    """How often the rule is right, beside the rule that always prunes first; a sentence or two."""
+    """How often the rule is right, beside its opposite and the rule that always prunes first; a sentence or two."""
     judged = [cell for cell in found.cells if cell.right is not None]
     if not judged:
         return "Without runs that only prune and only quantize there is no prediction."
-    said = f"The weaker method first: right in {_score(judged)}; pruning first always: right in {_pruning(judged)}."
+    said = f"Of {plural(len(judged), 'cell')} {_score(judged)}."
     sure = [cell for cell in judged if cell in found.decided]
     if not sure:
-        return f"{said} In no cell does the interval exclude 0, so this says little."
-    return f"{said} Where the interval excludes 0: right in {_score(sure)}; pruning first always in {_pruning(sure)}."
+        return f"{said} In none of them does the interval exclude 0, so this says little."
+    return f"{said} Of the {len(sure)} whose interval excludes 0, {_score(sure)}."
 
 
 def _score(cells: Sequence[Cell]) -> str:
-    return f"{sum(bool(cell.right) for cell in cells)} of {plural(len(cells), 'cell')}"
-
-
-def _pruning(cells: Sequence[Cell]) -> str:
-    return f"{sum(cell.effect.paired.mean > 0 for cell in cells)}"
+    weaker, pruning = sum(bool(cell.right) for cell in cells), sum(cell.effect.paired.mean > 0 for cell in cells)
+    return (
+        f"the rule “the weaker method first” is right in {weaker}, its opposite in {len(cells) - weaker}, "
+        f"“always prune first” in {pruning}"
+    )
 
 
 def _cell(effect: Effect, alone: Sequence[Row], metric: Metric) -> Cell:

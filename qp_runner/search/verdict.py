@@ -11,7 +11,8 @@ from rich.text import Text
 from qp_runner.metric import Metric
 from qp_runner.report.stats import Paired, holm, paired, summarise
 from qp_runner.report.words import listed, metric_number, number, p_value, plural, points, spread
-from qp_runner.search.confirm import FOUND, Results
+from qp_runner.search.confirm import FOUND, Contender, Results
+from qp_runner.search.trials import Trial
 
 ALPHA = 0.05
 
@@ -38,12 +39,12 @@ def sentence(results: Results, metric: Metric) -> str:
     each_n = listed([f"{_interval(each, metric)} against {name}" for name, each in compared.items()])
     measured = f"{each_n} (95 % intervals, {plural(min(each.n for each in compared.values()), 'fresh seed')})"
     if len(better) == len(compared):
-        return f"The found schedule beats {listed(better)} at no more footprint: {measured}."
+        return f"The found schedule beats {listed(better)} {_sizes(results)}: {measured}."
     said = [f"is better than {listed(better)}"] if better else []
     said += [f"is worse than {listed(worse)}"] if worse else []
     rest = [name for name in compared if name not in (*better, *worse)]
     said += [f"is not shown to differ from {listed(rest)}"] if rest else []
-    return f"The found schedule does not beat all of them: it {listed(said)}: {measured}."
+    return f"The found schedule does not beat all of them: it {listed(said)}, {_sizes(results)}: {measured}."
 
 
 def confirm_table(results: Results, metric: Metric) -> pd.DataFrame:
@@ -61,6 +62,20 @@ def confirm_table(results: Results, metric: Metric) -> pd.DataFrame:
         for each in results.contenders
         for seed, run in each.runs.items()
     ).astype({"trial": "Int64"})
+
+
+def read_confirmation(table: pd.DataFrame, scored: str) -> Results:
+    """The results that `confirm_table` made a table of; `scored` is the column of the metric."""
+    contenders, test, footprint = [], {}, {}
+    for name, runs in table.groupby("contender", sort=False):
+        contenders.append(
+            Contender(str(name), str(runs["order"].iloc[0]), dict(zip(runs["seed"], runs["folder"], strict=True)))
+        )
+        known = runs.dropna(subset=[scored])
+        test[str(name)] = dict(zip(known["seed"], known[scored], strict=True))
+        footprint[str(name)] = float(runs["footprint_total_mb"].iloc[0])
+    number_of_trial = int(table["trial"].dropna().iloc[0])
+    return Results(Trial(number_of_trial, "finished", {}), contenders, test, footprint)
 
 
 def show_confirmation(console: Console, results: Results, metric: Metric) -> None:
@@ -91,6 +106,12 @@ def show_confirmation(console: Console, results: Results, metric: Metric) -> Non
     console.print()
     console.print(shown)
     console.print(Text(sentence(results, metric)), soft_wrap=True)
+
+
+def _sizes(results: Results) -> str:
+    """The footprint of the found schedule is at most that of any other."""
+    others = min(size for name, size in results.footprint.items() if name != FOUND)
+    return f"at {number(results.footprint[FOUND])} Mb against {number(others)} Mb"
 
 
 def _interval(found: Paired, metric: Metric) -> str:

@@ -11,7 +11,7 @@ from qp_runner.metric import Metric
 from qp_runner.run.outcome import final_metrics
 from qp_runner.search.confirm import FOUND, Contender, Results, pick
 from qp_runner.search.trials import Trial
-from qp_runner.search.verdict import confirm_table, sentence
+from qp_runner.search.verdict import confirm_table, read_confirmation, sentence
 from support import execute
 
 pytest.importorskip("optuna")
@@ -36,10 +36,18 @@ BASE = [90.0, 91.0, 92.1, 90.5, 91.2]
 @pytest.mark.parametrize(
     ("shift", "metric", "said"),
     [
-        ((-2.0, -3.0), UP, "The found schedule beats p_q_wf and q_p_wf at no more footprint: +1."),
-        ((-2.0, 3.0), UP, "does not beat all of them: it is better than p_q_wf and is worse than q_p_wf: +1."),
-        ((0.0, -3.0), UP, "it is better than q_p_wf and is not shown to differ from p_q_wf: −0."),
-        ((2.0, 3.0), DOWN, "The found schedule beats p_q_wf and q_p_wf at no more footprint: +1."),
+        ((-2.0, -3.0), UP, "The found schedule beats p_q_wf and q_p_wf at 1.00 Mb against 1.00 Mb: +1."),
+        (
+            (-2.0, 3.0),
+            UP,
+            "does not beat all of them: it is better than p_q_wf and is worse than q_p_wf, at 1.00 Mb against 1.00 Mb: +1.",
+        ),
+        (
+            (0.0, -3.0),
+            UP,
+            "it is better than q_p_wf and is not shown to differ from p_q_wf, at 1.00 Mb against 1.00 Mb: −0.",
+        ),
+        ((2.0, 3.0), DOWN, "The found schedule beats p_q_wf and q_p_wf at 1.00 Mb against 1.00 Mb: +1."),
     ],
 )
 def test_the_sentence_claims_what_the_intervals_allow(shift: tuple[float, float], metric: Metric, said: str) -> None:
@@ -107,3 +115,6 @@ def test_the_table_has_a_row_a_run() -> None:
     table = confirm_table(results([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]), UP)
     assert list(table["test_accuracy"]) == [1, 2, 3, 4, 5, 6]
     assert table["trial"].count() == 2
+    again = read_confirmation(table, "test_accuracy")
+    assert sentence(again, UP) == sentence(results([1.0, 2.0], [3.0, 4.0], [5.0, 6.0]), UP)
+    assert again.trial.number == 3

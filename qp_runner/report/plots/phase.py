@@ -16,7 +16,7 @@ NARROW = 600  # pixels: below it the maps stand one above the other
 PANEL = 330  # pixels high
 COLOURS = "PuOr"  # orange: quantizing first, purple: pruning first; distinct for all kinds of colour vision
 LINEAR = 0.02  # share of the largest figure up to which colours grow linearly
-DARK = 0.33  # distance from the middle of the colours from which text is white
+DARK = 0.27  # distance from the middle of the colours from which text is white
 TITLE: dict[str, Any] = {"fontsize": 10, "loc": "left"}
 
 
