@@ -40,7 +40,7 @@ BASE = [90.0, 91.0, 92.1, 90.5, 91.2]
         (
             (-2.0, 3.0),
             UP,
-            "does not beat all of them: it is better than p_q_wf and is worse than q_p_wf, at 1.00 Mb against 1.00 Mb: +1.",
+            "not beat all of them: it is better than p_q_wf and is worse than q_p_wf, at 1.00 Mb against 1.00 Mb: +1.",
         ),
         (
             (0.0, -3.0),
