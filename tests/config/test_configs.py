@@ -1,5 +1,6 @@
 """Every YAML file composes into a checked configuration, and every model and schedule runs."""
 
+from collections import Counter
 from typing import get_args
 
 import pytest
@@ -72,11 +73,35 @@ def test_every_key_of_a_section_exists_in_every_choice(group: str, choice: str) 
 def test_every_experiment_composes_and_has_the_six_orders_it_speaks_of(experiment: str) -> None:
     planned, multirun = jobs([f"experiment={experiment}"], multirun=False)
     assert multirun
-    if experiment not in ("orders/digits_controlled", "search/digits"):
+    if experiment.startswith(("orders/", "published/")) and experiment != "orders/digits_controlled":
         orders = {job.choices["schedule"].rpartition("/")[2] for job in planned}
         assert orders | {"q_wf"} == {"float", "q_wf", "p_q_w", "q_p_w", "p_q_wf", "q_p_wf"}  # GANs: without q_wf
     if planned[0].config.task.name == "detection":
         assert {job.config.compress.granularity for job in planned} == {"channel"}
+
+
+@pytest.mark.parametrize("task", choices("task"))
+def test_the_evidence_has_both_orders_of_both_families_with_equal_changes(task: str) -> None:
+    planned, _ = jobs([f"experiment=evidence/{task}"], multirun=False)
+    seeds = Counter((job.choices["schedule"], job.config.events().signature) for job in planned)
+    assert set(seeds.values()) == {10}
+    for targets in ("w", "wf"):
+        for folder in ("controlled", "published"):
+            pair = [
+                (choice, signature)
+                for choice, signature in seeds
+                if choice.rpartition("/")[2] in (f"p_q_{targets}", f"q_p_{targets}")
+                and choice.startswith("controlled/") == (folder == "controlled")
+            ]
+            assert len(pair) == 2
+            assert len({signature for _, signature in pair}) == 1
+
+
+def test_the_phase_diagram_changes_activations_like_weights_and_has_each_method_alone() -> None:
+    planned, _ = jobs(["experiment=evidence/phase_diagram"], multirun=False)
+    cells = Counter(job.config.events().signature for job in planned)
+    assert {cells[f"P{p}(w,f), Q{q}(w,f)"] for p in ("0", "0.75") for q in (3, 32)} == {2 * 5}
+    assert len(cells) == 5 * 5
 
 
 def test_the_command_line_wins_over_an_experiments_sweep() -> None:

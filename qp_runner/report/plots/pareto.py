@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from itertools import pairwise
 
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from qp_runner.metric import Metric
@@ -22,34 +23,39 @@ def pareto_plot(rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str,
     `rows` are schedules with at least one figure, `kind` is the kind of footprint, `width` is in pixels.
     """
     with canvas(width, round(max(320, 0.56 * width))) as figure:
-        axes = figure.subplots()
-        tidy(axes, grid="both")
-        scale_costs(axes, [row.footprint.mean for row in rows])
-        front = draw_front(axes, [(row.footprint.mean, row.metric.mean) for row in rows if row.on_front])
-        labels = []
-        for row in rows:
-            look, x, y, half = looks[row.schedule], row.footprint.mean, row.metric.mean, row.metric.std or 0.0
-            axes.errorbar(
-                x,
-                y,
-                xerr=row.footprint.std or None,
-                yerr=half or None,
-                color=look.colour,
-                marker=look.marker,
-                markersize=9,
-                markeredgecolor="white",
-                markeredgewidth=1,
-                elinewidth=1.4,
-                capsize=3,
-                zorder=4,
-            )
-            if row.on_front or len(rows) <= LABELLED:
-                labels.append(Label(x, y, row.order, look.colour, (y - half, y + half)))
-        axes.margins(x=0.14, y=0.16)
-        axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
-        axes.set_ylabel(f"test {label(metric)}", fontsize=11)
-        place(axes, labels, avoid=front, size=11)
+        draw_pareto(figure, rows, metric=metric, looks=looks, kind=kind)
         return svg(figure, title=f"{metric.name} against footprint, Pareto front drawn", name=name)
+
+
+def draw_pareto(figure: Figure, rows: Sequence[Row], *, metric: Metric, looks: Looks, kind: str) -> None:
+    """Draws `pareto_plot` into a figure."""
+    axes = figure.subplots()
+    tidy(axes, grid="both")
+    scale_costs(axes, [row.footprint.mean for row in rows])
+    front = draw_front(axes, [(row.footprint.mean, row.metric.mean) for row in rows if row.on_front])
+    labels = []
+    for row in rows:
+        look, x, y, half = looks[row.schedule], row.footprint.mean, row.metric.mean, row.metric.std or 0.0
+        axes.errorbar(
+            x,
+            y,
+            xerr=row.footprint.std or None,
+            yerr=half or None,
+            color=look.colour,
+            marker=look.marker,
+            markersize=9,
+            markeredgecolor="white",
+            markeredgewidth=1,
+            elinewidth=1.4,
+            capsize=3,
+            zorder=4,
+        )
+        if row.on_front or len(rows) <= LABELLED:
+            labels.append(Label(x, y, row.order, look.colour, (y - half, y + half)))
+    axes.margins(x=0.14, y=0.16)
+    axes.set_xlabel(f"← smaller    footprint, Mb ({kind or 'total'})", fontsize=11)
+    axes.set_ylabel(f"test {label(metric)}", fontsize=11)
+    place(axes, labels, avoid=front, size=11)
 
 
 def draw_front(axes: Axes, points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
