@@ -21,6 +21,6 @@ class Extent:
 def extent(tensor: Tensor) -> Extent:
     """Where a tensor lies."""
     size = tensor.element_size()
-    start = tensor.storage_offset() * size
-    spanned = 1 + sum((n - 1) * stride for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    start = int(tensor.storage_offset()) * size
+    spanned = 1 + sum(int((n - 1) * stride) for n, stride in zip(tensor.shape, tensor.stride(), strict=True))
     return Extent(tensor.untyped_storage()._cdata, start, start + (spanned * size if tensor.numel() else 0))

@@ -7,6 +7,7 @@ from qp_runner.report.effect import Effect
 from qp_runner.report.forest import ForestRow, family_of, pruned
 from qp_runner.report.rows import TARGETS, Row
 from qp_runner.report.sections import Section
+from qp_runner.shares import percent
 
 
 def schedules_table(section: Section) -> str:
@@ -22,7 +23,7 @@ def schedules_table(section: Section) -> str:
             "" if row.is_float else family_of(row.schedule),
             words.spread(metric, row.metric.mean, row.metric.std),
             str(row.metric.n),
-            ", ".join(words.percent(row.figure(f"sparsity_{target}")) for target in TARGETS),
+            ", ".join(percent(row.figure(f"sparsity_{target}")) for target in TARGETS),
             ", ".join(words.whole(row.figure(f"bits_{target}")) for target in TARGETS),
             f"{footprint} ({words.number(row.figure('footprint_stored_total_mb'))})",
             density,

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from qp_runner.report.phase import Cell, Phase
 from qp_runner.report.plots.style import INK, canvas, svg
-from qp_runner.report.words import metric_number, percent, points
+from qp_runner.report.words import metric_number, points
+from qp_runner.shares import percent
 
 NARROW = 600  # pixels: below it the maps stand one above the other
 PANEL = 330  # pixels high
