@@ -8,6 +8,7 @@ from qp_runner.data.generated_facades import generated_facades, generated_facade
 from qp_runner.data.huggingface import huggingface_set
 from qp_runner.data.image_folder import image_folder
 from qp_runner.data.images import Batch, ImageData, ImageSet
+from qp_runner.data.items import Items
 from qp_runner.data.mixing import Mixing
 from qp_runner.data.photographs import photographs
 from qp_runner.data.shapes import shapes
@@ -26,6 +27,7 @@ __all__ = [
     "Domains",
     "ImageData",
     "ImageSet",
+    "Items",
     "Mixing",
     "Patches",
     "Photograph",

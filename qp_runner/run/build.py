@@ -7,7 +7,7 @@ import torch
 from torch.optim import Optimizer
 
 from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
-from qp_runner.config import Config
+from qp_runner.config import Config, Factory
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.config.schema import Globs, SitesSection
 from qp_runner.errors import ConfigError
@@ -73,11 +73,26 @@ def build_task(config: Config, *, data: Any = None) -> Task:
         name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
         for name, factory in config.model.networks.items()
     }
-    factory = {**config.task.factory, "_partial_": True}
+    factory = {**filled(config.task.factory, data), "_partial_": True}
     make_task = instantiate("task.factory", factory)
     settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
     task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
     return task
+
+
+def filled(factory: Factory, data: Any) -> Factory:
+    """A task's configuration, with the number of classes where `loss` or `metrics` have the text `classes`."""
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: fill(each) for key, each in value.items()}
+        if value == "classes":
+            if count := len(getattr(data, "classes", ())):
+                return count
+            raise ConfigError("task.factory", "classes", "a number: the data have no classes")
+        return value
+
+    return {key: fill(value) if key in ("loss", "metrics") else value for key, value in factory.items()}
 
 
 def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:

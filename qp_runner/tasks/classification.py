@@ -34,6 +34,7 @@ class ClassificationTask(Task):
     """
 
     metric = Metric("accuracy", higher_is_better=True, unit="%")
+    teachable = True
     data: ImageData
 
     def __init__(
@@ -59,7 +60,8 @@ class ClassificationTask(Task):
     def updates(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """One update."""
         logits = self.network(batch.images)
-        yield NETWORK, F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        yield NETWORK, loss if self.teacher is None else self.teacher(loss, logits, lambda each: each(batch.images))
 
     def infer(self, batch: Batch) -> None:
         """A forward pass."""
