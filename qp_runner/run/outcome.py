@@ -10,8 +10,11 @@ from qp_runner.schedule import Stage, Target, first_event, recovery
 from qp_runner.tracking.records import read_rows
 
 
-def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
-    """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets."""
+def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float], steps: int) -> dict[str, float]:
+    """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets.
+
+    `steps` are those it took: fewer than planned if it ended early.
+    """
     task, compressor, stages = parts.task, parts.compressor, parts.stages
     test = task.evaluate("test")
     footprint = measure(compressor, kind=config.compress.footprint)
@@ -30,7 +33,7 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
     for target in Target:
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))
-    return values | _lengths(stages, task.steps_per_epoch)
+    return values | _lengths(stages, task.steps_per_epoch, steps)
 
 
 def final_metrics(folder: Path) -> dict[str, float]:
@@ -43,10 +46,10 @@ def final_metrics(folder: Path) -> dict[str, float]:
     return found
 
 
-def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:
-    total, first = stages[-1].last + 1, first_event(stages)
+def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int, total: int) -> dict[str, float]:
+    first, left_out = first_event(stages), stages[-1].last + 1 - total
     return {
-        "final/recovery_steps": float(recovery(stages)),
+        "final/recovery_steps": float(recovery(stages) - left_out),
         "final/first_event_step": float(total if first is None else first),
         "final/total_steps": float(total),
         "final/steps_per_epoch": float(steps_per_epoch),

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -36,6 +37,9 @@ class Task(ABC):
 
     teachable: bool = False
     """Whether `updates` heeds the teacher."""
+
+    network_arguments: Mapping[str, int] = MappingProxyType({})
+    """What the factory of a teachable task's network was given besides its configuration."""
 
     def __init__(
         self, *, data: Any, samples: int, networks: Mapping[str, nn.Module], batch_size: int, seed: int

@@ -51,8 +51,8 @@ class ClassificationTask(Task):
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
-        given = {NETWORK: {"in_channels": data.shape[0], "classes": len(data.classes)}}
-        built = build_networks(networks, given, task="classification", seed=seed)
+        self.network_arguments = {"in_channels": data.shape[0], "classes": len(data.classes)}
+        built = build_networks(networks, {NETWORK: self.network_arguments}, task="classification", seed=seed)
         super().__init__(data=data, samples=len(data.train), networks=built, batch_size=batch_size, seed=seed)
         self.network = built[NETWORK]
         check_shape(type(self.network).__name__, self.network, self.sample().images, (1, len(data.classes)))

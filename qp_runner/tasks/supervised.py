@@ -73,8 +73,8 @@ class SupervisedTask(Task):
         self.loss = loss
         if class_weights is not None:
             weigh(loss, class_weights_of(class_weights, len(data.classes), self._targets(data)))
-        given = _arguments(data, self.fields.pair(data.sample()))
-        built = build_networks(networks, {NETWORK: given}, task="supervised", seed=seed)
+        self.network_arguments = _arguments(data, self.fields.pair(data.sample()))
+        built = build_networks(networks, {NETWORK: self.network_arguments}, task="supervised", seed=seed)
         super().__init__(data=data, samples=len(data.train), networks=built, batch_size=batch_size, seed=seed)
         self.network = built[NETWORK]
         self._check()
