@@ -102,7 +102,8 @@ def as_items(data: object) -> Items:
         return Items(**data)
     if isinstance(data, tuple) and len(data) == len(SPLITS):
         return Items(*data)
-    raise ConfigError("data", type(data).__name__, "Items, ImageData, or the data sets train, val and test")
+    allowed = "supervised takes ImageData: data=image_folder, torchvision; or Items, or data sets train, val and test"
+    raise ConfigError("data", type(data).__name__, allowed)
 
 
 def targets(items: Any, pick: Callable[[Any], Tensor]) -> Tensor:

@@ -171,7 +171,7 @@ def test_one_output_and_real_targets_are_compared_one_by_one() -> None:
         ({"output": "out"}, r"^task\.factory\.output=out: a position"),
         ({"networks": {"network": lambda classes: nn.Linear(7, classes)}}, r"^model=Linear: does not fit the data"),
         ({"metrics": {"f1": MulticlassF1Score(5)}, "objective": "f1", "data": diabetes()}, r"^model\.networks"),
-        ({"data": 3}, r"^data=int: Items, ImageData, or"),
+        ({"data": 3}, r"^data=int: supervised takes ImageData: .*or Items"),
         ({"data": {**diabetes(), "val": []}}, r"^data=val split: has no items"),
         ({"batch_size": 1000}, r"^trainer\.batch_size=1000: from 1 to"),
         (
