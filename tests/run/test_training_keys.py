@@ -46,4 +46,4 @@ def test_a_run_that_ends_early_says_how_long_it_was(tmp_path: Path) -> None:
     [folder] = (tmp_path / "runs").iterdir()
     table = metrics(folder)
     values = dict(zip(table["name"], table["value"], strict=True))
-    assert [values[f"final/{name}_steps"] for name in ("first_event", "total", "recovery")] == [21, 35, 14]
+    assert [values[f"final/{name}"] for name in ("first_event_step", "total_steps", "recovery_steps")] == [21, 35, 14]
