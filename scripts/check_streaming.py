@@ -1,8 +1,7 @@
 """Memory over many steps on a folder of images that are read again for every batch: this process's and that of those
-that read. Fails where it has grown by more than 5 % between a fifth of the steps and the end. The images are cut from the
-photographs in scikit-image's wheel.
+that read. Fails where it has grown by more than 5 % between a fifth of the steps and the end.
 
-    scripts/check_streaming --steps 500 --images 4000
+    scripts/check_streaming --steps 500 --images 4000     # cut from the photographs in scikit-image's wheel
 """
 
 import argparse

@@ -111,29 +111,62 @@ class PreparedPictures:
 
 
 def read_all(pictures: Pictures, prepare: Preparation) -> Tensor:
-    """All samples, uint8 [n, c, h, w]; Pillow decodes files side by side."""
-    made = torch.empty(len(pictures.labels), *prepare.shape, dtype=torch.uint8)
+    """All samples, uint8 [n, c, h, w]; Pillow decodes files side by side. Files that are as they were when this process
+    last read them are not read again.
+    """
+    if isinstance(pictures, PictureFiles):
+        paths = tuple(pictures.root / os.fsdecode(name) for name in pictures.names)
+        return _read_files(paths, tuple(map(_status, paths)), prepare)
+    if isinstance(pictures, PictureItems) and (ready := _as_they_are(pictures, prepare)) is not None:
+        return ready
+    samples = [pictures.read(index, prepare) for index in range(len(pictures.labels))]
+    return torch.stack(samples) if samples else torch.empty(0, *prepare.shape, dtype=torch.uint8)
+
+
+@lru_cache(maxsize=3)  # the splits of a set, for the jobs of a sweep
+def _read_files(paths: tuple[Path, ...], _statuses: tuple[tuple[int, ...], ...], prepare: Preparation) -> Tensor:
+    made = torch.empty(len(paths), *prepare.shape, dtype=torch.uint8)
 
     def read(index: int) -> None:
-        made[index] = pictures.read(index, prepare)
+        made[index] = read_picture(paths[index], prepare, key="data.root")
 
-    if isinstance(pictures, PictureFiles):
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            list(pool.map(read, range(len(made))))
-    else:
-        for index in range(len(made)):
-            read(index)
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        list(pool.map(read, range(len(made))))
     return made
+
+
+def _as_they_are(pictures: PictureItems, prepare: Preparation) -> Tensor | None:
+    """The samples of a set that holds its pictures as one array of the size and kind asked for; None for others."""
+    held: Any = getattr(pictures.items, "data", None)
+    if not isinstance(held, np.ndarray | Tensor) or len(held) != len(pictures.items):  # type: ignore[arg-type]
+        return None
+    images = torch.as_tensor(held)
+    if images.dim() == 4 and images.shape[-1] == prepare.channels:
+        images = images.permute(0, 3, 1, 2)
+    images = images.unsqueeze(1) if images.dim() == 3 and prepare.channels == 1 else images
+    if images.dtype != torch.uint8 or tuple(images.shape[1:]) != prepare.shape or not len(pictures.labels):
+        return None
+    made = images[pictures.positions].contiguous()
+    alike = all(torch.equal(made[index], pictures.read(index, prepare)) for index in (0, len(made) // 2, len(made) - 1))
+    return made if alike else None
 
 
 def file_digest(path: Path) -> bytes:
     """Of a file's content. It is read again only where size, time or place on disk differ from what they were."""
-    status = path.stat()
-    return _file_digest(path, status.st_ino, status.st_size, status.st_mtime_ns)
+    return _file_digest(path, _status(path))
+
+
+def _status(path: Path) -> tuple[int, ...]:
+    """What changes with a file's content. ConfigError for a file that has gone."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise ConfigError("data.root", path, f"not a readable image: {error}") from error
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 @lru_cache(maxsize=1 << 20)
-def _file_digest(path: Path, *_status: int) -> bytes:
+def _file_digest(path: Path, _found: tuple[int, ...]) -> bytes:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").digest()
 
