@@ -26,10 +26,12 @@ def load(items: Dataset[Any], index: Sequence[Tensor], *, workers: int, place: P
         workers: processes that read; 0 for none.
         place: in training.
     """
+    if not index:
+        return
     loader = DataLoader(
         _Items(items, place),
         batch_sampler=[each.tolist() for each in index],
-        num_workers=min(workers, len(index)),
+        num_workers=min(workers, len(index) - 1),  # a single batch is read here: starting a process takes longer
         collate_fn=_collate,
         generator=generator("loader"),  # otherwise it draws from torch's global one
     )

@@ -87,7 +87,7 @@ class PictureItems:
             picture = self.items[place][self.key]
             return prepare(picture if isinstance(picture, Image.Image) else Image.fromarray(np.asarray(picture)))
         except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:
-            raise ConfigError("data.root", f"item {place}", f"not a readable image: {error}") from error
+            raise ConfigError("data", f"item {place}", f"not a readable image: {error}") from error
 
     def take(self, index: Tensor) -> "PictureItems":
         """The items at these positions."""

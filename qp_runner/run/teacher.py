@@ -39,10 +39,11 @@ def load_teacher(config: Config, task: Task) -> Distillation:
 
 
 def teacher_weights(path: Path) -> dict[str, Tensor]:
-    """The state_dict in a file: plain, or below `state_dict`, `model` or `network`. Runs no code of the file.
+    """The state_dict in a file: plain, or below `state_dict`, `model` or `network`; or in the folder of a run.
 
-    Raises ConfigError for a file that is missing or holds something else.
+    Runs no code of the file. Raises ConfigError for a file that is missing or holds something else.
     """
+    path = path / "model.pt" if path.is_dir() else path
     if not path.is_file():
         raise ConfigError(KEY, path, "a file with a state_dict (.pt, .pth or .safetensors)")
     try:

@@ -10,7 +10,7 @@ import torch
 from qp_runner.errors import ConfigError
 from qp_runner.models import SmallCNN
 from qp_runner.run.build import Parts, build, build_trainer
-from support import Records
+from support import Records, execute
 from tiny import tiny_config
 
 
@@ -30,6 +30,15 @@ def test_the_teacher_has_the_weights_of_the_file(tmp_path: Path, wrap: Any) -> N
     assert teacher is not None
     assert all(torch.equal(each, weights()[name]) for name, each in teacher.network.state_dict().items())
     assert not any(each.training for each in teacher.network.modules())
+
+
+def test_a_teacher_may_be_a_run(tmp_path: Path) -> None:
+    command = ["schedule=float", "trainer.epochs=1", "tracking=none", "trainer.progress=false", f"results={tmp_path}"]
+    assert execute(command) == 0
+    [folder] = (tmp_path / "runs").iterdir()
+    teacher = built(folder).task.teacher
+    assert teacher is not None
+    assert any(not torch.equal(each, weights()[name]) for name, each in teacher.network.state_dict().items())
 
 
 def test_a_teacher_may_be_another_network(tmp_path: Path) -> None:
