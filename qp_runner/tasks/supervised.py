@@ -63,11 +63,8 @@ class SupervisedTask(Task):
         fixed_shapes: bool = True,
     ) -> None:
         data = data if isinstance(data, ImageData) else as_items(data)
-        self.fields, self.fixed_shapes, self.eval_batch_size = (
-            Fields(inputs, target, output),
-            fixed_shapes,
-            eval_batch_size,
-        )
+        self.fields = Fields(inputs, target, output)
+        self.fixed_shapes, self.eval_batch_size = fixed_shapes, eval_batch_size
         self.metrics = {name: each for name, each in metrics.items() if each is not None}
         self.metric = objective_of(self.metrics, objective, direction, unit)
         self.loss = loss
