@@ -38,7 +38,7 @@ ONLY = {
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
 }
-RUN = ("build", "initial", "model_file", "networks", "task")
+RUN = ("build", "example_inputs", "initial", "loading", "model_file", "networks", "task", "teacher")
 BUILDING = {"config/instantiate.py", *(f"run/{name}.py" for name in RUN)}
 FILES = sorted(PACKAGE.rglob("*.py"))
 

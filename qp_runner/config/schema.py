@@ -9,7 +9,7 @@ from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
 from qp_runner.errors import ConfigError
 from qp_runner.masking import masked
-from qp_runner.schedule import Schedule
+from qp_runner.schedule import Schedule, Time
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -28,6 +28,8 @@ class DataSection(Section):
     name: str
     root: str | None = None
     factory: Factory
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
 
 
 Globs = list[str] | Literal["auto"]
@@ -128,6 +130,21 @@ class LearningRateSection(Section):
     factory: Factory
 
 
+class EarlyStopSection(Section):
+    """When a run ends before its time; never without `patience`."""
+
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class DistillationSection(Section):
+    """How much a network learns from `trainer.teacher`."""
+
+    temperature: float = Field(default=4.0, gt=0)
+    weight: float = Field(default=0.9, ge=0, le=1)
+    network: Factory | None = None
+
+
 class TrainerSection(Section):
     """How a run is trained."""
 
@@ -144,6 +161,23 @@ class TrainerSection(Section):
     deterministic: bool = True
     progress: bool = True
     save_model: bool = True
+    grad_clip: float | None = Field(default=None, gt=0)
+    warmup: str | None = None
+    accumulate: int = Field(default=1, ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    early_stop: EarlyStopSection = EarlyStopSection()
+    teacher: str | None = None
+    distillation: DistillationSection = DistillationSection()
+
+    @field_validator("warmup")
+    @classmethod
+    def _is_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                Time.parse(value, key="trainer.warmup")
+            except ConfigError as error:
+                raise ValueError(error.allowed) from error
+        return value
 
 
 class TrackingSection(Section):

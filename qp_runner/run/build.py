@@ -14,15 +14,18 @@ from qp_runner.errors import ConfigError
 from qp_runner.run.initial import load_initial_sites
 from qp_runner.run.networks import given, network_factories
 from qp_runner.run.task import build_compressor, build_task
-from qp_runner.schedule import Stage
+from qp_runner.run.teacher import load_teacher
+from qp_runner.schedule import Stage, Time
 from qp_runner.tasks import Task
 from qp_runner.training import (
     Content,
+    EarlyStop,
     LearningRate,
     MakeOptimizer,
     ProgressView,
     Recorder,
     RunCheckpoints,
+    StepOptions,
     Trainer,
     TrainerSettings,
     choose_device,
@@ -65,6 +68,8 @@ def build(config: Config) -> Parts:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     factories = network_factories(config)
     task = build_task(config, networks=factories)
+    if config.trainer.teacher is not None:
+        task.teacher = load_teacher(config, task)
     content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
     lay_out(config, task, device)
@@ -104,6 +109,10 @@ def build_trainer(
             executor=config.trainer.executor,
             precision=config.trainer.precision,
             device=parts.device,
+            step=_step_options(config, parts.task),
+            warmup_steps=_warmup_steps(config, parts),
+            ema=config.trainer.ema,
+            early_stop=_early_stop(config),
         ),
         recorder=recorder,
         learning_rate=build_learning_rate(
@@ -112,6 +121,32 @@ def build_trainer(
         progress=progress,
         checkpoints=checkpoints,
     )
+
+
+def _step_options(config: Config, task: Task) -> StepOptions:
+    """Raises ConfigError for batches that can't be passed in parts."""
+    count = config.trainer.accumulate
+    if config.trainer.batch_size % count:
+        raise ConfigError("trainer.accumulate", count, f"a divisor of trainer.batch_size={config.trainer.batch_size}")
+    if count > 1 and (not task.fixed_shapes or len(task.parameter_groups()) > 1):
+        raise ConfigError("trainer.accumulate", count, "1: this task's batches don't pass in parts")
+    return StepOptions(config.trainer.grad_clip, count)
+
+
+def _warmup_steps(config: Config, parts: Parts) -> int:
+    """Raises ConfigError for a warm-up that is longer than the run."""
+    text, total = config.trainer.warmup, parts.total_steps
+    if text is None:
+        return 0
+    steps = Time.parse(text).to_step(total_steps=total, steps_per_epoch=parts.task.steps_per_epoch)
+    if steps > total:
+        raise ConfigError("trainer.warmup", text, f"at most the {total} steps of the run, not {steps}")
+    return steps
+
+
+def _early_stop(config: Config) -> EarlyStop | None:
+    section = config.trainer.early_stop
+    return None if section.patience is None else EarlyStop(section.patience, section.min_delta)
 
 
 def build_optimizer(config: Config) -> MakeOptimizer:

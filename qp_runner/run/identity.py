@@ -16,9 +16,10 @@ from qp_runner.training.code import foreign_code
 from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
+_BUILDING = ("build", "example_inputs", "initial", "loading", "model_file", "networks", "task", "teacher")
 DECIDING = (
-    *("schedule", "compress", "models", "data", "tasks", "training"),
-    *("run/build.py", "run/initial.py", "run/model_file.py", "run/networks.py", "run/task.py", "config/instantiate.py"),
+    *("schedule", "compress", "models", "data", "tasks", "training", "config/instantiate.py"),
+    *(f"run/{name}.py" for name in _BUILDING),
 )
 """The parts of this package whose source decides what a training step computes."""
 

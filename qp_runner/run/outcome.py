@@ -11,10 +11,13 @@ from qp_runner.tasks import Task
 from qp_runner.tracking.records import read_rows
 
 
-def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
-    """The figures of a finished run (see `figures`), and the lengths of its schedule."""
+def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float], steps: int) -> dict[str, float]:
+    """The figures of a finished run (see `figures`), and the lengths of its schedule.
+
+    `steps` are those it took: fewer than planned if it ended early.
+    """
     found = figures(config, parts.task, parts.compressor, validation=validation)
-    return found | _lengths(parts.stages, parts.task.steps_per_epoch)
+    return found | _lengths(parts.stages, parts.task.steps_per_epoch, steps)
 
 
 def figures(config: Config, task: Task, compressor: Compressor, *, validation: Mapping[str, float]) -> dict[str, float]:
@@ -55,10 +58,10 @@ def final_metrics(folder: Path) -> dict[str, float]:
     return found
 
 
-def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:
-    total, first = stages[-1].last + 1, first_event(stages)
+def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int, total: int) -> dict[str, float]:
+    first, left_out = first_event(stages), stages[-1].last + 1 - total
     return {
-        "final/recovery_steps": float(recovery(stages)),
+        "final/recovery_steps": float(recovery(stages) - left_out),
         "final/first_event_step": float(total if first is None else first),
         "final/total_steps": float(total),
         "final/steps_per_epoch": float(steps_per_epoch),

@@ -79,8 +79,9 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
         checkpoints = _checkpoints(config, context, parts)
         trainer = build_trainer(config, parts, recorder=files, progress=progress, checkpoints=checkpoints)
         validation = trainer.run()
-    final = outcome(config, parts, validation=validation)
-    files.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
+    steps = trainer.state.steps_done
+    final = outcome(config, parts, validation=validation, steps=steps)
+    files.metrics(final | {"time/computed_steps": steps - trainer.resumed_from}, step=steps)
     save_sites(parts, files)
     if config.trainer.save_model:
         save_model(config, parts, context.folder, files, composed=composed.unresolved)

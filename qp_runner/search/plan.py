@@ -30,6 +30,8 @@ def plan_search(request: Request, claim: Claim) -> SweepPlan:
     base, (section, space) = request.first, search_space(request)
     if not request.numbered:
         raise ConfigError("hydra.sweep.subdir", "(changed)", "a search numbers its runs")
+    if (patience := base.config.trainer.early_stop.patience) is not None:
+        raise ConfigError("trainer.early_stop.patience", patience, "null: a search compares schedules")
     require_optuna()
     task = build_task(base.config)
     metric, own = task.metric, search_digest(base, section, space, content_of(task))

@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
+from qp_runner.tasks.distillation import Distillation
 
 
 class Task(ABC):
@@ -30,6 +32,15 @@ class Task(ABC):
 
     caches: tuple[str, ...] = ()
     """Names of attributes that hold what can be computed again, and so are no part of a run's state."""
+
+    teacher: Distillation | None = None
+    """What the networks learn from besides the data. Tasks that have logits heed it: see `teachable`."""
+
+    teachable: bool = False
+    """Whether `updates` heeds the teacher."""
+
+    network_arguments: Mapping[str, int] = MappingProxyType({})
+    """What the factory of a teachable task's network was given besides its configuration."""
 
     def __init__(
         self, *, data: Any, samples: int, networks: Mapping[str, nn.Module], batch_size: int, seed: int
@@ -128,6 +139,8 @@ class Task(ABC):
         """Moves networks and data."""
         for network in self.networks().values():
             network.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
         self.data = self.data.to(device)
 
 

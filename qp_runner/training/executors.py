@@ -19,7 +19,7 @@ from qp_runner.compress.python_state import differences, structure
 from qp_runner.errors import ConfigError
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches, state_roots
-from qp_runner.training.step import EagerStep, Precision, Step
+from qp_runner.training.step import PLAIN, EagerStep, Precision, Step, StepOptions
 from qp_runner.training.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -36,19 +36,21 @@ def make_step(
     compressor: Compressor | None,
     precision: Precision,
     device: torch.device,
+    options: StepOptions = PLAIN,
 ) -> Step:
     """The step that an executor runs (see `resolve_executor`). Raises ValueError for `graph` without CUDA."""
     asked, executor = executor, resolve_executor(executor, task, device)
     if executor == "eager":
         if asked in ("compile", "graph"):
             log.warning("trainer.executor=%s: this task's shapes change from step to step, so it runs eagerly", asked)
-        return EagerStep(task, optimizers, precision=precision, device=device)
+        return EagerStep(task, optimizers, precision=precision, device=device, options=options)
     if executor == "graph":
         for optimizer in optimizers.values():
             make_capturable(optimizer, device)
     bank = compressor.bank() if compressor is not None else None
     compiled = CompiledStep(
-        EagerStep(task, optimizers, precision=precision, device=device, bank=bank), compressor=compressor
+        EagerStep(task, optimizers, precision=precision, device=device, bank=bank, options=options),
+        compressor=compressor,
     )
     return compiled if executor == "compile" else GraphStep(compiled)
 

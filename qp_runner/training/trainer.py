@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from qp_runner.compress.python_state import Snapshot
 from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches
+from qp_runner.training.averaging import WeightAverage
 from qp_runner.training.checkpoints import RunCheckpoints
+from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.run_state import RunState
-from qp_runner.training.step import Precision, autocast
+from qp_runner.training.step import PLAIN, Precision, StepOptions, autocast
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class TrainerSettings:
     Attributes:
         evaluate_every: epochs between measurements on validation data; the last epoch is always measured.
         calibration_samples: training samples that masks and scales are chosen from at an event.
+        warmup_steps: see `LearningRates`.
+        ema: the decay of a `WeightAverage`, on which the run is measured and with which it ends; None for none.
     """
 
     epochs: int
@@ -52,6 +57,10 @@ class TrainerSettings:
     precision: Precision = "float32"
     executor: Executor = "auto"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    step: StepOptions = PLAIN
+    warmup_steps: int = 0
+    ema: float | None = None
+    early_stop: EarlyStop | None = None
 
 
 class Trainer:
@@ -94,13 +103,15 @@ class Trainer:
             compressor=compressor,
             precision=settings.precision,
             device=settings.device,
+            options=settings.step,
         )
         self.state = RunState(
             task=task,
             compressor=compressor,
             optimizers=optimizers,
-            learning_rates=LearningRates(optimizers, learning_rate),
+            learning_rates=LearningRates(optimizers, learning_rate, warmup=settings.warmup_steps),
             device=settings.device,
+            average=None if settings.ema is None else WeightAverage(task.compressible(), settings.ema),
         )
         self.total_steps = settings.epochs * task.steps_per_epoch
         self.resumed_from = 0
@@ -117,9 +128,11 @@ class Trainer:
         self._start_or_resume()
         if self.total_steps == 0:
             self._compress_untrained()
-        while self.state.epoch < self.settings.epochs:
+        while self.state.epoch < self.settings.epochs and not self._ends_early():
             self._train_epoch()
             self.state.start_epoch(self.state.epoch + 1)
+        if self.state.average is not None:
+            self.state.average.keep()
         if self.checkpoints is not None:
             self.checkpoints.delete_recovery_point()
         return self._validation
@@ -165,6 +178,8 @@ class Trainer:
             self._enter_due(state.steps_done)
             state.epoch_loss += self.step(batch)
             state.steps_done += 1
+            if state.average is not None:
+                state.average.update(state.steps_done)
             state.learning_rates.after("step")
             if self._steps_into_epoch() % CHECK_EVERY == 0:
                 self._checked_loss()
@@ -178,6 +193,11 @@ class Trainer:
         if at_end:
             self._enter_due(state.steps_done)  # compression after training
         self._record_epoch(values | {"time/epoch_s": state.epoch_seconds})
+
+    def _ends_early(self) -> bool:
+        last_event = max((stage.first for stage in self.stages if stage.fires), default=None)
+        early = self.settings.early_stop
+        return early is not None and early.reached(self.state.history, self.task.metric, last_event=last_event)
 
     def _steps_into_epoch(self) -> int:
         return self.state.steps_done - self.state.epoch * self.task.steps_per_epoch
@@ -245,7 +265,8 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Measurements on validation data under their record names."""
-        with autocast(self.settings.precision, self.settings.device):
+        averaged = nullcontext() if self.state.average is None else self.state.average.applied()
+        with averaged, autocast(self.settings.precision, self.settings.device):
             measured = self._validation = self.task.evaluate("val")
         metric = self.task.metric
         self.progress.describe(metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")

@@ -15,7 +15,7 @@ from qp_runner.config.instantiate import instantiate
 from qp_runner.config.schema import CheckpointSection, CompressSection, TrackingSection, TrainerSection
 from qp_runner.data import ImageData, ImageSet
 from qp_runner.errors import ConfigError
-from qp_runner.run.build import Parts, build_compressor, build_task, build_trainer, compile_schedule
+from qp_runner.run.build import Parts, build_compressor, build_optimizer, build_task, build_trainer, compile_schedule
 from qp_runner.schedule import Target
 from qp_runner.tasks import ClassificationTask
 from support import Records, classifiers
@@ -32,7 +32,8 @@ SECTIONS: dict[str, type[Section]] = {
 def choices(group: str) -> list[str]:
     folder = config_dir() / group
     found = sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))
-    return [name for name in found if name != "base"]  # what the choices of a group share is none itself
+    inner = () if group == "experiment" else ("optimizer/",)  # a group within the group
+    return [name for name in found if name != "base" and not name.startswith(inner)]  # base: what the choices share
 
 
 def config(*overrides: str) -> Config:
@@ -40,7 +41,9 @@ def config(*overrides: str) -> Config:
     return job.config
 
 
-@pytest.mark.parametrize("group", ["task", "data", "model", "schedule", "compress", "trainer", "tracking"])
+@pytest.mark.parametrize(
+    "group", ["task", "data", "model", "schedule", "compress", "trainer", "trainer/optimizer", "tracking"]
+)
 def test_every_choice_of_a_group_composes(group: str) -> None:
     planned, _ = jobs([f"{group}={','.join(choices(group))}"], multirun=True)
     assert [job.choices[group] for job in planned] == choices(group)
@@ -67,6 +70,28 @@ def test_every_key_of_a_section_exists_in_every_choice(group: str, choice: str) 
     missing = object()
     wanted = keys(SECTIONS[group])
     assert {key for key in wanted if OmegaConf.select(composed, key, default=missing) is missing} == set()
+
+
+OPTIMIZERS = {  # of the published experiments, as their figures were made
+    "mobilenetv2": {"_target_": "torch.optim.SGD", "lr": 0.1, "momentum": 0.9, "weight_decay": 5e-4},
+    "espcn": {"_target_": "torch.optim.Adam", "lr": 1e-3},
+    "faster_rcnn": {"_target_": "torch.optim.SGD", "lr": 1e-3, "momentum": 0.9, "weight_decay": 5e-4},
+    "pix2pix": {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]},
+    "cyclegan": {"_target_": "torch.optim.Adam", "lr": 2e-4, "betas": [0.5, 0.999]},
+}
+
+
+@pytest.mark.parametrize("experiment", OPTIMIZERS)
+def test_published_experiments_keep_their_optimizers(experiment: str) -> None:
+    planned, _ = jobs([f"experiment=published/{experiment}"], multirun=False)
+    assert all(job.config.trainer.optimizer == OPTIMIZERS[experiment] for job in planned)
+
+
+@pytest.mark.parametrize("trainer", choices("trainer"))
+@pytest.mark.parametrize("optimizer", choices("trainer/optimizer"))
+def test_every_optimizer_goes_with_every_trainer(trainer: str, optimizer: str) -> None:
+    made = build_optimizer(config(f"trainer={trainer}", f"trainer/optimizer={optimizer}"))([torch.zeros(1)])
+    assert made.param_groups[0]["lr"] > 0
 
 
 @pytest.mark.parametrize("experiment", choices("experiment"))
@@ -115,7 +140,7 @@ def test_the_command_line_wins_over_an_experiments_sweep() -> None:
 @pytest.mark.parametrize("data", ["digits", "shapes"])
 def test_the_data_of_another_task_are_one_clear_line(task: str, data: str) -> None:
     few = ["data.factory.train=1", "data.factory.val=1", "data.factory.test=1"] if data == "shapes" else []
-    if (task, data) not in {("classification", "digits"), ("detection", "shapes")}:
+    if (task, data) not in {("classification", "digits"), ("supervised", "digits"), ("detection", "shapes")}:
         with pytest.raises(ConfigError, match=rf"^data=\w+: {task} takes \w+Data: data="):
             build_task(config(f"task={task}", f"data={data}", *few))
 
