@@ -149,9 +149,7 @@ def compress_outputs(
         module = network.get_submodule(path)
         _keep(module, output)
         module.register_forward_hook(compress_output)
-    hands = {
-        name: [None if each is None else BakedResult(each) for each in of_name] for name, of_name in calls.items()
-    }
+    hands = {name: [None if each is None else BakedResult(each) for each in of_name] for name, of_name in calls.items()}
     if hands:
         attach_calls(network, Calls(hands, prefix=""))
         _keep_results(network, hands)

@@ -3,7 +3,7 @@
 Both formats are written from this. It holds everything in a file's terms: names of the state_dict, tensors on the CPU.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 
 import torch
@@ -74,7 +74,7 @@ def contents(compressor: Compressor, network: nn.Module) -> Contents:
     """
     places, baked = compressor.places(network), compressor.bake(network)
     latents = compressor.latents()
-    state, aliases = _distinct(baked, _names_of_sites(places))
+    state, aliases = _distinct(baked, left_out=_names_of_sites(places), preferred=places.weights.keys())
     weights = [_weight(name, site, latents[site]) for name, site in places.weights.items()]
     parameters = {name: each for name, each in state.items() if isinstance(each, nn.Parameter)}
     return Contents(
@@ -107,12 +107,14 @@ def _weight(name: str, site: WeightSite, latent: Tensor) -> Weight:
     return Weight(name, _plain(value), bits, codes, scale, site.channel_axis, site.groups)
 
 
-def _distinct(network: nn.Module, left_out: frozenset[str]) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """A state_dict's tensors, each under its first name, and the other names."""
+def _distinct(
+    network: nn.Module, *, left_out: Set[str], preferred: Set[str]
+) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """A state_dict's tensors, each under its preferred or else its first name, and the other names."""
     found: dict[str, Tensor] = {}
     aliases: dict[str, str] = {}
     first: dict[int, str] = {}
-    for name, each in _state(network, left_out):
+    for name, each in sorted(_state(network, left_out), key=lambda item: item[0] not in preferred):
         if id(each) in first:
             aliases[name] = first[id(each)]
         else:
@@ -121,7 +123,7 @@ def _distinct(network: nn.Module, left_out: frozenset[str]) -> tuple[dict[str, T
     return found, aliases
 
 
-def _state(network: nn.Module, left_out: frozenset[str]) -> Iterator[tuple[str, Tensor]]:
+def _state(network: nn.Module, left_out: Set[str]) -> Iterator[tuple[str, Tensor]]:
     state: Mapping[str, object] = network.state_dict(keep_vars=True)
     for name, each in state.items():
         if name in left_out or name.startswith(f"{RESULTS}."):
