@@ -1,8 +1,9 @@
-"""A packed file: sections of bytes and an index of them, in the safetensors container.
+"""A packed file: bytes and an index of them, in the safetensors container.
 
-The sections are uint8 arrays: `index`, `codes`, `scales`, `floats`, `buffers`, `masks`. The index is JSON, compressed
-by zlib, and says what lies where: the entries of `index` in their order, each starting at a whole byte. Reading takes
-NumPy and safetensors; no class that a file names is looked up, no code is run.
+The container has two uint8 arrays. `index` is JSON, compressed by zlib: for each network the entries below, without
+what is the default. `data` holds, network after network, the streams of its weights, their scales, parameters that are
+no sites, buffers, and masks, each in the order of the entries and starting at a whole byte. Reading takes NumPy and
+safetensors; no class that a file names is looked up, no code is run.
 """
 
 import json
@@ -21,8 +22,9 @@ from qp_runner.export.coding import FORMS, Form
 
 FORMAT, VERSION = "qp_runner.packed", "1"
 SECTIONS = ("codes", "scales", "floats", "buffers", "masks")
-NUMBERS = {"kept", "bytes", "bits", "axis", "groups", "number", "count"}
-INDEX, INDEX_LIMIT = "index", 1 << 26  # bytes of JSON
+NUMBERS = {"kept", "bits", "axis", "groups", "number", "count"}
+INDEX, DATA = "index", "data"
+INDEX_LIMIT = 1 << 26  # bytes of JSON
 
 
 class PackedError(ValueError):
@@ -31,20 +33,22 @@ class PackedError(ValueError):
 
 @dataclass(frozen=True)
 class WeightEntry:
-    """A weight in `codes`, its scales in `scales`.
+    """A weight: its streams among the codes, its scales.
 
     Attributes:
-        dtype: of the network's weight, as torch names it.
+        form: see `coding`, which also says how many bytes it takes.
+        kept: values stored; 0 for all of a dense weight.
         bits: of its codes; 32 for floats, which have no scales.
         exponents: whether scales are powers of two, stored as int8 exponents; else they are float32.
-        kept, bytes: values stored, and the size of all its streams.
+        axis: the dimension of output channels.
+        groups: of a transposed convolution, whose scales are ordered by group, then by channel.
+        dtype: of the network's weight, as torch names it.
     """
 
     name: str
     shape: list[int]
-    form: Form
-    kept: int
-    bytes: int
+    form: Form = "dense"
+    kept: int = 0
     bits: int = 32
     exponents: bool = True
     axis: int = 0
@@ -54,7 +58,7 @@ class WeightEntry:
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """A parameter in `floats` or a buffer in `buffers`, as it is."""
+    """A parameter that is no site, or a buffer, as it is."""
 
     name: str
     shape: list[int]
@@ -63,7 +67,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class ResultEntry:
-    """What is done with a result; its mask, if `mask` has a shape, is in `masks`, one bit an element.
+    """What is done with a result; its mask, if `mask` has a shape, has one bit an element.
 
     Attributes:
         name: the path of the module whose output it is, or the name of calls.
@@ -83,7 +87,7 @@ class ResultEntry:
 
 @dataclass(frozen=True)
 class NetworkIndex:
-    """What a file holds of one network, in the order in which it lies in the sections."""
+    """What a file holds of one network, in order."""
 
     weights: list[WeightEntry] = field(default_factory=list)
     parameters: list[TensorEntry] = field(default_factory=list)
@@ -92,21 +96,29 @@ class NetworkIndex:
     results: list[ResultEntry] = field(default_factory=list)
 
 
-def write(path: Path, index: Mapping[str, NetworkIndex], sections: Mapping[str, list[Bytes]]) -> dict[str, int]:
+Sections = dict[str, list[Bytes]]
+
+
+def write(path: Path, networks: Mapping[str, tuple[NetworkIndex, Sections]]) -> dict[str, int]:
     """Writes a packed file; returns its bytes by section, with `index` and the container's own as `header`."""
-    text = json.dumps({name: _plain(each) for name, each in index.items()}, separators=(",", ":"))
-    arrays = {name: np.concatenate([np.zeros(0, np.uint8), *sections.get(name, [])]) for name in SECTIONS}
-    arrays[INDEX] = np.frombuffer(zlib.compress(text.encode(), 9), np.uint8)
+    text = json.dumps({name: _plain(index) for name, (index, _) in networks.items()}, separators=(",", ":"))
+    parts = {section: [each for _, found in networks.values() for each in found[section]] for section in SECTIONS}
+    data = [each for _, found in networks.values() for section in SECTIONS for each in found[section]]
+    arrays = {
+        DATA: np.concatenate([np.zeros(0, np.uint8), *data]),
+        INDEX: np.frombuffer(zlib.compress(text.encode(), 9), np.uint8),
+    }
     whole = save(arrays, {"format": FORMAT, "version": VERSION})
     partial = path.with_name(f"{path.name}.partial")
     partial.write_bytes(whole)
     partial.replace(path)
-    sizes = {name: int(each.size) for name, each in arrays.items()}
+    sizes = {section: sum(int(each.size) for each in found) for section, found in parts.items()}
+    sizes[INDEX] = int(arrays[INDEX].size)
     return sizes | {"header": len(whole) - sum(sizes.values())}
 
 
-def read(path: Path) -> tuple[dict[str, NetworkIndex], dict[str, Bytes]]:
-    """The index, by network, and the sections of a packed file.
+def read(path: Path) -> tuple[dict[str, NetworkIndex], Bytes]:
+    """The index, by network, and the data of a packed file.
 
     Raises:
         PackedError: another kind of file, another version, a damaged file.
@@ -121,15 +133,15 @@ def read(path: Path) -> tuple[dict[str, NetworkIndex], dict[str, Bytes]]:
                 raise PackedError(f"{path}: no packed file: its metadata lack format={FORMAT}")
             if metadata.get("version") != VERSION:
                 raise PackedError(f"{path}: version {metadata.get('version')}, this program reads version {VERSION}")
-            if names != {*SECTIONS, INDEX}:
-                raise PackedError(f"{path}: damaged: sections {sorted(names)}")
-            arrays = {name: file.get_tensor(name) for name in names}
-        if any(each.dtype != np.uint8 or each.ndim != 1 for each in arrays.values()):
-            raise ValueError("sections that are no bytes")
-        return _index(arrays.pop(INDEX)), arrays
+            if names != {DATA, INDEX}:
+                raise PackedError(f"{path}: damaged: it holds {sorted(names)}, not {DATA} and {INDEX}")
+            index, data = file.get_tensor(INDEX), file.get_tensor(DATA)
+        if any(each.dtype != np.uint8 or each.ndim != 1 for each in (index, data)):
+            raise ValueError("data that are no bytes")
+        return _index(index), data
     except PackedError:
         raise
-    except (SafetensorError, ValueError, TypeError, AttributeError, RecursionError, zlib.error) as error:
+    except (SafetensorError, ValueError, TypeError, KeyError, AttributeError, RecursionError, zlib.error) as error:
         raise PackedError(f"{path}: no packed file, or a damaged one: {error}") from error
 
 

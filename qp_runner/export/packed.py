@@ -9,34 +9,32 @@ from torch import Tensor
 
 from qp_runner.compress.bake import Output
 from qp_runner.export.bits import Bytes
-from qp_runner.export.coding import encode
-from qp_runner.export.container import SECTIONS, NetworkIndex, ResultEntry, TensorEntry, WeightEntry, write
+from qp_runner.export.coding import Coded, encode
+from qp_runner.export.container import SECTIONS, NetworkIndex, ResultEntry, Sections, TensorEntry, WeightEntry, write
 from qp_runner.export.contents import Contents, Weight
 from qp_runner.schedule import FLOAT_BITS
-
-Sections = dict[str, list[Bytes]]
 
 
 def save_packed(path: Path, networks: Mapping[str, Contents]) -> dict[str, int]:
     """Writes networks, by name, as one packed file; returns its bytes by section."""
+    return write(path, {name: _network(each) for name, each in networks.items()})
+
+
+def _network(contents: Contents) -> tuple[NetworkIndex, Sections]:
     sections: Sections = {name: [] for name in SECTIONS}
-    index = {name: _network(each, sections) for name, each in networks.items()}
-    return write(path, index, sections)
-
-
-def _network(contents: Contents, sections: Sections) -> NetworkIndex:
     results = [_result(path, output, sections) for path, output in contents.outputs.items()]
     results += [
         _result(place.name, output, sections, number=place.number, count=place.count)
         for place, output in contents.calls.items()
     ]
-    return NetworkIndex(
+    index = NetworkIndex(
         weights=[_weight(each, sections) for each in contents.weights],
         parameters=[_tensor(name, each, sections["floats"]) for name, each in contents.parameters.items()],
         buffers=[_tensor(name, each, sections["buffers"]) for name, each in contents.buffers.items()],
         aliases=contents.aliases,
         results=results,
     )
+    return index, sections
 
 
 def _weight(weight: Weight, sections: Sections) -> WeightEntry:
@@ -48,11 +46,15 @@ def _weight(weight: Weight, sections: Sections) -> WeightEntry:
         if coded.data.size + scales.size < weight.value.numel() * FLOAT_BITS // 8:
             sections["codes"].append(coded.data)
             sections["scales"].append(scales)
-            counted = (coded.form, coded.kept, int(coded.data.size), weight.bits, exponents)
-            return WeightEntry(weight.name, shape, *counted, weight.channel_axis, weight.groups, dtype)
+            found = (coded.form, _kept(coded), weight.bits, exponents)
+            return WeightEntry(weight.name, shape, *found, weight.channel_axis, weight.groups, dtype)
     coded = encode(_numbers(weight.value), None)
     sections["codes"].append(coded.data)
-    return WeightEntry(weight.name, shape, coded.form, coded.kept, int(coded.data.size), dtype=dtype)
+    return WeightEntry(weight.name, shape, coded.form, _kept(coded), dtype=dtype)
+
+
+def _kept(coded: Coded) -> int:
+    return 0 if coded.form == "dense" else coded.kept
 
 
 def _scales(scale: Tensor) -> tuple[Bytes, bool]:

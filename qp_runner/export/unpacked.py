@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qp_runner.export.bits import Bytes, size, unpack
-from qp_runner.export.coding import Coded, Values, decode
+from qp_runner.export.coding import Coded, Values, decode, sizes
 from qp_runner.export.container import NetworkIndex, PackedError, ResultEntry, TensorEntry, WeightEntry, read
 
 BFLOAT16 = "bfloat16"  # which NumPy lacks; read as uint16
@@ -31,9 +31,10 @@ class UnpackedWeight:
     def codes(self) -> Values:
         """Codes (int32), or the values themselves, in the weight's shape. ValueError: the bytes do not fit."""
         entry = self.entry
-        coded = Coded(entry.form, entry.kept, self.data)
+        elements = math.prod(entry.shape)
+        coded = Coded(entry.form, elements if entry.form == "dense" else entry.kept, self.data)
         bits = None if self.scales is None else entry.bits
-        flat = decode(coded, elements=math.prod(entry.shape), bits=bits, dtype=number_type(entry.dtype))
+        flat = decode(coded, elements=elements, bits=bits, dtype=number_type(entry.dtype))
         return flat.reshape(entry.shape)
 
     def value(self) -> Values:
@@ -74,12 +75,11 @@ class Unpacked:
 
 def read_packed(path: Path) -> dict[str, Unpacked]:
     """The networks of a packed file, by name. PackedError for a damaged or another kind of file."""
-    index, sections = read(path)
-    readers = {name: _Reader(each) for name, each in sections.items()}
+    index, data = read(path)
+    reader = _Reader(data)
     try:
-        networks = {name: _network(each, readers) for name, each in index.items()}
-        for name, each in readers.items():
-            each.finish(name)
+        networks = {name: _network(each, reader) for name, each in index.items()}
+        reader.finish()
     except (ValueError, IndexError) as error:
         raise PackedError(f"{path}: damaged: {error}") from error
     return networks
@@ -97,40 +97,51 @@ def number_type(dtype: str) -> str:
 
 
 class _Reader:
-    """Takes a section's bytes in order."""
+    """Takes bytes in order."""
 
-    def __init__(self, section: Bytes) -> None:
-        self._section, self._at = section, 0
+    def __init__(self, data: Bytes) -> None:
+        self._data, self._at = data, 0
 
     def take(self, count: int) -> Bytes:
         """The next bytes. ValueError if there are not enough."""
-        if not 0 <= count <= self._section.size - self._at:
-            raise ValueError(f"a section ends {count - self._section.size + self._at} bytes too early")
+        if not 0 <= count <= self._data.size - self._at:
+            raise ValueError(f"its data end {count - self._data.size + self._at} bytes too early")
         self._at += count
-        return self._section[self._at - count : self._at]
+        return self._data[self._at - count : self._at]
 
-    def finish(self, name: str) -> None:
+    def finish(self) -> None:
         """ValueError if something is left."""
-        if self._at != self._section.size:
-            raise ValueError(f"{self._section.size - self._at} bytes too many in {name}")
+        if self._at != self._data.size:
+            raise ValueError(f"{self._data.size - self._at} bytes of data too many")
 
 
-def _network(index: NetworkIndex, readers: dict[str, _Reader]) -> Unpacked:
-    weights = {each.name: _weight(each, readers) for each in index.weights}
-    tensors = dict(_tensors(index.parameters, readers["floats"])) | dict(_tensors(index.buffers, readers["buffers"]))
-    results = [UnpackedResult(each, _mask(each, readers["masks"])) for each in index.results]
-    return Unpacked(weights, tensors, index.aliases, results)
+def _network(index: NetworkIndex, reader: _Reader) -> Unpacked:
+    """In the order in which it was written: all streams of weights, all scales, and so on."""
+    streams = [reader.take(_stream_size(each)) for each in index.weights]
+    scales = [_scales(each, reader) for each in index.weights]
+    tensors = dict(_tensors(index.parameters, reader)) | dict(_tensors(index.buffers, reader))
+    entries = zip(index.weights, streams, scales, strict=True)
+    return Unpacked(
+        {entry.name: UnpackedWeight(entry, stream, scale) for entry, stream, scale in entries},
+        tensors,
+        index.aliases,
+        [UnpackedResult(each, _mask(each, reader)) for each in index.results],
+    )
 
 
-def _weight(entry: WeightEntry, readers: dict[str, _Reader]) -> UnpackedWeight:
-    data = readers["codes"].take(entry.bytes)
+def _stream_size(entry: WeightEntry) -> int:
+    elements = math.prod(entry.shape)
+    bits = entry.bits if entry.bits != FLOATS else 8 * np.dtype(number_type(entry.dtype)).itemsize
+    return sizes(elements=elements, kept=elements if entry.form == "dense" else entry.kept, bits=bits)[entry.form]
+
+
+def _scales(entry: WeightEntry, reader: _Reader) -> NDArray[np.float32] | None:
     if entry.bits == FLOATS:
-        return UnpackedWeight(entry, data, None)
+        return None
     count = entry.shape[entry.axis] * entry.groups
-    taken = readers["scales"].take(count if entry.exponents else 4 * count)
     if entry.exponents:
-        return UnpackedWeight(entry, data, np.exp2(taken.view(np.int8).astype(np.float64)).astype(np.float32))
-    return UnpackedWeight(entry, data, np.frombuffer(taken.tobytes(), "<f4"))
+        return np.exp2(reader.take(count).view(np.int8).astype(np.float64)).astype(np.float32)
+    return np.frombuffer(reader.take(4 * count).tobytes(), "<f4")
 
 
 def _tensors(entries: list[TensorEntry], reader: _Reader) -> Iterator[tuple[str, tuple[TensorEntry, Values]]]:
