@@ -248,7 +248,7 @@ class Compressor(nn.Module):
             events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated)
         if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
             events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
-        self._refresh_bank()
+        self.refresh_bank()
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
@@ -277,7 +277,7 @@ class Compressor(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As in `nn.Module`; the bank is updated too."""
         result = super().load_state_dict(*args, **kwargs)
-        self._refresh_bank()
+        self.refresh_bank()
         return result
 
     def detach(self) -> None:
@@ -296,7 +296,8 @@ class Compressor(nn.Module):
         """Where the sites of one of the networks are."""
         return places(network, self._attached, self._counted)
 
-    def _refresh_bank(self) -> None:
+    def refresh_bank(self) -> None:
+        """Brings the bank up to date, after sites were changed without an event."""
         if self._bank is not None:
             self._bank.refresh()
 

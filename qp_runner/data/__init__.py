@@ -7,6 +7,7 @@ from qp_runner.data.digits import digits
 from qp_runner.data.generated_facades import generated_facades, generated_facades_unpaired
 from qp_runner.data.images import Batch, ImageData, ImageSet
 from qp_runner.data.photographs import photographs
+from qp_runner.data.preprocessing import ImagePreprocessing
 from qp_runner.data.shapes import shapes
 from qp_runner.data.super_resolution import Patches, Photograph, SuperResolutionData
 from qp_runner.data.super_resolution_folders import super_resolution_folders
@@ -21,6 +22,7 @@ __all__ = [
     "DetectionData",
     "Domains",
     "ImageData",
+    "ImagePreprocessing",
     "ImageSet",
     "Patches",
     "Photograph",

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from qp_runner.data.augmentation import Augmentation
+from qp_runner.data.preprocessing import ImagePreprocessing
 from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
@@ -78,6 +79,11 @@ class ImageData:
         """The same data on a device, moved once."""
         moved = {name: getattr(self, name).to(device) for name in ("train", "val", "test", "mean", "std")}
         return replace(self, **moved)
+
+    def preprocessing(self) -> ImagePreprocessing:
+        """What `normalise` does, for images from anywhere."""
+        channels, *size = self.shape
+        return ImagePreprocessing(channels, (size[0], size[1]), tuple(self.mean.tolist()), tuple(self.std.tolist()))
 
     def normalise(self, samples: ImageSet) -> Batch:
         """Samples as a batch, normalised by mean and standard deviation."""

@@ -1,16 +1,17 @@
 """From a checked configuration to the objects of a run."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.optim import Optimizer
 
-from qp_runner.compress import Compressor, Settings, SiteSelection, check_single_samples
+from qp_runner.compress import Compressor, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
-from qp_runner.config.schema import Globs, SitesSection
 from qp_runner.errors import ConfigError
+from qp_runner.run.networks import NetworkFactory, attach_compressor, given, network_factories
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
 from qp_runner.training import (
@@ -27,16 +28,24 @@ from qp_runner.training import (
     resolve_executor,
 )
 
+Run = Callable[[], None]
+
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run consists of; `content` is that of its data and initial weights (empty without checkpoints)."""
+    """All that a run consists of.
+
+    Attributes:
+        content: of its data and initial weights; empty without checkpoints.
+        given: by network, what it was built with in addition to its configuration; None if that is no plain data.
+    """
 
     task: Task
     compressor: Compressor
     stages: tuple[Stage, ...]
     device: torch.device
     content: Content = field(default_factory=Content)
+    given: dict[str, dict[str, Any]] | None = None
 
     @property
     def total_steps(self) -> int:
@@ -49,7 +58,8 @@ def build(config: Config) -> Parts:
     device = _device(config.trainer.device)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
-    task = build_task(config)
+    factories = network_factories(config)
+    task = build_task(config, networks=factories)
     content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
     _lay_out(config, task, device)
@@ -58,7 +68,7 @@ def build(config: Config) -> Parts:
     compressor.check(stages)
     if config.trainer.batch_size == 1:
         check_single_samples(task.networks(), lambda: task.infer(task.sample()))
-    return Parts(task, compressor, stages, device, content)
+    return Parts(task, compressor, stages, device, content, given(factories))
 
 
 def build_data(config: Config) -> Any:
@@ -66,13 +76,10 @@ def build_data(config: Config) -> Any:
     return instantiate("data.factory", config.data.factory)
 
 
-def build_task(config: Config, *, data: Any = None) -> Task:
-    """The task with its data (None: built now) and networks, on the CPU."""
+def build_task(config: Config, *, data: Any = None, networks: Mapping[str, NetworkFactory] | None = None) -> Task:
+    """The task with its data and networks (None: those of the configuration), on the CPU."""
     data = build_data(config) if data is None else data
-    networks = {
-        name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
-        for name, factory in config.model.networks.items()
-    }
+    networks = network_factories(config) if networks is None else networks
     factory = {**config.task.factory, "_partial_": True}
     make_task = instantiate("task.factory", factory)
     settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
@@ -87,7 +94,12 @@ def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ..
 
 def build_compressor(config: Config, task: Task) -> Compressor:
     """The compressor, attached to the task's compressible networks, shapes already known."""
-    section = config.compress
+    one, pair = sample_passes(task)
+    return attach_compressor(config, task.compressible(), run=one, pair=pair)
+
+
+def sample_passes(task: Task) -> tuple[Run, Run]:
+    """Forward passes of one training sample and of two."""
 
     def one() -> None:
         task.infer(task.sample())
@@ -96,35 +108,7 @@ def build_compressor(config: Config, task: Task) -> Compressor:
         for batch in task.calibration_batches(samples=2, batch_size=2):
             task.infer(batch)
 
-    compressor = Compressor(
-        task.compressible(),
-        sites=selection(config.model.sites),
-        settings=Settings(
-            scale=section.scale,
-            granularity=section.granularity,
-            quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
-        ),
-        run=one,
-        pair=pair,
-    )
-    compressor.trace(one, pair=pair)
-    return compressor
-
-
-def selection(section: SitesSection) -> SiteSelection:
-    """Which tensors are sites, from `model.sites`."""
-
-    def globs(given: Globs) -> tuple[str, ...] | None:
-        return None if given == "auto" else tuple(given)
-
-    return SiteSelection(
-        globs(section.weight),
-        globs(section.activation),
-        None if section.spares_the_ends else globs(section.unpruned or []),
-        frozen=section.frozen,
-        exclude=tuple(section.exclude),
-        bits=section.bits,
-    )
+    return one, pair
 
 
 def build_trainer(

@@ -15,7 +15,17 @@ from qp_runner.training.code import foreign_code
 from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
-DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
+DECIDING = (
+    "schedule",
+    "compress",
+    "models",
+    "data",
+    "tasks",
+    "training",
+    "run/build.py",
+    "run/networks.py",
+    "config/instantiate.py",
+)
 """The parts of this package whose source decides what a training step computes."""
 
 NOT_IN_IDENTITY = {"progress", "save_model", "device", "executor"}

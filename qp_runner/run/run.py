@@ -2,9 +2,11 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
@@ -19,14 +21,25 @@ from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everyt
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A configuration as it was composed: as text, values filled in, and as plain data with interpolations."""
+
+    yaml: str
+    unresolved: Mapping[str, Any]
+
+
 def run(
-    config: Config, context: RunContext, *, config_yaml: str, before_training: Callable[[], object] = lambda: None
+    config: Config,
+    context: RunContext,
+    *,
+    composed: Composed,
+    before_training: Callable[[], object] = lambda: None,
 ) -> float:
     """Trains, evaluates and records one run; returns its metric on test data.
 
     A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, a handler that exits) and raised again.
-    `config_yaml` is the configuration as it was composed; `before_training` is called when all is built, and what it
-    raises ends the run.
+    `before_training` is called when all is built, and what it raises ends the run.
     """
     files: RunFiles | None = None
     try:
@@ -41,8 +54,8 @@ def run(
             _warn(warning)
         before_training()
         files = open_records(config, context, parts)
-        files.text("config.yaml", config_yaml)
-        value = _train(config, context, parts, files)
+        files.text("config.yaml", composed.yaml)
+        value = _train(config, context, parts, files, composed)
     except (KeyboardInterrupt, SystemExit):
         (files or open_records(config, context, None)).finish("KILLED", "interrupted")
         raise
@@ -55,7 +68,7 @@ def run(
     return value
 
 
-def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -> float:
+def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, composed: Composed) -> float:
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
     save_schedule(parts, config.events(), files)
     title = context.title(config.seed)
@@ -68,7 +81,7 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
     files.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
     save_sites(parts, files)
     if config.trainer.save_model:
-        save_model(parts, context.folder, files)
+        save_model(config, parts, context.folder, files, composed=composed.unresolved)
     save_pictures(parts.task, files)
     metric = parts.task.metric
     value = final[f"final/{metric.name}"]

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 
@@ -91,6 +92,16 @@ class Task(ABC):
     @abstractmethod
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Figures by name, among them the metric, without gradients and in evaluation mode; restores all modes."""
+
+    def preprocessing(self) -> ImagePreprocessing | None:
+        """What makes the network's input of an image as people have it; None where the data has no such thing."""
+        make = getattr(self.data, "preprocessing", None)
+        made: ImagePreprocessing | None = None if make is None else make()
+        return made
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs; empty where there are none."""
+        return tuple(getattr(self.data, "classes", ()))
 
     def pictures(self) -> Mapping[str, Tensor]:
         """Outputs for a few samples outside the training set, by name: RGB, uint8 [3, h, w], on the CPU.

@@ -83,7 +83,7 @@ def test_a_run_leaves_records_in_plain_files(here: Path) -> None:
     assert values["final/pd_total"] == pytest.approx(values["final/accuracy"] / values["final/footprint_total_mb"])
     for name in ("config.yaml", "schedule.png", "stages.json", "sites.csv"):
         assert (folder / "artifacts" / name).stat().st_size > 0
-    assert (folder / "model.pt").stat().st_size > 0
+    assert (folder / "model.safetensors").stat().st_size > 0
 
 
 def interrupted(how: Callable[[int, signal.Signals], None], number: signal.Signals, *arguments: str) -> tuple[int, str]:

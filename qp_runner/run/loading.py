@@ -1,0 +1,138 @@
+"""A finished run's networks, ready to use: `qp_runner.load`."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qp_runner.compress import Compressor, put_site_states
+from qp_runner.config import Config, validate
+from qp_runner.data import ImagePreprocessing
+from qp_runner.errors import ConfigError
+from qp_runner.run.build import build_compressor, build_task
+from qp_runner.run.example_inputs import NetworkCall, example, repeat
+from qp_runner.run.model_file import About, ModelFile, read_model_file
+from qp_runner.run.networks import attach_compressor, network_factories
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What a run came to.
+
+    Attributes:
+        networks: all networks of the task by name, in evaluation mode; those that are compressed compute with masks and
+            scales.
+        compressor: has their sites.
+        preprocessing: makes the input of an image; None where the task has no such thing.
+        classes: names of the classes, in the order of the outputs; empty where there are none.
+        config: of the run.
+        file: what was read.
+    """
+
+    networks: dict[str, nn.Module]
+    compressor: Compressor
+    preprocessing: ImagePreprocessing | None
+    classes: tuple[str, ...]
+    config: Config
+    file: ModelFile
+
+    @property
+    def network(self) -> nn.Module:
+        """The network that is compressed. Raises ValueError where there are several: see `networks`."""
+        return self.networks[self._name(None)]
+
+    def bake(self, name: str | None = None) -> nn.Module:
+        """A plain network that computes the same to the last bit, without sites (see `Compressor.bake`).
+
+        `name` is needed where several networks are compressed.
+        """
+        return self.compressor.bake(self.networks[self._name(name)])
+
+    def example(self, name: str | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Arguments that the network can be called with, by place and by name: of one sample, all zeros.
+
+        Raises ValueError for a network whose arguments are no plain data.
+        """
+        found = [each for each in _calls(self.file.about, "one") or [] if each.network == self._name(name)]
+        if not found:
+            raise ValueError(f"it is not known how {self._name(name)} is called")
+        return example(found[0].args), example(found[0].kwargs)
+
+    def __call__(self, inputs: Any, *others: Any, **named: Any) -> Any:
+        """The network's output, without gradients. Images (PIL's, or uint8) are preprocessed first."""
+        if self.preprocessing is not None and not (isinstance(inputs, Tensor) and inputs.is_floating_point()):
+            inputs = self.preprocessing(inputs).to(next(self.network.parameters()).device)
+        with torch.no_grad():
+            return self.network(inputs, *others, **named)
+
+    def _name(self, name: str | None) -> str:
+        names = self.file.about.compressible
+        if name is None and len(names) != 1:
+            raise ValueError(f"several networks are compressed: {', '.join(names)}; say which")
+        return names[0] if name is None else name
+
+
+def load(run: Path | str) -> Loaded:
+    """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU.
+
+    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own. The file itself holds
+    tensors and text; but the networks that its configuration names are imported and built, as they are for a run.
+
+    Raises:
+        ConfigError: no such file, a damaged one, or networks that are not as they were.
+    """
+    file = read_model_file(Path(run), key="run")
+    config = validate(file.about.config)
+    one, pair = _calls(file.about, "one"), _calls(file.about, "pair")
+    if file.about.given is None or one is None:
+        networks, compressor = _with_data(config)
+    else:
+        networks = _build(config, file.about.given)
+        compressible = {name: networks[name] for name in file.about.compressible}
+        compressor = attach_compressor(
+            config,
+            compressible,
+            run=partial(repeat, compressible, one),
+            pair=None if pair is None else partial(repeat, compressible, pair),
+        )
+    put_back(file, networks, compressor)
+    for network in networks.values():
+        network.eval()
+    about = file.about
+    preprocessing = None if about.preprocessing is None else ImagePreprocessing.from_record(about.preprocessing)
+    return Loaded(networks, compressor, preprocessing, tuple(about.classes), config, file)
+
+
+def put_back(file: ModelFile, networks: Mapping[str, nn.Module], compressor: Compressor) -> None:
+    """Gives networks and sites what a file holds. Raises ConfigError where they do not fit."""
+    for name, network in networks.items():
+        try:
+            network.load_state_dict(file.weights[name])
+        except (RuntimeError, KeyError) as error:
+            reason = " ".join(str(error).split())
+            raise ConfigError("run", file.path, f"a run whose networks are built as they were: {reason}") from error
+        buffers = dict(network.named_buffers())
+        for path, value in file.buffers[name].items():
+            if path in buffers and buffers[path].shape == value.shape:
+                buffers[path].copy_(value)
+    put_site_states(compressor, file.sites, key="run", value=str(file.path))
+
+
+def _build(config: Config, given: Mapping[str, dict[str, Any]]) -> dict[str, nn.Module]:
+    with torch.random.fork_rng(devices=[]):
+        return {name: make(**given[name]) for name, make in network_factories(config).items()}
+
+
+def _calls(about: About, which: str) -> list[NetworkCall] | None:
+    found = (about.calls or {}).get(which)
+    return None if found is None else [NetworkCall(**each) for each in found]
+
+
+def _with_data(config: Config) -> tuple[dict[str, nn.Module], Compressor]:
+    """Networks that only their task, with its data, can build or call."""
+    task = build_task(config)
+    return dict(task.networks()), build_compressor(config, task)
