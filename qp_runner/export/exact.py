@@ -1,4 +1,4 @@
-"""The graph that computes as training did, in float: `x̂ = s · clamp(round(m·x / s), low, high)`, operation by operation.
+"""The graph that computes as training did: `x̂ = s · clamp(round(m·x / s), low, high)` in float, step by step.
 
 Weights are stored as codes, which the runtime dequantizes; the rest is in float. So the outputs are those of the
 network, as far as a runtime adds up products in the same order.

@@ -1,6 +1,6 @@
 """Codes, scales and biases of a layer, with a batch norm folded into them, for integer kernels.
 
-A convolution with codes q and scales s, followed by `y = a·(conv + bias − mean) + beta` with `a = gamma / √(var + ε)`, is a
+A convolution with codes q and scales s, followed by `y = a·(conv + bias − mean) + beta`, `a = gamma / √(var + ε)`, is a
 convolution with scales |a|·s, codes sign(a)·q and the bias `beta + a·(bias − mean)`, for each output channel.
 """
 

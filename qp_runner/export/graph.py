@@ -29,8 +29,9 @@ class Editor:
     def constant(self, name: str, value: ArrayLike, dtype: Any = None) -> ir.Value:
         """An initializer; the same one for the same name."""
         if name not in self._constants:
-            tensor = ir.tensor(np.asarray(value, dtype), name=name)
-            made = ir.Value(name=name, shape=ir.Shape(tensor.shape), type=ir.TensorType(tensor.dtype))
+            array = np.asarray(value, dtype)
+            tensor = ir.tensor(array, name=name)
+            made = ir.Value(name=name, shape=ir.Shape(array.shape), type=ir.TensorType(tensor.dtype))
             made.const_value = tensor
             self.graph.initializers[name] = made
             self._constants[name] = made

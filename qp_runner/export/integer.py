@@ -59,8 +59,8 @@ class IntegerGraph:
             name = site_of(mark)
             output = results[name]
             integer = output.scale is not None and output.bits <= BYTE
-            make = self._result if integer else compressed_by(self.editor)
-            self.editor.replace(mark, make(mark, output, name))
+            made = self._result(mark, output, name) if integer else compressed(self.editor, mark, output, name)
+            self.editor.replace(mark, made)
         weights = {each.name: each for each in self.contents.weights}
         for mark in self.editor.marks(WEIGHT):
             self._weight(mark, weights[site_of(mark)])
@@ -120,7 +120,7 @@ class IntegerGraph:
         if quantizer is not None:
             layer = with_room_for_bias(layer, input_scale=quantizer.scale)
         inputs = (user.inputs[0], self._codes(user, weight, layer), self._bias(user, weight, layer, quantizer))
-        attributes = {name: each for name, each in user.attributes.items()}
+        attributes = dict(user.attributes.items())
         made = self.editor.add(user, user.op_type, *inputs, name=f"{weight.name}/out", **attributes)
         if norm is not None:
             made.shape, made.type = norm.outputs[0].shape, norm.outputs[0].type
@@ -175,10 +175,6 @@ class IntegerGraph:
         codes, step = bias_codes(layer, input_scale=quantizer.scale)
         stored, scale = self.editor.constant(f"{name}/codes", codes), self.editor.constant(f"{name}/scale", step)
         return self.editor.add(before, "DequantizeLinear", stored, scale, name=name, axis=0)
-
-
-def compressed_by(editor: Editor):  # type: ignore[no-untyped-def]
-    return lambda mark, output, name: compressed(editor, mark, output, name)
 
 
 def is_layer(user: ir.Node, weight: ir.Value) -> bool:

@@ -1,11 +1,10 @@
 """A network's ONNX graph with marks where its sites are.
 
 The network is baked, and each site becomes an operation of a domain of our own, which torch's exporter hands on as it
-is. A weight's mark is a parametrization: the exporter, which sees no constant behind it, does not fold a batch norm into
-it. What the marks stand for is put in later (see `exact` and `integer`).
+is. A weight's mark is a parametrization: the exporter, which sees no constant behind it, does not fold a batch norm
+into it. What the marks stand for is put in later (see `exact` and `integer`).
 """
 
-import copy
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrize import register_parametrization
 
 from qp_runner.compress import Compressor
+from qp_runner.compress.attach import CALLS
 from qp_runner.compress.bake import RANGE, BakedResult, compress_output
 from qp_runner.compress.calls import first_tensor, numbered, with_first
 from qp_runner.compress.places import CallPlace
@@ -48,7 +48,7 @@ def marked_graph(
     """
     marked = _marked(compressor, network, contents)
     dimensions = [
-        {0: torch.export.Dim.DYNAMIC} | {axis: torch.export.Dim.DYNAMIC for axis in (free[i] if free else ())}
+        {0: torch.export.Dim.DYNAMIC} | dict.fromkeys(free[i] if free else (), torch.export.Dim.DYNAMIC)
         for i in range(len(inputs))
     ]
     try:
@@ -59,7 +59,7 @@ def marked_graph(
                 tuple(inputs),
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=_by_argument(marked, dimensions),
+                dynamic_shapes=tuple(dimensions),
                 verbose=False,
             )
     except Exception as error:  # of any kind, and many lines
@@ -67,10 +67,6 @@ def marked_graph(
         raise ExportError(f"torch can't export {type(network).__name__}: {lines[0] if lines else error}") from error
     assert program is not None
     return program.model
-
-
-def _by_argument(_network: nn.Module, dimensions: list[dict[int, Any]]) -> tuple[dict[int, Any], ...]:
-    return tuple(dimensions)
 
 
 def site_of(node: ir.Node) -> str:
@@ -136,7 +132,7 @@ def _marked(compressor: Compressor, network: nn.Module, contents: Contents) -> n
         for key, hook in list(module._forward_hooks.items()):
             if hook is compress_output:
                 module._forward_hooks[key] = _OutputMark(path, getattr(module, RANGE)[2])
-    calls = baked.__dict__.get("_site_calls")
+    calls = baked.__dict__.get(CALLS)
     if calls is not None:
         _mark_calls(calls.sites)
     names = {each.name for each in contents.weights}
@@ -155,8 +151,3 @@ def _mark_calls(sites: dict[str, list[Any]]) -> None:
         for number, hand in enumerate(hands):
             if isinstance(hand, BakedResult):
                 hands[number] = _ResultMark(_OutputMark(numbered(name, number), getattr(hand, RANGE)[2]))
-
-
-def cpu_copy(network: nn.Module) -> nn.Module:
-    """A copy on the CPU, in evaluation mode."""
-    return copy.deepcopy(network).cpu().eval()
