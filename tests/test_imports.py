@@ -38,6 +38,7 @@ ONLY = {
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
 }
+BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks")} | {"config/instantiate.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -85,7 +86,7 @@ def test_strings_that_name_files_name_lower_ones_that_exist(path: Path) -> None:
 def test_the_code_that_decides_a_runs_state_is_all_that_training_rests_on_and_what_builds_it() -> None:
     below = set[str]().union(*LAYERS[: height("training") + 1]) - {"config", "tracking"}
     rooms = {name for name in below if (PACKAGE / name).is_dir()}
-    assert set(DECIDING) == rooms | {"run/build.py", "run/networks.py", "config/instantiate.py"}
+    assert set(DECIDING) == rooms | BUILDING
     assert all((PACKAGE / name).exists() for name in DECIDING)
 
 

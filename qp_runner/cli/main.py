@@ -1,4 +1,4 @@
-"""The command line: `qp-runner [plan|sites] [-m] [--config-dir DIR] [key=value ...]`."""
+"""The command line: `qp-runner [plan|sites|evaluate] [-m] [--config-dir DIR] [key=value ...]`."""
 
 import argparse
 import errno
@@ -54,6 +54,11 @@ def _main(arguments: list[str]) -> int:
 
             args = _sites_parser().parse_intermixed_args(arguments[1:])
             show_sites(args.overrides, as_csv=args.csv, extra_dir=args.config_dir)
+        elif arguments[:1] == ["evaluate"]:
+            from qp_runner.cli.evaluate import evaluate_run
+
+            args = _evaluate_parser().parse_intermixed_args(arguments[1:])
+            evaluate_run(args.overrides, extra_dir=args.config_dir)
         else:
             _run(arguments)
     except Exception as error:
@@ -98,6 +103,16 @@ def _sites_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--csv", action="store_true", help="as CSV")
+    _add_common(parser)
+    return parser
+
+
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qp-runner evaluate",
+        description="Measures the finished run in a folder (run=DIR) again, with other values if any are given.",
+        allow_abbrev=False,
+    )
     _add_common(parser)
     return parser
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,8 +34,8 @@ class Compressor(nn.Module):
     Attaching keeps every Parameter, its name and its place, so optimizers may be built and plain checkpoints loaded
     before or after. Until its first event a site returns its very input. How copies of a network behave: see `attach`.
 
-    Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
-    may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
+    Each prune event computes new masks from the weights and the network at that time (see `enter`). Scales are chosen
+    at quantize events only; a later event that prunes does not change them.
 
     Args:
         networks: by name.
@@ -220,15 +220,20 @@ class Compressor(nn.Module):
         return coverage(self.networks, set(map(id, self.parameters_in_sites())), self.graph, reasons)
 
     @torch.no_grad()
-    def enter(self, stage: Stage, *, run: Run) -> None:
+    def enter(self, stage: Stage, *, run: Run, after_training: bool = False) -> None:
         """Applies what fires at a stage's start, always in this order: weight masks, weight scales, activation masks,
         activation scales. Each sees the ones before it.
+
+        What pruning ranks depends on whether training goes on. While it does, these are the latent weights, and
+        activations before their site: an element pruned earlier may return. After training a network is what it
+        computes, so these are the values Q(M ⊙ w) and Q(M ⊙ x).
 
         Batch-norm statistics, modes of modules and the global random state do not change.
 
         Args:
             stage: the stage that begins.
             run: passes the calibration batches through the networks; called once for each activation change.
+            after_training: whether no step follows, whatever the stages.
 
         Raises:
             ConfigError: a site's module does not return a tensor, is never called, or has samples of several shapes.
@@ -241,11 +246,12 @@ class Compressor(nn.Module):
 
         weight, activation = stage.weight, stage.activation
         if (Op.PRUNE, Target.WEIGHT) in stage.fires:
-            events.prune_weights(self.latents(), weight.sparsity)
+            events.prune_weights(self.latents(), weight.sparsity, computed=after_training)
         if (Op.QUANTIZE, Target.WEIGHT) in stage.fires:
             events.quantize_weights(self.latents(), weight.bits, self.settings)
         if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
-            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated)
+            observe: Literal["before", "after"] = "after" if after_training else "before"
+            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated, observe=observe)
         if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
             events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
         self.refresh_bank()

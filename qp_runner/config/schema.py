@@ -7,6 +7,7 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
+from qp_runner.errors import ConfigError
 from qp_runner.masking import masked
 from qp_runner.schedule import Schedule
 
@@ -53,11 +54,36 @@ class SitesSection(Section):
 
 
 class ModelSection(Section):
-    """A task's networks by name, and what of them is compressed."""
+    """A task's networks by name, the weights they start from, and what of them is compressed.
+
+    Attributes:
+        init: a file of weights (state_dict in .pt, .pth or .safetensors), or a run's folder or model.safetensors.
+        init_compression: of a run, take masks and scales too.
+        init_skip: globs over names of weights that are left as they are, such as a head for other classes.
+        weights: published ones of torchvision or timm, in place of `init`.
+    """
 
     name: str
     networks: dict[str, Factory] = Field(min_length=1)
     sites: SitesSection = SitesSection()
+    init: str | None = None
+    init_compression: bool = False
+    init_skip: list[str] = Field(default=[])
+    weights: str | None = None
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether networks start from given weights."""
+        return self.init is not None or self.weights is not None
+
+    def check(self) -> None:
+        """Raises ConfigError for keys that do not go together."""
+        if self.init is not None and self.weights is not None:
+            raise ConfigError("model.weights", self.weights, "null beside model.init")
+        if self.init is None and self.init_compression:
+            raise ConfigError("model.init_compression", True, "needs model.init: a run's folder or model.safetensors")
+        if not self.starts_trained and self.init_skip:
+            raise ConfigError("model.init_skip", self.init_skip, "needs model.init or model.weights")
 
     @field_validator("sites", mode="before")
     @classmethod
@@ -105,7 +131,7 @@ class LearningRateSection(Section):
 class TrainerSection(Section):
     """How a run is trained."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None

@@ -85,6 +85,14 @@ class ImageData:
         channels, *size = self.shape
         return ImagePreprocessing(channels, (size[0], size[1]), tuple(self.mean.tolist()), tuple(self.std.tolist()))
 
+    def with_preprocessing(self, preprocessing: ImagePreprocessing) -> "ImageData":
+        """The same images, normalised as another set's were. Raises ConfigError for images of another shape."""
+        wanted = (preprocessing.channels, *preprocessing.size)
+        if self.shape != wanted:
+            raise ConfigError("data", "images", f"of shape {[*wanted]}, as in training; these are {[*self.shape]}")
+        mean, std = torch.tensor(preprocessing.mean), torch.tensor(preprocessing.std)
+        return replace(self, mean=mean.to(self.mean.device), std=std.to(self.std.device))
+
     def normalise(self, samples: ImageSet) -> Batch:
         """Samples as a batch, normalised by mean and standard deviation."""
         mean, std = self.mean.view(1, -1, 1, 1), self.std.view(1, -1, 1, 1)

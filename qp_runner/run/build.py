@@ -11,6 +11,7 @@ from qp_runner.compress import Compressor, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
+from qp_runner.run.initial import load_initial, load_initial_sites
 from qp_runner.run.networks import NetworkFactory, attach_compressor, given, network_factories
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
@@ -55,16 +56,17 @@ class Parts:
 
 def build(config: Config) -> Parts:
     """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
-    device = _device(config.trainer.device)
+    device = device_of(config)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
     factories = network_factories(config)
     task = build_task(config, networks=factories)
     content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
-    _lay_out(config, task, device)
+    lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
+    load_initial_sites(config, compressor)
     compressor.check(stages)
     if config.trainer.batch_size == 1:
         check_single_samples(task.networks(), lambda: task.infer(task.sample()))
@@ -84,6 +86,7 @@ def build_task(config: Config, *, data: Any = None, networks: Mapping[str, Netwo
     make_task = instantiate("task.factory", factory)
     settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
     task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
+    load_initial(config, task.networks(), networks)
     return task
 
 
@@ -157,7 +160,7 @@ def build_optimizer(config: Config) -> MakeOptimizer:
 def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: int) -> LearningRate | None:
     """`trainer.lr_schedule`, with `total_steps` and `steps_per_epoch` filled in where its values name them."""
     section = config.trainer.lr_schedule
-    if section is None:
+    if section is None or total_steps == 0:
         return None
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {
@@ -167,7 +170,7 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
 
 
-def _lay_out(config: Config, task: Task, device: torch.device) -> None:
+def lay_out(config: Config, task: Task, device: torch.device) -> None:
     """Networks in the memory layout of `trainer.channels_last`; masks follow the activations they are made for.
 
     Raises ConfigError for an executor that can't run here.
@@ -183,8 +186,9 @@ def _lay_out(config: Config, task: Task, device: torch.device) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _device(name: str) -> torch.device:
+def device_of(config: Config) -> torch.device:
+    """The device of `trainer.device`. Raises ConfigError for one that is not here."""
     try:
-        return choose_device(name)
+        return choose_device(config.trainer.device)
     except ValueError as error:
-        raise ConfigError("trainer.device", name, str(error)) from error
+        raise ConfigError("trainer.device", config.trainer.device, str(error)) from error

@@ -9,6 +9,7 @@ import torch
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
+from qp_runner.run.initial import model_record
 from qp_runner.schedule import Stage
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
 from qp_runner.training.code import foreign_code
@@ -16,15 +17,8 @@ from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
 DECIDING = (
-    "schedule",
-    "compress",
-    "models",
-    "data",
-    "tasks",
-    "training",
-    "run/build.py",
-    "run/networks.py",
-    "config/instantiate.py",
+    *("schedule", "compress", "models", "data", "tasks", "training"),
+    *("run/build.py", "run/initial.py", "run/model_file.py", "run/networks.py", "config/instantiate.py"),
 )
 """The parts of this package whose source decides what a training step computes."""
 
@@ -45,6 +39,7 @@ def identity(
     """
     plain = config.model_dump()
     trainer = _without(plain["trainer"], NOT_IN_IDENTITY) | {"steps_per_epoch": steps_per_epoch}
+    plain["model"] = model_record(config)
     context: dict[str, Any] = {name: _without(plain[name], {"name"}) for name in ("task", "data", "model")}
     context |= {"seed": config.seed, "trainer": trainer}
     context["code"] = {"qp_runner": source_digest(DECIDING)} | foreign_code(context)
@@ -62,6 +57,7 @@ def job_digest(config: Config) -> str:
     """What makes two commands the same run: all of the configuration except where results go and how they are shown."""
     plain = config.model_dump(exclude={"results", "tracking", "checkpoint", "search"})
     plain["trainer"] = _without(plain["trainer"], {"progress"})
+    plain["model"] = model_record(config)
     return digest({"config": plain, "code": [source_digest(DECIDING), foreign_code(plain)], "torch": torch.__version__})
 
 

@@ -86,7 +86,7 @@ def load(run: Path | str) -> Loaded:
         ConfigError: no such file, a damaged one, or networks that are not as they were.
     """
     file = read_model_file(Path(run), key="run")
-    config = validate(file.about.config)
+    config = without_initial(validate(file.about.config))
     one, pair = _calls(file.about, "one"), _calls(file.about, "pair")
     if file.about.given is None or one is None:
         networks, compressor = _with_data(config)
@@ -102,9 +102,8 @@ def load(run: Path | str) -> Loaded:
     put_back(file, networks, compressor)
     for network in networks.values():
         network.eval()
-    about = file.about
-    preprocessing = None if about.preprocessing is None else ImagePreprocessing.from_record(about.preprocessing)
-    return Loaded(networks, compressor, preprocessing, tuple(about.classes), config, file)
+    classes = tuple(file.about.classes)
+    return Loaded(networks, compressor, file.preprocessing, classes, validate(file.about.config), file)
 
 
 def put_back(file: ModelFile, networks: Mapping[str, nn.Module], compressor: Compressor) -> None:
@@ -120,6 +119,12 @@ def put_back(file: ModelFile, networks: Mapping[str, nn.Module], compressor: Com
             if path in buffers and buffers[path].shape == value.shape:
                 buffers[path].copy_(value)
     put_site_states(compressor, file.sites, key="run", value=str(file.path))
+
+
+def without_initial(config: Config) -> Config:
+    """The configuration without the weights that training started from: they are not needed any more."""
+    start: dict[str, Any] = {"init": None, "init_compression": False, "init_skip": [], "weights": None}
+    return config.model_copy(update={"model": config.model.model_copy(update=start)})
 
 
 def _build(config: Config, given: Mapping[str, dict[str, Any]]) -> dict[str, nn.Module]:

@@ -22,6 +22,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from qp_runner.compress import Compressor, SiteState, site_states
+from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.training.checkpoint_file import write
 
@@ -76,6 +77,12 @@ class ModelFile:
     buffers: dict[str, dict[str, Tensor]]
     sites: dict[str, SiteState]
 
+    @property
+    def preprocessing(self) -> ImagePreprocessing | None:
+        """What makes a network's input of an image."""
+        record = self.about.preprocessing
+        return None if record is None else ImagePreprocessing.from_record(record)
+
 
 def save_model_file(path: Path, networks: Mapping[str, nn.Module], compressor: Compressor, about: About) -> None:
     """Writes the file, whole or not at all. Raises OSError."""
@@ -114,9 +121,13 @@ def read_model_file(place: Path, *, key: str) -> ModelFile:
     return _sorted(path, about, tensors)
 
 
+def is_special(name: str) -> bool:
+    """Whether a name in a file is none of a network's Parameters and buffers."""
+    return name.startswith((MASK, SCALE, BUFFER))
+
+
 def _sorted(path: Path, about: About, tensors: Mapping[str, Tensor]) -> ModelFile:
-    special = (MASK, SCALE, BUFFER)
-    plain = {name: value for name, value in tensors.items() if not name.startswith(special)}
+    plain = {name: value for name, value in tensors.items() if not is_special(name)}
     hidden = {name.removeprefix(BUFFER): value for name, value in tensors.items() if name.startswith(BUFFER)}
     sites = {
         site: SiteState(tensors.get(MASK + site), tensors[SCALE + site], bits) for site, bits in about.bits.items()

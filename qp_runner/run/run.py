@@ -12,7 +12,7 @@ from qp_runner.config import Config
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.run.context import RunContext
 from qp_runner.run.identity import identity, run_checkpoints, stored_before
-from qp_runner.run.outcome import outcome
+from qp_runner.run.outcome import initial_figures, outcome
 from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
 from qp_runner.tracking import RunFiles
@@ -69,6 +69,8 @@ def run(
 
 
 def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, composed: Composed) -> float:
+    if config.model.starts_trained:
+        files.metrics(initial_figures(parts.task), step=0)
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
     save_schedule(parts, config.events(), files)
     title = context.title(config.seed)

@@ -105,7 +105,7 @@ class Trainer:
         self.total_steps = settings.epochs * task.steps_per_epoch
         self.resumed_from = 0
         self.stages = tuple(stages)
-        self._stage_at = {stage.first: stage for stage in stages}
+        self._stages_at = {step: [each for each in stages if each.first == step] for step in {s.first for s in stages}}
         self._batches: Iterator[Any] | None = None  # those of the epoch that a resumed run begins in
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
@@ -116,6 +116,8 @@ class Trainer:
         Raises TrainingDivergedError when the loss, weights or activations stop being finite.
         """
         self._start_or_resume()
+        if self.total_steps == 0:
+            self._compress_untrained()
         while self.state.epoch < self.settings.epochs:
             self._train_epoch()
             self.state.start_epoch(self.state.epoch + 1)
@@ -138,6 +140,14 @@ class Trainer:
             self.recorder.metrics(values, step=step)
         self.resumed_from = self.state.steps_done
         self.progress.advance(self.resumed_from)
+
+    def _compress_untrained(self) -> None:
+        """All there is to do where there are no steps: events, then a measurement."""
+        self._enter_due(0)
+        values = self._validate()
+        if self.compressor is not None:
+            values |= _measured_compression(self.compressor)
+        self._record(values, 0)
 
     def _train_epoch(self) -> None:
         """Trains to the end of the current epoch, of which a resumed run has some steps already."""
@@ -197,14 +207,15 @@ class Trainer:
 
     def _enter_due(self, step: int) -> None:
         """Applies the events that fire before this step, and records the compression that results."""
-        stage = self._stage_at.get(step)
-        if stage is None or self.compressor is None:
+        stages = self._stages_at.get(step, [])
+        if not stages or self.compressor is None:
             return
-        try:
-            self.compressor.enter(stage, run=self._calibrate)
-        except CalibrationError as error:
-            raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
-        self.state.events_fired = self.state.events_fired or bool(stage.fires)
+        for stage in stages:
+            try:
+                self.compressor.enter(stage, run=self._calibrate, after_training=step == self.total_steps)
+            except CalibrationError as error:
+                raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
+            self.state.events_fired = self.state.events_fired or bool(stage.fires)
         self._record(_measured_compression(self.compressor), step)
         number = sum(each.first <= step for each in self.stages)
         self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")

@@ -37,7 +37,7 @@ def only_run(root: Path) -> Path:
         (["model=vgg11"], r"model=\S+: .*fit.*1×8×8"),
         (["model.networks.network.width=wide"], r"model"),
         (["+model.networks.network.depth=3"], r"model.*depth"),
-        (["trainer.epochs=0"], r"trainer\.epochs=0: should be greater than or equal to 1"),
+        (["trainer.epochs=-1"], r"trainer\.epochs=-1: should be greater than or equal to 0"),
         (["trainer.batch_size=100000"], r"trainer\.batch_size=100000"),
         (["trainer.optimizer._target_=torch.optim.Nope"], r"trainer\.optimizer=torch\.optim\.Nope"),
         (["trainer.optimizer.speed=3"], r"trainer\.optimizer\.speed=3: no such key"),
