@@ -17,7 +17,7 @@ LAYERS = (  # from the bottom up: a layer may import the layers above it in this
     {"compress", "data", "models"},
     {"tasks", "config"},
     {"training", "tracking"},
-    {"report"},
+    {"report", "export"},
     {"run"},
     {"sweep"},
     {"search"},

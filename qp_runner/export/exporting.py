@@ -9,13 +9,14 @@ import torch
 from torch import nn
 
 from qp_runner.compress import Compressor, measure
+from qp_runner.compress.footprint import MEGABIT
 from qp_runner.export.comparison import Forward, compare
 from qp_runner.export.contents import Contents, contents
 from qp_runner.export.loading import load_packed
 from qp_runner.export.machine import zstd_size
 from qp_runner.export.packed import save_packed
 from qp_runner.export.settings import ExportSettings
-from qp_runner.export.verification import MEGABYTE, Verified, judge_packed
+from qp_runner.export.verification import Verified, judge_packed
 from qp_runner.tasks import Task
 
 PACKED = "packed.safetensors"
@@ -70,8 +71,8 @@ def _packed(given: Exporting, found: dict[str, Contents], path: Path) -> Verifie
     forwards: dict[str, list[Forward]] = {name: [each] for name, each in moved.items()}
     judge_packed(verified, compare(task, networks, forwards), metric=task.metric, before=before)
     add_sizes(verified, sizes, given)
-    counted = measure(given.compressor, kind="stored").weight * MEGABYTE / 8
-    verified.figures["counted_mb"] = (sizes["codes"] + sizes["scales"] + sizes["floats"]) / MEGABYTE
+    counted = measure(given.compressor, kind="stored").weight * MEGABIT / 8
+    verified.figures["counted_bytes"] = sizes["codes"] + sizes["scales"] + sizes["floats"]
     beyond = sizes["codes"] + sizes["scales"] + sizes["floats"] - counted
     sites = sum(len(each.weights) for each in found.values())
     if not 0 <= beyond <= 2 * sites:
@@ -83,14 +84,14 @@ def add_sizes(verified: Verified, sizes: dict[str, int], given: Exporting) -> No
     """Adds a file's bytes, beside those of the footprint and of float32."""
     size = verified.path.stat().st_size
     verified.figures |= {
-        "file_mb": size / MEGABYTE,
-        "stored_footprint_mb": measure(given.compressor, kind="stored").weight / 8,
-        "float32_mb": 4 * given.compressor.parameter_count() / MEGABYTE,
+        "file_bytes": size,
+        "stored_footprint_bytes": measure(given.compressor, kind="stored").weight * MEGABIT / 8,
+        "float32_bytes": 4 * given.compressor.parameter_count(),
     }
-    verified.figures |= {f"{part}_mb": each / MEGABYTE for part, each in sizes.items()}
+    verified.figures |= {f"{part}_bytes": each for part, each in sizes.items()}
     compressed = zstd_size(verified.path)
     if compressed is not None:
-        verified.figures["zstd_mb"] = compressed / MEGABYTE
+        verified.figures["zstd_bytes"] = compressed
 
 
 def device_of(network: nn.Module) -> torch.device:

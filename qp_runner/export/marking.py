@@ -19,16 +19,13 @@ from qp_runner.compress.attach import CALLS
 from qp_runner.compress.bake import RANGE, BakedResult, compress_output
 from qp_runner.compress.calls import first_tensor, numbered, with_first
 from qp_runner.compress.places import CallPlace
+from qp_runner.errors import ExportError
 from qp_runner.export.contents import Contents
 
 DOMAIN, WEIGHT, RESULT, SITE = "qp_runner", "Weight", "Result", "site"
 OPSET = 21  # the first with 4-bit and 16-bit quantized types
 
 Sizes = Sequence[Sequence[int]]
-
-
-class ExportError(ValueError):
-    """A network that can't be exported. The message is one line."""
 
 
 def marked_graph(

@@ -12,7 +12,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 Array = NDArray[Any]
-CONVOLUTIONS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger", "NhwcMaxPool", "NhwcConv", "NhwcFusedConv"}
+CONVOLUTIONS = {"Conv", "FusedConv", "QLinearConv", "ConvInteger", "NhwcConv", "NhwcFusedConv"}
 INTEGER = {"QLinearConv", "ConvInteger", "QGemm", "MatMulInteger", "QLinearMatMul"}
 
 

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from typing import Literal
 
 from qp_runner.errors import ConfigError
+from qp_runner.tasks import DetectionTask, Task
 
 Format = Literal["packed", "onnx"]
 NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnx_ir")
@@ -29,13 +30,17 @@ class ExportSettings:
     signed_weights: bool = False
 
 
-def check_export(settings: ExportSettings, *, task: str, key: str = "format") -> None:
+def check_libraries(settings: ExportSettings, *, key: str) -> None:
     """Raises ConfigError, of this key, for what can't be exported here."""
     if "onnx" not in settings.formats:
         return
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(key, "onnx", f"needs pip install 'qp_runner[export]' ({', '.join(missing)} missing)")
-    if task == "detection":
-        reason = "a detector's boxes are chosen by code that has no fixed shapes, which ONNX's exporter can't follow"
-        raise ConfigError(key, "onnx", f"not for detection: {reason}; packed holds it")
+
+
+def check_task(settings: ExportSettings, task: Task, *, key: str) -> None:
+    """Raises ConfigError, of this key, for a task that can't be exported."""
+    if "onnx" in settings.formats and isinstance(task, DetectionTask):
+        reason = "a detector chooses boxes by code without fixed shapes, which torch's exporter can't follow"
+        raise ConfigError(key, "onnx", f"not for detection: {reason}; use packed")

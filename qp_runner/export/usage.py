@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from qp_runner.export.marking import ExportError
+from qp_runner.errors import ExportError
 from qp_runner.tasks import Task
 from qp_runner.tasks.base import evaluating
 

@@ -13,7 +13,6 @@ from qp_runner.export.comparison import Agreement, Compared
 from qp_runner.export.settings import ExportSettings
 from qp_runner.metric import Metric
 
-MEGABYTE = 1e6
 RUNS_DIFFER = 0.02
 """The largest mean difference between outputs with and without a runtime's optimisations."""
 
