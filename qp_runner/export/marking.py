@@ -5,6 +5,7 @@ is. A weight's mark is a parametrization: the exporter, which sees no constant b
 into it. What the marks stand for is put in later (see `exact` and `integer`).
 """
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -56,7 +57,7 @@ def marked_graph(
                 tuple(inputs),
                 dynamo=True,
                 opset_version=OPSET,
-                dynamic_shapes=tuple(dimensions),
+                dynamic_shapes=_by_parameter(marked, dimensions),
                 verbose=False,
             )
     except Exception as error:  # of any kind, and many lines
@@ -64,6 +65,13 @@ def marked_graph(
         raise ExportError(f"torch can't export {type(network).__name__}: {lines[0] if lines else error}") from error
     assert program is not None
     return program.model
+
+
+def _by_parameter(network: nn.Module, dimensions: list[dict[int, Any]]) -> tuple[Any, ...]:
+    """What is free of each argument, in the structure of the forward pass's parameters: those of `*args` are one."""
+    kinds = [each.kind for each in inspect.signature(network.forward).parameters.values()]
+    together = bool(kinds) and kinds[0] == inspect.Parameter.VAR_POSITIONAL
+    return (tuple(dimensions),) if together else tuple(dimensions)
 
 
 def site_of(node: ir.Node) -> str:
