@@ -8,11 +8,11 @@ import torch
 
 from qp_runner.export.comparison import Compared, Forward, compare
 from qp_runner.export.contents import Contents
-from qp_runner.export.exporting import Exporting, add_sizes
 from qp_runner.export.machine import milliseconds, processor
 from qp_runner.export.onnx_file import NetworkToExport, save_onnx, sections
 from qp_runner.export.runtime import call, integer_convolutions, kernels, session
 from qp_runner.export.settings import ExportSettings
+from qp_runner.export.subject import Exporting, add_sizes
 from qp_runner.export.usage import Usage, as_numpy, calibrating, watched
 from qp_runner.export.verification import Verified, judge_onnx, kind_of
 

@@ -12,8 +12,9 @@ from torch import nn
 from qp_runner.config import Config
 from qp_runner.config.schema import ExportSection
 from qp_runner.errors import ConfigError
-from qp_runner.export.exporting import Exporting, export
+from qp_runner.export.exporting import export
 from qp_runner.export.settings import ExportSettings, check_libraries, check_task
+from qp_runner.export.subject import Exporting
 from qp_runner.export.verification import Verified
 from qp_runner.run.build import Parts, build_task
 from qp_runner.run.evaluation import restored
