@@ -59,7 +59,7 @@ def check(config: Config, task: Task | None = None) -> None:
 
 def export_parts(config: Config, parts: Parts, folder: Path, files: RunFiles) -> Exported:
     """Exports a run that was just trained. Raises ExportError, OSError."""
-    given = Exporting(parts.task, parts.compressor, lambda name: _fresh(config, name, parts.given))
+    given = Exporting(parts.task, parts.compressor, lambda name: fresh_network(config, name, parts.given))
     return _recorded(given, settings_of(config.export), folder, files, step=parts.total_steps)
 
 
@@ -78,7 +78,7 @@ def export_run(config: Config, file: ModelFile) -> Exported:
     check(config)
     task, compressor = restored(config, file)
     check(config, task)
-    given = Exporting(task, compressor, lambda name: _fresh(config, name, file.about.given))
+    given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))
     info = RunInfo(record.name, record.experiment, record.tags, record.params)
     files = RunFiles(folder, info, store=record.store, go_on=True)
     try:
@@ -119,7 +119,7 @@ def _metrics(exported: Exported) -> dict[str, float]:
     return found
 
 
-def _fresh(config: Config, name: str, given: Mapping[str, dict[str, Any]] | None) -> nn.Module:
+def fresh_network(config: Config, name: str, given: Mapping[str, dict[str, Any]] | None) -> nn.Module:
     """One of a run's networks, built anew, without drawing from the global random state."""
     plain = without_initial(config)
     with torch.random.fork_rng(devices=[]):
