@@ -9,7 +9,7 @@ What runtimes fuse is narrow, and what they don't fuse they compute in float wit
   `signed_weights` stores int8, for processors with VNNI and for runtimes that want it (OpenVINO's integer kernels).
 - Weights of up to 4 bits are stored so, and widened by operations of constants that a runtime folds.
 
-More than 8 bits, and what is only pruned, stays in float (see `exact`).
+More than 8 bits, what is only pruned, and what a layer with float weights reads, stays in float (see `exact`).
 """
 
 from dataclasses import dataclass
@@ -23,13 +23,14 @@ from qp_runner.export.contents import Contents, Weight
 from qp_runner.export.exact import compressed, dequantized, mask_for, results_of
 from qp_runner.export.folding import Layer, Norm, bias_codes, by_channel, fold, with_room_for_bias
 from qp_runner.export.graph import INT4, Editor, constant_of, only_user
-from qp_runner.export.marking import RESULT, WEIGHT, site_of
+from qp_runner.export.marking import DOMAIN, RESULT, WEIGHT, site_of
 
 MIDDLE = 128
 BYTE = 8
 TRANSPARENT = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice"}
 """Operations whose output has the scale of their input."""
 
+WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
 NOT_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid"}
 
 
@@ -50,6 +51,7 @@ class IntegerGraph:
 
     def __init__(self, editor: Editor, contents: Contents, *, signed_weights: bool = False) -> None:
         self.editor, self.contents, self.signed = editor, contents, signed_weights
+        self.weights = {each.name: each for each in contents.weights}
         self.quantizers: dict[ir.Value, Quantizer] = {}
 
     def put_in(self) -> None:
@@ -58,12 +60,11 @@ class IntegerGraph:
         for mark in self.editor.marks(RESULT):
             name = site_of(mark)
             output = results[name]
-            integer = output.scale is not None and output.bits <= BYTE
+            integer = output.scale is not None and output.bits <= BYTE and not self._read_with_floats(mark.outputs[0])
             made = self._result(mark, output, name) if integer else compressed(self.editor, mark, output, name)
             self.editor.replace(mark, made)
-        weights = {each.name: each for each in self.contents.weights}
         for mark in self.editor.marks(WEIGHT):
-            self._weight(mark, weights[site_of(mark)])
+            self._weight(mark, self.weights[site_of(mark)])
 
     def quantized(self, before: ir.Node, value: ir.Value, quantizer: Quantizer, name: str) -> ir.Value:
         """A value as uint8."""
@@ -88,6 +89,26 @@ class IntegerGraph:
             self.editor.constant(f"scale/{scale.view(np.uint32):08x}", scale),
             self.editor.constant(f"zero/{quantizer.zero}", np.uint8(quantizer.zero)),
         )
+
+    def _read_with_floats(self, value: ir.Value) -> bool:
+        """Whether a layer with float weights reads a value: where that is a quantizer's, runtimes quantize the weights,
+        too, which nobody has asked for.
+        """
+        for use in value.uses():
+            node = use.node
+            if node.op_type in TRANSPARENT and self._read_with_floats(node.outputs[0]):
+                return True
+            if node.op_type in WEIGHTED and len(node.inputs) > 1 and self._is_float_weight(node.inputs[1]):
+                return True
+        return False
+
+    def _is_float_weight(self, value: ir.Value | None) -> bool:
+        node = None if value is None else value.producer()
+        if node is None:
+            return constant_of(value) is not None
+        if node.op_type == "Transpose":
+            return self._is_float_weight(node.inputs[0])
+        return node.domain == DOMAIN and node.op_type == WEIGHT and self.weights[site_of(node)].codes is None
 
     def _result(self, mark: ir.Node, output: Output, name: str) -> ir.Value:
         value = mark.inputs[0]

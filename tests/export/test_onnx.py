@@ -183,17 +183,17 @@ def test_a_file_says_nothing_of_where_it_was_made_and_its_sections_add_up(tmp_pa
         assert found["codes"] == sum(site.mask.numel() for site in compressor.sites(Target.WEIGHT))
 
 
-def test_weights_that_are_not_quantized_stay_float(tmp_path: Path, compressed) -> None:
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+def test_weights_that_are_not_quantized_stay_float(tmp_path: Path, compressed, mode: str) -> None:
     x = images(16, 3, 12, 12)
     network = settled(SmallCNN(in_channels=3, classes=10), x)
-    fires = {(Op.PRUNE, Target.WEIGHT), (Op.QUANTIZE, Target.ACTIVATION)}
-    compressor = compressed(network, x, fires=fires)
-    for mode in ("exact", "int8"):
-        path = exported(tmp_path, compressor, network, x, mode=mode)
-        made, expected = outputs(path, network, x)
-        plain, _ = outputs(path, network, x, optimised=False)
-        assert np.abs(made - plain).max() < 1e-4 + np.abs(expected).max() / 50
-        assert (made.argmax(1) == expected.argmax(1)).all()
+    compressor = compressed(network, x, fires={(Op.PRUNE, Target.WEIGHT), (Op.QUANTIZE, Target.ACTIVATION)})
+    path = exported(tmp_path, compressor, network, x, mode=mode)
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (0, 3)
+    assert (made == expected).mean() > 0.95
+    values = {onnx.numpy_helper.to_array(each).tobytes() for each in onnx.load(path).graph.initializer}
+    assert all(site.value(latent).numpy().tobytes() in values for site, latent in compressor.latents().items())
 
 
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
