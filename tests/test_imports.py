@@ -32,11 +32,13 @@ APART = {  # part -> what it must not import although it stands lower
     "training": {"data", "models", "config"},
     "tracking": {"compress", "data", "models", "tasks", "config", "schedule"},
     "report": {"compress", "data", "models", "tasks", "config", "training"},
+    "export": {"data", "models", "config", "training", "tracking"},
 }
 ONLY = {
     "hydra": {"cli", "config", "sweep", "search"},
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
+    **{library: {"export"} for library in ("onnx", "onnx_ir", "onnxruntime", "zstandard")},
 }
 BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks")} | {"config/instantiate.py"}
 FILES = sorted(PACKAGE.rglob("*.py"))

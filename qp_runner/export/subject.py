@@ -47,6 +47,10 @@ def add_sizes(verified: Verified, sizes: dict[str, int], given: Exporting) -> No
         verified.figures["zstd_bytes"] = compressed
 
 
-def device_of(network: nn.Module) -> torch.device:
-    """Where a network is."""
-    return next((each.device for each in network.parameters()), torch.device("cpu"))
+def placed_like(network: nn.Module, other: nn.Module) -> nn.Module:
+    """The network on another one's device, in its memory layout, which decides the order of sums on a GPU."""
+    example = next((each for each in other.parameters() if each.ndim == 4 and not each.is_contiguous()), None)
+    network = network.to(next((each.device for each in other.parameters()), torch.device("cpu")))
+    if example is not None and example.is_contiguous(memory_format=torch.channels_last):
+        network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return network

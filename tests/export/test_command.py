@@ -12,7 +12,7 @@ import qp_runner
 from qp_runner.export import exporting_packed, settings
 from qp_runner.export.loading import load_packed
 from qp_runner.models import SmallCNN
-from qp_runner.tracking.records import Record
+from qp_runner.tracking.records import Record, artifact_files
 from support import execute, metrics
 
 RUN = ["seed=0", "trainer.epochs=4", "trainer.device=cpu", "tracking=none", "checkpoint.enabled=false"]
@@ -40,7 +40,8 @@ def test_a_run_ends_with_its_file_and_records_its_figures(trained: Path) -> None
     assert table["final/file_mb"] == 8 * found["figures"]["file_bytes"] / 1e6
     assert table["final/file_verified"] == 1
     assert table["final/accuracy"] == found["figures"]["accuracy"]
-    assert "export" in Record.load(trained).files
+    artifacts = {name for _, name in artifact_files(trained, Record.load(trained))}
+    assert {"export/packed.safetensors", "export/verified.json"} <= artifacts
 
 
 def test_the_file_of_a_run_is_loaded_without_its_configuration(trained: Path) -> None:

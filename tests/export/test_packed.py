@@ -3,6 +3,8 @@
 import copy
 import json
 import struct
+import subprocess
+import sys
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -227,6 +229,19 @@ def test_other_files_and_other_networks_are_refused(tmp_path: Path, compressed) 
     path.write_bytes(save(load(whole), {"format": FORMAT, "version": "9"}))
     with pytest.raises(PackedError, match="version 9, this program reads version 1"):
         load_packed(path, convolutions())
+
+
+def test_reading_needs_no_torch(tmp_path: Path, compressed) -> None:
+    network, path = convolutions(), tmp_path / "net.safetensors"
+    compressor = compressed(network, X)
+    save_packed(path, {"network": contents(compressor, network)})
+    program = (
+        "import sys, pathlib, numpy; from qp_runner.export.unpacked import read_packed; "
+        "[network] = read_packed(pathlib.Path(sys.argv[1])).values(); "
+        "numpy.save(sys.argv[2], network.weights['0.weight'].value()); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", program, str(path), str(tmp_path / "w.npy")], check=True)
+    assert np.array_equal(np.load(tmp_path / "w.npy"), compressor.bake(network)[0].weight.detach().numpy())
 
 
 def test_a_loaded_network_can_be_copied_and_moved(tmp_path: Path, compressed) -> None:
