@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 LARGEST, SMALLEST = 127, -128  # codes of 8 bits
 BIAS_LIMIT = 2**30  # of 32-bit biases: a sum of products has to have room beside them
+FINE = 2.0**-60
+"""The scale of a channel that is switched off; where its bias is not zero, `with_room_for_bias` chooses another one."""
+
 Floats = NDArray[np.floating[Any]]
 Codes = NDArray[np.int32]
 
@@ -73,7 +76,7 @@ def fold(codes: Codes, scale: Floats, bias: Floats | None, norm: Norm | None) ->
     scaled = np.abs(gain) * scale.astype(np.float64) / times
     dead = scaled < np.finfo(np.float32).tiny  # a channel that is switched off
     factor = np.where(dead, 0, np.sign(gain) * times).astype(np.int32)
-    return Layer(codes, factor, np.where(dead, 1.0, scaled).astype(np.float32), bias)
+    return Layer(codes, factor, np.where(dead, FINE, scaled).astype(np.float32), bias)
 
 
 def with_room_for_bias(layer: Layer, *, input_scale: float) -> Layer:
@@ -84,8 +87,8 @@ def with_room_for_bias(layer: Layer, *, input_scale: float) -> Layer:
         return layer
     scale = np.where(coarse, needed, layer.scale).astype(np.float32)
     ratio = by_channel(layer.scale / scale, layer.codes)
-    codes = np.where(by_channel(coarse, layer.codes), np.round(layer.wide * ratio), layer.wide).astype(np.int32)
-    return Layer(codes, np.ones_like(layer.factor), scale, layer.bias)
+    codes = np.where(by_channel(coarse, layer.codes), np.round(layer.wide * ratio), layer.codes).astype(np.int32)
+    return Layer(codes, np.where(coarse, 1, layer.factor).astype(np.int32), scale, layer.bias)
 
 
 def bias_codes(layer: Layer, *, input_scale: float) -> tuple[Codes, Floats]:

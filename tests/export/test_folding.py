@@ -58,10 +58,14 @@ def test_only_a_code_without_a_counterpart_keeps_a_norm_from_being_folded():
 
 @pytest.mark.parametrize("bias", [0.0, 3.0, -1e4])
 def test_biases_fit_32_bits_and_are_close(bias):
-    layer = fold(np.array([[100], [1]]), np.array([2.0**-20, 2.0**-4]), np.array([bias, 0.5]), None)
+    norm = Norm(np.array([1.0, 1.0, 0.0]), np.array([bias, 0.5, bias]), np.zeros(3), np.ones(3), 0.0)
+    layer = fold(np.array([[100], [1], [5]]), np.array([2.0**-20, 2.0**-4, 1.0]), None, norm)
     roomy = with_room_for_bias(layer, input_scale=2.0**-8)
     codes, step = bias_codes(roomy, input_scale=2.0**-8)
-    assert np.abs(codes.astype(np.int64)).max() <= BIAS_LIMIT + 1
-    np.testing.assert_allclose(codes * step, layer.bias, rtol=1e-6, atol=float(step.max()) / 2)
+    assert np.abs(codes.astype(np.int64)).max() <= BIAS_LIMIT + 64
+    np.testing.assert_allclose(codes[:2] * step[:2], layer.bias[:2], rtol=1e-6, atol=float(step.max()) / 2)
+    np.testing.assert_allclose(codes[2] * step[2], bias, rtol=1e-6)  # of a channel that is switched off
     before, after = (each.wide * by_channel(each.scale, each.codes) for each in (layer, roomy))
     np.testing.assert_allclose(after, before, atol=abs(bias) / BIAS_LIMIT * 2**8)
+    assert roomy.codes[1] == 1
+    assert not roomy.wide[2].any()
