@@ -43,6 +43,7 @@ def main() -> None:
     """Exports each run; prints a row for each figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", type=Path, nargs="+", help="folders of finished classification runs")
+    parser.add_argument("--samples", type=int, help="use this many test images, from the first on")
     args = parser.parse_args()
     torch.set_num_threads(1)
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "onnx", "onnxruntime", "onnxscript"))
@@ -50,16 +51,17 @@ def main() -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow(["run", "file", "figure", "value"])
     for run in args.runs:
-        for file, figures in measured(run).items():
+        for file, figures in measured(run, args.samples).items():
             writer.writerows([run.name, file, name, f"{value:.6g}"] for name, value in figures.items())
             sys.stdout.flush()
 
 
-def measured(run: Path) -> dict[str, dict[str, float]]:
-    """The figures of a run's files, by file."""
+def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
+    """The figures of a run's files, by file, on this many test images."""
     file = read_model_file(run, key="run")
     config = validate(file.about.config)
     task, compressor = restored(config, file)
+    task.data = replace(task.data, test=task.data.test.take(slice(samples)))
     given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
