@@ -5,14 +5,18 @@ Those marked slow are run by `scripts/test -m slow`.
 
 import copy
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
 
+from qp_runner import load
 from qp_runner.config import Config
 from qp_runner.config.compose import requesting
-from qp_runner.run.build import Parts, build, build_task, build_trainer
+from qp_runner.run.build import Parts, build, build_trainer
+from qp_runner.run.records import save_model
+from qp_runner.run.task import build_task
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer, seed_everything
 from support import Records
@@ -135,7 +139,7 @@ def test_attaching_changes_no_output_and_covers_everything(name: str, configured
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_run_is_resumed_and_baked_bit_for_bit(name: str, configured, tmp_path: Path) -> None:
+def test_a_run_is_resumed_baked_and_loaded_bit_for_bit(name: str, configured, tmp_path: Path) -> None:
     needs(name)
     ends = []
     for stored in (True, True, False):
@@ -158,4 +162,10 @@ def test_a_run_is_resumed_and_baked_bit_for_bit(name: str, configured, tmp_path:
     network, batch = parts.task.networks()["network"], next(iter(parts.task.batches(0)))
     baked = parts.compressor.bake(network)
     for one, other in zip(outputs(network, batch, training=False), outputs(baked, batch, training=False), strict=True):
+        assert torch.equal(one, other)
+    save_model(configured(name), parts, tmp_path, MagicMock(), composed={})
+    loaded = load(tmp_path)  # without its data
+    for one, other in zip(
+        outputs(network, batch, training=False), outputs(loaded.network, batch, training=False), strict=True
+    ):
         assert torch.equal(one, other)

@@ -40,7 +40,8 @@ ONLY = {
     "mlflow": {"tracking", "report"},
     **{library: {"export"} for library in ("onnx", "onnx_ir", "onnxruntime", "zstandard")},
 }
-BUILDING = {f"run/{name}.py" for name in ("build", "initial", "model_file", "networks")} | {"config/instantiate.py"}
+RUN = ("build", "initial", "model_file", "networks", "task")
+BUILDING = {"config/instantiate.py", *(f"run/{name}.py" for name in RUN)}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 

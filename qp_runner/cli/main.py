@@ -5,6 +5,8 @@ import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -24,6 +26,23 @@ from qp_runner.training import TrainingDivergedError
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 MULTIRUN = ("-m", "--multirun")
+SITES = """\
+Without the section `sites` of a model's YAML all of the network is compressed. With it, globs choose:
+
+  sites:
+    weight: auto                              # or globs over Parameters: ["*.attention.*", head.weight]
+    activation: ["*.relu*", "*.add", head]    # or auto; calls of modules and functions
+    unpruned: auto                            # or globs over both: quantized, not pruned; auto: the ends
+    exclude: [stem.*]                         # over both
+    bits: {"*head*": 8}                       # in place of an event's
+    frozen: false                             # weights that are not trained: left alone, or compressed too
+
+A glob that matches nothing is an error. A call has the path of its module, or that of the calling module and the
+function's name; later calls are numbered: layer1.0.relu, layer1.0.relu_1, layer1.0.add. `relu` picks all calls of that
+module, `relu_1` the second. Hooks of yours that compute with tensors have to be there before a network is compressed,
+or they count as its calls. Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used;
+its rounding differs. trainer.executor=compile and graph refuse the few functions that the compiler rewrites
+(F.hardswish, F.hardsigmoid; their modules are fine)."""
 NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 """Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
@@ -31,8 +50,19 @@ NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSP
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
-    with ending_as_interrupt():
+    with ending_as_interrupt(), _current_folder_on_path():
         return _main(hide(flag_first(sys.argv[1:])))
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    """Within, modules of the user's own are found in the current folder; they hide none that are installed."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def flag_first(arguments: list[str]) -> list[str]:
@@ -105,6 +135,8 @@ def _sites_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qp-runner sites",
         description="Lists what of a network is pruned and quantized, and what is left and why. Trains nothing.",
+        epilog=SITES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--csv", action="store_true", help="as CSV")

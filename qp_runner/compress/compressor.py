@@ -1,6 +1,6 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -25,7 +25,7 @@ from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.survey import survey
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
 
 
 class Compressor(nn.Module):
@@ -39,7 +39,7 @@ class Compressor(nn.Module):
 
     Args:
         networks: by name.
-        sites: which of their tensors are compressed.
+        sites: which of their tensors are compressed; by default all, and all but the ends are pruned.
         settings: how.
         run: a forward pass of one sample. Needed for sites that are not the outputs of modules, and for sites that are
             chosen automatically; without it, all calls of a module are one site.
@@ -56,8 +56,8 @@ class Compressor(nn.Module):
         self,
         networks: Mapping[str, nn.Module],
         *,
-        sites: SiteSelection,
-        settings: Settings,
+        sites: SiteSelection = SiteSelection(unpruned=None),  # noqa: B008 - it is immutable
+        settings: Settings = Settings(),  # noqa: B008
         run: Run | None = None,
         pair: Run | None = None,
     ) -> None:
@@ -218,6 +218,21 @@ class Compressor(nn.Module):
             raise RuntimeError("call compressor.trace(run) with one sample before asking for its coverage")
         reasons = {each.path: each.reason for each in self.skipped}
         return coverage(self.networks, set(map(id, self.parameters_in_sites())), self.graph, reasons)
+
+    def enter_due(self, stages: Sequence[Stage], step: int, *, run: Run) -> bool:
+        """Applies what fires before a training step, or (`step` is their number) after the last one; see `enter`.
+
+        Args:
+            stages: of the whole training, from `Schedule.compile`.
+            step: counted from 0.
+            run: passes the calibration batches through the networks.
+
+        Returns whether a stage begins there.
+        """
+        due = [stage for stage in stages if stage.first == step]
+        for stage in due:
+            self.enter(stage, run=run, after_training=step == total_steps(stages))
+        return bool(due)
 
     @torch.no_grad()
     def enter(self, stage: Stage, *, run: Run, after_training: bool = False) -> None:

@@ -1,6 +1,5 @@
 """From a checked configuration to the objects of a run."""
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,8 +10,9 @@ from qp_runner.compress import Compressor, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.errors import ConfigError
-from qp_runner.run.initial import load_initial, load_initial_sites
-from qp_runner.run.networks import NetworkFactory, attach_compressor, given, network_factories
+from qp_runner.run.initial import load_initial_sites
+from qp_runner.run.networks import given, network_factories
+from qp_runner.run.task import build_compressor, build_task
 from qp_runner.schedule import Stage
 from qp_runner.tasks import Task
 from qp_runner.training import (
@@ -28,8 +28,6 @@ from qp_runner.training import (
     content_of,
     resolve_executor,
 )
-
-Run = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -73,45 +71,9 @@ def build(config: Config) -> Parts:
     return Parts(task, compressor, stages, device, content, given(factories))
 
 
-def build_data(config: Config) -> Any:
-    """The data of a run."""
-    return instantiate("data.factory", config.data.factory)
-
-
-def build_task(config: Config, *, data: Any = None, networks: Mapping[str, NetworkFactory] | None = None) -> Task:
-    """The task with its data and networks (None: those of the configuration), on the CPU."""
-    data = build_data(config) if data is None else data
-    networks = network_factories(config) if networks is None else networks
-    factory = {**config.task.factory, "_partial_": True}
-    make_task = instantiate("task.factory", factory)
-    settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
-    task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
-    load_initial(config, task.networks(), networks)
-    return task
-
-
 def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The schedule's stages for this run's length (ConfigError for an event past the end)."""
     return config.events().compile(total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
-
-
-def build_compressor(config: Config, task: Task) -> Compressor:
-    """The compressor, attached to the task's compressible networks, shapes already known."""
-    one, pair = sample_passes(task)
-    return attach_compressor(config, task.compressible(), run=one, pair=pair)
-
-
-def sample_passes(task: Task) -> tuple[Run, Run]:
-    """Forward passes of one training sample and of two."""
-
-    def one() -> None:
-        task.infer(task.sample())
-
-    def pair() -> None:
-        for batch in task.calibration_batches(samples=2, batch_size=2):
-            task.infer(batch)
-
-    return one, pair
 
 
 def build_trainer(

@@ -9,10 +9,11 @@ from qp_runner.compress import Compressor
 from qp_runner.config import Config
 from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
-from qp_runner.run.build import build_compressor, build_task, device_of, lay_out
+from qp_runner.run.build import device_of, lay_out
 from qp_runner.run.loading import put_back, without_initial
 from qp_runner.run.model_file import About, ModelFile
 from qp_runner.run.outcome import figures
+from qp_runner.run.task import build_compressor, build_task
 from qp_runner.tasks import Task
 from qp_runner.tracking import RunFiles, RunInfo, store_key
 from qp_runner.training import seed_everything, set_numerics

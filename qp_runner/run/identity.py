@@ -18,7 +18,7 @@ from qp_runner.training.identity import digest, source_digest
 GIGA = 10**9
 DECIDING = (
     *("schedule", "compress", "models", "data", "tasks", "training"),
-    *("run/build.py", "run/initial.py", "run/model_file.py", "run/networks.py", "config/instantiate.py"),
+    *("run/build.py", "run/initial.py", "run/model_file.py", "run/networks.py", "run/task.py", "config/instantiate.py"),
 )
 """The parts of this package whose source decides what a training step computes."""
 

@@ -14,10 +14,10 @@ from qp_runner.config import Config, validate
 from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.export.loading import load_packed
-from qp_runner.run.build import build_compressor, build_task
 from qp_runner.run.example_inputs import NetworkCall, example, repeat
 from qp_runner.run.model_file import About, ModelFile, read_model_file
 from qp_runner.run.networks import attach_compressor, network_factories
+from qp_runner.run.task import build_compressor, build_task
 
 
 @dataclass(frozen=True)
@@ -89,8 +89,9 @@ def load(run: Path | str, *, network: nn.Module | None = None, name: str | None 
     """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU; or, into a network
     that is given, a packed file (see `export.loading.load_packed`), which holds no configuration.
 
-    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own. The file itself holds
-    tensors and text; but the networks that its configuration names are imported and built, as they are for a run.
+    Neither data nor MLflow is needed, unless a task calls its networks with objects of its own, or changes them once
+    they are built. The file holds tensors and text. But the classes that its configuration names are imported and built
+    as for a run, so load what you would run; of a stranger's file take the weights alone, with `model.init=FILE`.
 
     Raises:
         ConfigError: no such file, a damaged one, or networks that are not as they were.
@@ -100,19 +101,12 @@ def load(run: Path | str, *, network: nn.Module | None = None, name: str | None 
         return load_packed(run, network, name=name)
     file = read_model_file(Path(run), key="run")
     config = without_initial(validate(file.about.config))
-    one, pair = _calls(file.about, "one"), _calls(file.about, "pair")
-    if file.about.given is None or one is None:
+    try:
+        networks, compressor = _without_data(file.about, config)
+        put_back(file, networks, compressor)
+    except ConfigError:  # its task makes something else of its networks than their configuration says
         networks, compressor = _with_data(config)
-    else:
-        networks = _build(config, file.about.given)
-        compressible = {name: networks[name] for name in file.about.compressible}
-        compressor = attach_compressor(
-            config,
-            compressible,
-            run=partial(repeat, compressible, one),
-            pair=None if pair is None else partial(repeat, compressible, pair),
-        )
-    put_back(file, networks, compressor)
+        put_back(file, networks, compressor)
     for network in networks.values():
         network.eval()
     classes = tuple(file.about.classes)
@@ -140,9 +134,19 @@ def without_initial(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=start)})
 
 
-def _build(config: Config, given: Mapping[str, dict[str, Any]]) -> dict[str, nn.Module]:
+def _without_data(about: About, config: Config) -> tuple[dict[str, nn.Module], Compressor]:
+    """Networks as their configuration says. Raises ConfigError where that is not enough."""
+    one, pair = _calls(about, "one"), _calls(about, "pair")
+    if about.given is None or one is None or pair is None:
+        raise ConfigError("run", config.task.name, "a task that builds and calls networks with plain data")
     with torch.random.fork_rng(devices=[]):
-        return {name: make(**given[name]) for name, make in network_factories(config).items()}
+        networks = {name: make(**about.given[name]) for name, make in network_factories(config).items()}
+    for name, network in networks.items():
+        for path, parameter in network.named_parameters():
+            parameter.requires_grad_(path not in about.frozen.get(name, ()))
+    compressible = {name: networks[name] for name in about.compressible}
+    run, both = (partial(repeat, compressible, calls) for calls in (one, pair))
+    return networks, attach_compressor(config, compressible, run=run, pair=both)
 
 
 def _calls(about: About, which: str) -> list[NetworkCall] | None:

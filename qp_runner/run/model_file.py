@@ -45,6 +45,7 @@ class About:
         given: by network, what it was built with in addition to the configuration; None if that is no plain data.
         calls: how the compressible networks are called for one sample and for two (see `example_inputs`); None if that
             is no plain data.
+        frozen: by network, the Parameters that were not trained.
         preprocessing: an `ImagePreprocessing`; None if there is none.
         classes: names.
     """
@@ -56,6 +57,7 @@ class About:
     compressible: list[str]
     given: dict[str, dict[str, Any]] | None = None
     calls: dict[str, list[dict[str, Any]]] | None = None
+    frozen: dict[str, list[str]] = field(default_factory=dict)
     preprocessing: dict[str, Any] | None = None
     classes: list[str] = field(default_factory=list)
     format: int = FORMAT

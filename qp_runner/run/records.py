@@ -12,10 +12,11 @@ from qp_runner.compress import site_states
 from qp_runner.config import Config
 from qp_runner.config.instantiate import flatten
 from qp_runner.report.schedule_picture import schedule_png
-from qp_runner.run.build import Parts, sample_passes
+from qp_runner.run.build import Parts
 from qp_runner.run.context import RunContext
 from qp_runner.run.example_inputs import calls_of
 from qp_runner.run.model_file import NAME, About, save_model_file
+from qp_runner.run.task import sample_passes
 from qp_runner.schedule import FLOAT_BITS, Schedule
 from qp_runner.tracking import RunFiles, RunInfo, store_key
 
@@ -87,6 +88,10 @@ def save_model(config: Config, parts: Parts, folder: Path, files: RunFiles, *, c
         compressible=list(compressible),
         given=parts.given,
         calls=None if known is None else {name: [asdict(each) for each in calls] for name, calls in known.items()},
+        frozen={
+            name: [path for path, each in network.named_parameters() if not each.requires_grad]
+            for name, network in task.networks().items()
+        },
         preprocessing=None if preprocessing is None else preprocessing.record(),
         classes=list(task.class_names()),
     )

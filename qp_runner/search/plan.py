@@ -7,9 +7,9 @@ from pathlib import Path
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Job, Request
 from qp_runner.errors import ConfigError
-from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title
+from qp_runner.run.task import build_task
 from qp_runner.search.loop import Search
 from qp_runner.search.space import Space
 from qp_runner.search.study import require_optuna

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
-from qp_runner.run.build import build_data, build_task
 from qp_runner.run.identity import job_digest
+from qp_runner.run.task import build_data, build_task
 from qp_runner.tracking import Record
 from qp_runner.training import Content, Tensors, content_of, seed_everything
 from qp_runner.training.identity import digest

@@ -8,8 +8,9 @@ from qp_runner.config.compose import Job
 from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
 from qp_runner.report.words import plural
-from qp_runner.run.build import build_task, compile_schedule
+from qp_runner.run.build import compile_schedule
 from qp_runner.run.identity import identity
+from qp_runner.run.task import build_task
 from qp_runner.schedule import Stage
 from qp_runner.sweep import tree
 from qp_runner.training import Identity, content_of

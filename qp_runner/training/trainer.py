@@ -105,7 +105,6 @@ class Trainer:
         self.total_steps = settings.epochs * task.steps_per_epoch
         self.resumed_from = 0
         self.stages = tuple(stages)
-        self._stages_at = {step: [each for each in stages if each.first == step] for step in {s.first for s in stages}}
         self._batches: Iterator[Any] | None = None  # those of the epoch that a resumed run begins in
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
@@ -207,18 +206,17 @@ class Trainer:
 
     def _enter_due(self, step: int) -> None:
         """Applies the events that fire before this step, and records the compression that results."""
-        stages = self._stages_at.get(step, [])
-        if not stages or self.compressor is None:
+        if self.compressor is None:
             return
-        for stage in stages:
-            try:
-                self.compressor.enter(stage, run=self._calibrate, after_training=step == self.total_steps)
-            except CalibrationError as error:
-                raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
-            self.state.events_fired = self.state.events_fired or bool(stage.fires)
+        try:
+            if not self.compressor.enter_due(self.stages, step, run=self._calibrate):
+                return
+        except CalibrationError as error:
+            raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
+        begun = [stage for stage in self.stages if stage.first <= step]
+        self.state.events_fired = any(stage.fires for stage in begun)
         self._record(_measured_compression(self.compressor), step)
-        number = sum(each.first <= step for each in self.stages)
-        self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
+        self.progress.describe(stage=f"stage {len(begun)}/{len(self.stages)} {_stage_text(begun[-1])}")
 
     def _calibrate(self) -> None:
         before = Snapshot({"task": self.task}, apart=[*caches(self.task), *self.task.networks().values()])

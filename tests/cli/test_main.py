@@ -171,7 +171,7 @@ def test_threads_hold_from_the_first_use_of_data(
         used.append(torch.get_num_threads())
         return instantiate(name, factory)
 
-    monkeypatch.setattr("qp_runner.run.build.instantiate", counted)
+    monkeypatch.setattr("qp_runner.run.task.instantiate", counted)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

@@ -47,7 +47,7 @@ def test_a_good_configuration_passes_unchanged() -> None:
     [
         ("seed", -1, "greater than or equal to 0"),
         ("seed", "zero", "valid integer"),
-        ("trainer.epochs", 0, "greater than or equal to 1"),
+        ("trainer.epochs", -1, "greater than or equal to 0"),
         ("trainer.epochs", 2.5, "valid integer"),
         ("trainer.epoch", 3, "did you mean epochs?"),
         ("trainer.precision", "float16", "'float32', 'tf32' or 'bfloat16'"),

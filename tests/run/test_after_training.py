@@ -14,9 +14,11 @@ from torch import Tensor
 
 import qp_runner
 from qp_runner.compress import pruned_count
+from qp_runner.config.compose import jobs
 from qp_runner.data import digits
+from qp_runner.run.identity import job_digest
 from stores import load as load_record
-from support import execute, metrics
+from support import execute, metrics, same
 
 QUICK = ["trainer.batch_size=128", "tracking=none", "trainer.progress=false"]
 CONVOLUTIONS, RELUS = ("conv1", "conv2", "conv3"), ("relu1", "relu2", "relu3")
@@ -198,3 +200,28 @@ def test_plan_draws_it(schedule: str, here: Path, checkpoint: Path, capsys: pyte
     assert "no training" in drawn
     events = next(line for line in drawn.splitlines() if line.startswith("events"))
     assert events.split()[1:] == {"float": [], "p_q_wf": ["P"] * 4 + ["Q", "Q"]}.get(schedule, ["P", "Q"])
+
+
+def test_orders_that_differ_in_ranks_share_all_of_training_and_end_as_they_do_alone(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    orders = ["after_training/p_q_wf", "after_training/q_p_wf"]
+    assert execute(["-m", f"schedule={','.join(orders)}", "trainer.epochs=2", *QUICK]) == 0
+    assert "2 runs ask for 4 epochs; 2 are computed (2.00 × less), in waves of 1, 1" in capsys.readouterr().err
+    [sweep] = Path("results/sweeps").iterdir()
+    for number, order in enumerate(orders):
+        alone = Path(f"alone{number}")
+        command = [f"schedule={order}", "trainer.epochs=2", "checkpoint.enabled=false", f"hydra.run.dir={alone}"]
+        assert execute([*command, *QUICK]) == 0
+        same(sweep / str(number), alone)
+
+
+def test_a_changed_rank_alone_makes_another_run(here: Path) -> None:
+    events = [f"schedule.events.prune_weight.rank={rank}" for rank in (0, 2)]
+    roots = []
+    for event in events:
+        [job], _ = jobs(["schedule=after_training/p_q_w", event, *QUICK], multirun=False)
+        stages = job.config.events().compile(total_steps=70, steps_per_epoch=7)
+        roots.append((job_digest(job.config), [stage.record() for stage in stages]))
+    assert roots[0][0] != roots[1][0]
+    assert roots[0][1] != roots[1][1]

@@ -2,12 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from torch import nn
 
 import qp_runner
 from qp_runner.compress import site_states
@@ -15,6 +17,7 @@ from qp_runner.data import digits
 from qp_runner.errors import ConfigError
 from qp_runner.run.build import build
 from qp_runner.schedule import Target
+from qp_runner.tasks import ClassificationTask
 from support import execute, metrics
 from tiny import TINY
 
@@ -90,7 +93,7 @@ def test_every_tasks_networks_come_back_without_its_data(
         raise AssertionError("the data is not needed")
 
     with monkeypatch.context() as patched:
-        patched.setattr("qp_runner.run.build.build_data", no_data)
+        patched.setattr("qp_runner.run.task.build_data", no_data)
         loaded = qp_runner.load(folder)
     parts = build(loaded.config)
     assert list(site_states(parts.compressor)) == list(site_states(loaded.compressor))
@@ -101,6 +104,40 @@ def test_every_tasks_networks_come_back_without_its_data(
     with torch.no_grad():
         loaded.networks[name](*args, **kwargs)
         loaded.bake(name)(*args, **kwargs)
+
+
+def test_a_task_with_objects_of_its_own_is_loaded_with_its_data(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("qp_runner.run.records.calls_of", lambda *_: None)  # as if they were no plain data
+    folder = trained("schedule=p_q_wf")
+    loaded = qp_runner.load(folder)
+    test = digits().test
+    right = (loaded(test.images).argmax(1) == test.labels).sum()
+    assert 100 * int(right) / len(test) == final(folder, "accuracy")
+    with pytest.raises(ValueError, match="not known how network is called"):
+        loaded.example()
+
+
+class Changed(ClassificationTask):
+    """Changes its network after it has built it: freezes the stem, or replaces a layer."""
+
+    def __init__(self, *, replaces: bool, **given: Any) -> None:
+        super().__init__(**given)
+        self.network.conv1.requires_grad_(False)
+        if replaces:
+            self.network.relu2 = nn.Sequential(nn.Conv2d(12, 12, 1), nn.ReLU())
+
+
+@pytest.mark.parametrize("replaces", [False, True])
+def test_a_task_may_change_its_networks(replaces: bool, here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task = [f"task.factory._target_={__name__}.Changed", f"+task.factory.replaces={replaces}"]
+    folder = trained("schedule=p_q_wf", "model.sites=auto", *task)
+    if not replaces:  # then its data are not needed
+        monkeypatch.setattr("qp_runner.run.task.build_data", None)
+    loaded = qp_runner.load(folder)
+    assert not loaded.network.conv1.weight.requires_grad
+    test = digits().test
+    right = (loaded(test.images).argmax(1) == test.labels).sum()
+    assert 100 * int(right) / len(test) == final(folder, "accuracy")
 
 
 def test_what_is_no_run_is_refused_by_name(here: Path) -> None:
