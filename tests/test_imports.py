@@ -17,7 +17,7 @@ LAYERS = (  # from the bottom up: a layer may import the layers above it in this
     {"compress", "data", "models"},
     {"tasks", "config"},
     {"training", "tracking"},
-    {"report"},
+    {"report", "export"},
     {"run"},
     {"sweep"},
     {"search"},
@@ -32,11 +32,13 @@ APART = {  # part -> what it must not import although it stands lower
     "training": {"data", "models", "config"},
     "tracking": {"compress", "data", "models", "tasks", "config", "schedule"},
     "report": {"compress", "data", "models", "tasks", "config", "training"},
+    "export": {"data", "models", "config", "training", "tracking"},
 }
 ONLY = {
     "hydra": {"cli", "config", "sweep", "search"},
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
+    **{library: {"export"} for library in ("onnx", "onnx_ir", "onnxruntime", "zstandard")},
 }
 RUN = ("build", "example_inputs", "initial", "loading", "model_file", "networks", "task", "teacher")
 BUILDING = {"config/instantiate.py", *(f"run/{name}.py" for name in RUN)}

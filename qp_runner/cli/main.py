@@ -1,4 +1,4 @@
-"""The command line: `qp-runner [plan|sites|evaluate] [-m] [--config-dir DIR] [key=value ...]`."""
+"""The command line: `qp-runner [plan|sites|evaluate|export] [-m] [--config-dir DIR] [key=value ...]`."""
 
 import argparse
 import errno
@@ -18,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
 from qp_runner.config.hydra_errors import config_dir, config_error
-from qp_runner.errors import ConfigError
+from qp_runner.errors import ConfigError, ExportError
 from qp_runner.masking import hide, masked
 from qp_runner.run.signals import ending_as_interrupt
 from qp_runner.sweep.job import job
@@ -89,6 +89,11 @@ def _main(arguments: list[str]) -> int:
 
             args = _evaluate_parser().parse_intermixed_args(arguments[1:])
             evaluate_run(args.overrides, extra_dir=args.config_dir)
+        elif arguments[:1] == ["export"]:
+            from qp_runner.cli.export import export_files
+
+            args = _export_parser().parse_intermixed_args(arguments[1:])
+            return export_files(args.overrides, extra_dir=args.config_dir)
         else:
             _run(arguments)
     except Exception as error:
@@ -149,6 +154,18 @@ def _evaluate_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qp-runner export",
+        description="Writes the finished run in a folder (run=DIR) as files for use elsewhere (format=packed,onnx), "
+        "loads them again and measures them on the test set. onnx.mode=exact keeps the arithmetic of training; int8 "
+        "is for integer kernels, with onnx.branches=true before sums too, onnx.signed_weights=true with int8 weights.",
+        allow_abbrev=False,
+    )
+    _add_common(parser)
+    return parser
+
+
 def _parser() -> argparse.ArgumentParser:
     """Of `plan`; a run is parsed by Hydra."""
     parser = argparse.ArgumentParser(
@@ -174,7 +191,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
         return _say(str(error), BAD_CONFIG)
     if isinstance(error, OSError) and error.errno in NOT_USABLE and error.filename is not None:
         return _say(f"{error.filename}: {error.strerror}; results=DIR says where to write", BAD_CONFIG)
-    if not isinstance(error, TrainingDivergedError):
+    if not isinstance(error, TrainingDivergedError | ExportError):
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
 

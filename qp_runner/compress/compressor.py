@@ -17,6 +17,7 @@ from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.places import Places, places
 from qp_runner.compress.results import attach_activation, attach_results
 from qp_runner.compress.selection import SiteSelection, parameters_behind, select
 from qp_runner.compress.settings import Settings
@@ -315,6 +316,10 @@ class Compressor(nn.Module):
     def bake(self, network: nn.Module) -> nn.Module:
         """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
         return bake(network, self._attached, self._counted)
+
+    def places(self, network: nn.Module) -> Places:
+        """Where the sites of one of the networks are."""
+        return places(network, self._attached, self._counted)
 
     def refresh_bank(self) -> None:
         """Brings the bank up to date, after sites were changed without an event."""

@@ -205,6 +205,21 @@ class CheckpointSection(Section):
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+class OnnxSection(Section):
+    """How an ONNX file computes: see `qp_runner.export`."""
+
+    mode: Literal["exact", "int8"] = "exact"
+    branches: bool = False
+    signed_weights: bool = False
+
+
+class ExportSection(Section):
+    """Files that a run ends with, beside its own."""
+
+    formats: list[Literal["packed", "onnx"]] = Field(default=[])
+    onnx: OnnxSection = OnnxSection()
+
+
 class Config(Section):
     """A whole run."""
 
@@ -218,6 +233,7 @@ class Config(Section):
     trainer: TrainerSection
     tracking: TrackingSection
     checkpoint: CheckpointSection = CheckpointSection()
+    export: ExportSection = ExportSection()
     search: SearchSection | None = None
 
     def store_uri(self) -> str | None:

@@ -17,7 +17,7 @@ from qp_runner.report.phase import phase, prediction
 from qp_runner.report.pictures import subjects
 from qp_runner.report.plots.effects import effect_plot
 from qp_runner.report.plots.forest import drawn, forest_plot
-from qp_runner.report.plots.pareto import pareto_plot
+from qp_runner.report.plots.pareto import file_plot, pareto_plot
 from qp_runner.report.plots.phase import phase_plot
 from qp_runner.report.plots.style import Looks, assign_looks
 from qp_runner.report.plots.training import curves, training_plot, value_range
@@ -73,6 +73,7 @@ def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dic
     panel = partial(training_plot, metric=metric, looks=looks, limits=value_range(found), reference=plain)
     kind = str(section.runs["footprint_kind"].iloc[0])
     pareto = partial(pareto_plot, finished, metric=metric, looks=looks, kind=kind)
+    files = partial(file_plot, section.exported, metric=metric, looks=looks)
     effects = partial(effect_plot, section.effects[:DRAWN], metric=metric, looks=looks)
     shown, unreadable = subjects(drawn, records.pictures)
     return {
@@ -81,6 +82,7 @@ def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dic
         "kind": kind,
         "panels": [(row, panel(row, histories, name=f"{name}t{i}")) for i, row in enumerate(drawn)],
         "pareto": _both(pareto, f"{name}p"),
+        "files": _both(files, f"{name}f") if section.exported else None,
         "effects": _both(effects, f"{name}e") if any(each.paired.n for each in section.effects) else None,
         "phase": _phase(section, f"{name}m"),
         "break_even": _break_even(section),

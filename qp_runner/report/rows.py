@@ -52,6 +52,16 @@ class Row:
         bits = [self.figure(f"bits_{target}") for target in TARGETS]
         return all(share == 0 for share in pruned) or all(width == FLOAT_BITS for width in bits)
 
+    @property
+    def file_mb(self) -> float:
+        """The mean size of the exported files in megabits; NaN if no run has one."""
+        return self.figure("file_mb")
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether all runs' exported files compute what they should."""
+        return self.figure("file_verified") == 1
+
     def figure(self, name: str) -> float:
         """The mean of a final figure; NaN if no run has it."""
         return self.figures.get(name, math.nan)

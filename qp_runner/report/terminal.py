@@ -62,11 +62,13 @@ def summary_table(section: Section, *, width: int) -> Table:
     if len(name) > METRIC_WIDTH:  # on several lines
         name = re.sub(r"[ _]", "\n", re.sub(r"[()]", "", name))
     scored = f"{name}\n{metric.unit} {words.arrow(metric)}".replace("\n ", "\n")
-    for heading in ("n", scored, "spars.\nw f %", "bits\nw f", "size\nMb", "PD\n/Mb", "recov.\nep"):
+    headings = ["n", scored, "spars.\nw f %", "bits\nw f", "size\nMb", "PD\n/Mb", "recov.\nep"]
+    for heading in [*headings, *(["file\nMb"] if section.exported else [])]:
         table.add_column(heading, justify="right", no_wrap=True)
     footprints = words.column([row.footprint.mean for row in section.rows])
     densities = words.column([row.density.mean for row in section.rows])
-    for row, footprint, density in zip(section.rows, footprints, densities, strict=True):
+    files = words.column([row.file_mb for row in section.rows])
+    for row, footprint, density, file in zip(section.rows, footprints, densities, files, strict=True):
         table.add_row(
             row.order,
             *([row.schedule] if named else []),
@@ -77,6 +79,7 @@ def summary_table(section: Section, *, width: int) -> Table:
             footprint + (" ◆" if row.on_front else "  "),
             density,
             "–" if row.is_float else words.epochs(row.figure("recovery_steps"), row.figure("steps_per_epoch")),
+            *([file + (" ✓" if row.is_verified else "  ")] if section.exported else []),
         )
     return table
 

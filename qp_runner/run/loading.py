@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from qp_runner.compress import Compressor, put_site_states
 from qp_runner.config import Config, validate
 from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
+from qp_runner.export.loading import load_packed
 from qp_runner.run.example_inputs import NetworkCall, example, repeat
 from qp_runner.run.model_file import About, ModelFile, read_model_file
 from qp_runner.run.networks import attach_compressor, network_factories
@@ -76,8 +77,17 @@ class Loaded:
         return names[0] if name is None else name
 
 
-def load(run: Path | str) -> Loaded:
-    """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU.
+@overload
+def load(run: Path | str) -> Loaded: ...
+
+
+@overload
+def load(run: Path | str, *, network: nn.Module, name: str | None = None) -> nn.Module: ...
+
+
+def load(run: Path | str, *, network: nn.Module | None = None, name: str | None = None) -> Loaded | nn.Module:
+    """Loads a finished run from its folder, or from the `model.safetensors` in it, onto the CPU; or, into a network
+    that is given, a packed file (see `export.loading.load_packed`), which holds no configuration.
 
     Neither data nor MLflow is needed, unless a task calls its networks with objects of its own, or changes them once
     they are built. The file holds tensors and text. But the classes that its configuration names are imported and built
@@ -85,7 +95,10 @@ def load(run: Path | str) -> Loaded:
 
     Raises:
         ConfigError: no such file, a damaged one, or networks that are not as they were.
+        PackedError: the same of a packed file.
     """
+    if network is not None:
+        return load_packed(run, network, name=name)
     file = read_model_file(Path(run), key="run")
     config = without_initial(validate(file.about.config))
     try:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from qp_runner.config import Config
+from qp_runner.errors import ExportError
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.run.context import RunContext
+from qp_runner.run.exported import check as check_export
+from qp_runner.run.exported import export_parts
 from qp_runner.run.identity import identity, run_checkpoints, stored_before
 from qp_runner.run.outcome import initial_figures, outcome
 from qp_runner.run.pictures import save_pictures
@@ -49,7 +52,9 @@ def run(
             tf32=config.trainer.precision == "tf32",
         )
         seed_everything(config.seed)
+        check_export(config)
         parts = build(config)
+        check_export(config, parts.task)
         for warning in parts.coverage.warnings():
             warn_once(log, warning)
         before_training()
@@ -93,7 +98,17 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
         f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
+    _export(config, parts, context, files)
     return value
+
+
+def _export(config: Config, parts: Parts, context: RunContext, files: RunFiles) -> None:
+    """Writes the files that the configuration asks for. ExportError where one does not compute what it should."""
+    if not config.export.formats:
+        return
+    exported = export_parts(config, parts, context.folder, files)
+    if exported.failures:
+        raise ExportError("; ".join(exported.failures))
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:
