@@ -3,7 +3,7 @@
 Nothing is trained. A page names what it wants in a comment, and what stands up to `<!-- end -->` is replaced:
 
     <!-- published: schedules summary.csv -->   figures by schedule
-    <!-- published: effects summary.csv -->     order effects, P first minus Q first
+    <!-- published: effects summary.csv -->     order effects: the advantage of pruning first
     <!-- published: pareto summary.csv -->      a picture of metric against footprint, pareto.png
     <!-- published: phase summary.csv -->       maps over sparsity and bit width, phase.png
     <!-- published: search search.csv -->       a search's front, as a table

@@ -27,4 +27,6 @@ def read_csv(path: Path) -> pd.DataFrame:
     if table.empty or not {"task", "schedule", "seed", "value"} <= set(table.columns):
         raise ConfigError("summary.csv", path, "a table with a row a run, as qp-report writes it")
     table = table.reindex(columns=list(RUN_COLUMNS))
-    return table.fillna(dict.fromkeys(TEXT, ""))
+    texts = table[list(TEXT)].astype(object)
+    table[list(TEXT)] = texts.where(texts.notna(), "")
+    return table

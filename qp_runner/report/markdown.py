@@ -35,10 +35,17 @@ def schedules_table(section: Section) -> str:
 
 
 def effects_table(section: Section) -> str:
-    """P first minus Q first, paired by seed, a row a pair; above zero pruning first is better, whatever the metric."""
+    """The advantage of pruning first, paired by seed, a row a pair; above zero it is better, whatever the metric."""
     metric = section.metric
     unit = section.plain.metric.std if section.plain else None
-    heads = ["pruned", "family", f"P first − Q first, {words.points(metric)}", "95 % interval", "in std of float", "n"]
+    heads = [
+        "pruned",
+        "family",
+        f"advantage of P first, {words.points(metric)}",
+        "95 % interval",
+        "in std of float",
+        "n",
+    ]
     rows = [
         [
             pruned(effect.first.signature),
@@ -57,7 +64,7 @@ def effects_table(section: Section) -> str:
 
 def forest_table(rows: Sequence[ForestRow]) -> str:
     """The rows of a forest plot; p values adjusted for all of them."""
-    heads = ["task", "network and data", "pruned", "family", "P first − Q first", "95 % interval"]
+    heads = ["task", "network and data", "pruned", "family", "advantage of P first", "95 % interval"]
     cells = [
         [
             row.section.task.replace("_", " "),

@@ -83,7 +83,10 @@ def test_a_confirmed_search_trains_all_contenders_with_fresh_seeds_and_goes_on(
     assert table.groupby("contender")["seed"].apply(list).to_dict() == {
         name: [5, 6] for name in ("found", "p_q_wf", "q_p_wf")
     }
-    assert "Confirmed with fresh seeds" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "Confirmed with fresh seeds" in printed.out
+    assert "p_q_wf · seed 5" in printed.out + printed.err
+    assert "[1000" not in printed.out + printed.err  # their numbers are no places among the search's runs
     runs = {name: table[table["contender"] == name]["folder"].iloc[0] for name in ("found", "q_p_wf")}
     assert final_metrics(folder / str(runs["found"]))["final/sparsity_weight"] > 0.55
     assert final_metrics(folder / str(runs["q_p_wf"]))["final/sparsity_weight"] == pytest.approx(0.5, abs=0.01)

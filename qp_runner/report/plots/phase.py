@@ -38,7 +38,7 @@ def draw_phase(figure: Figure, found: Phase, *, narrow: bool = False) -> None:
     _map(measured, found, [cell.effect.paired.mean for cell in cells], [_measured(found, cell) for cell in cells], norm)
     _map(predicted, found, [cell.lead for cell in cells], [_predicted(found, cell) for cell in cells], norm)
     unit = points(found.metric)
-    measured.set_title(f"Measured: P first minus Q first, {unit}\n* the 95 % interval excludes 0", **TITLE)
+    measured.set_title(f"Measured: advantage of P first, {unit}\n* the 95 % interval excludes 0", **TITLE)
     predicted.set_title("Predicted: cost of Q alone minus P alone\n✗ the measured mean has the other sign", **TITLE)
 
 
