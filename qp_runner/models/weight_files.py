@@ -101,7 +101,7 @@ def fitted(
     ]
     if problems:
         left = sorted({name.rpartition(".")[0] for name in [*misshapen, *missing, *unexpected]} - {""})
-        hint = f"; model.init_skip=['{left[0]}.*'] leaves such out" if left else ""
+        hint = f"; model.init_skip=['{left[0]}.*'] leaves such out" if left and key == "model.init" else ""
         raise ConfigError(key, value, f"weights of this network: {'; '.join(problems)}{hint}")
     return {name: given[name] for name in needed if name in given}
 

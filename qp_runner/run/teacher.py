@@ -35,7 +35,8 @@ def load_teacher(config: Config, task: Task) -> Distillation:
         make = instantiate("trainer.distillation.network", {**section.network, "_partial_": True})
         [network] = build_networks({role: make}, {role: task.network_arguments}, task="teacher", seed=0).values()
     wanted = network.state_dict()
-    network.load_state_dict(fitted(without_prefix(read_weights(name, key=KEY), wanted), wanted, key=KEY, value=name))
+    found = fitted(without_prefix(read_weights(name, key=KEY), wanted), wanted, key=KEY, value=name)
+    network.load_state_dict(found, strict=False)  # counters of batches may be missing
     return Distillation(network, temperature=section.temperature, weight=section.weight)
 
 
