@@ -214,10 +214,11 @@ def test_on_a_gpu_no_step_waits_and_events_compile_and_capture_nothing(
     plain, trainer.step = trainer.step, Checked(trainer)
     trainer.run()
     assert [record.message for record in caplog.records if "can't be captured" in record.message] == []
+    eager = executor == "eager" or name == "lstm"  # torch does not compile recurrent layers
     assert len(set(trainer.step.graphs)) == 1
-    assert (trainer.step.graphs[0] > 0) == (executor != "eager")
-    assert len(captures) == (executor == "graph")
-    assert isinstance(plain, GraphStep) == (executor == "graph")
+    assert (trainer.step.graphs[0] > 0) == (not eager)
+    assert len(captures) == (executor == "graph" and not eager)
+    assert isinstance(plain, GraphStep) == (executor == "graph" and not eager)
     for target in Target:
         assert parts.compressor.bits(target) == 16
         assert parts.compressor.sparsity(target) == pytest.approx(0.5, abs=0.02)
