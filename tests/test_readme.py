@@ -73,7 +73,7 @@ def folder(here: Path) -> Path:
 
 def shorter(words: list[str]) -> list[str]:
     """A command's arguments with what makes it quick in place of what it says of that itself."""
-    if words[:1] in (["plan"], ["sites"], ["evaluate"]):
+    if words[:1] in (["plan"], ["sites"], ["evaluate"], ["export"]):
         return words
     text = " ".join(words)
     quick = ["tracking=none", "trainer.progress=false", f"trainer.epochs={int('trainer.epochs=0' not in words)}"]
