@@ -1,4 +1,4 @@
-"""The one kind of error that a user's configuration can cause."""
+"""The errors that a user can cause: by configuration, and by asking for what can't be exported."""
 
 
 class ConfigError(ValueError):
@@ -18,3 +18,7 @@ class ConfigError(ValueError):
 
     def __reduce__(self) -> tuple[type["ConfigError"], tuple[str, object, str]]:
         return type(self), (self.key, self.value, self.allowed)  # worker processes return it pickled
+
+
+class ExportError(ValueError):
+    """A network that can't be exported, or a file that does not compute what it should. The message is one line."""

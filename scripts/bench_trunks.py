@@ -16,6 +16,7 @@ import time
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 
 Values = list[tuple[str, str, str]]
 
@@ -46,9 +47,7 @@ def values(job: Path) -> Values:
 
 def tensors(job: Path) -> dict[str, torch.Tensor]:
     """Weights, masks and scales by name."""
-    saved = torch.load(job / "model.pt", weights_only=True)
-    states = {**saved["networks"], "compressor": saved["compressor"]}
-    return {f"{part}/{name}": value for part, state in states.items() for name, value in state.items()}
+    return load_file(job / "model.safetensors")
 
 
 def differences(one: Path, other: Path) -> list[str]:

@@ -51,7 +51,8 @@ class Tokens:
         for part in torch.arange(min(samples, len(self.tokens))).split(batch_size):
             yield self.tokens[part], self.labels[part]
 
-    def to(self, _device: torch.device) -> "Tokens":
+    def to(self, device: torch.device) -> "Tokens":
+        self.tokens, self.labels = self.tokens.to(device), self.labels.to(device)
         return self
 
 

@@ -14,11 +14,13 @@ from unittest.mock import patch
 import pandas as pd
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from qp_runner.cli.main import main
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
 from qp_runner.models import SmallCNN
+from qp_runner.run.model_file import read_model_file
 from qp_runner.schedule import Schedule
 from qp_runner.tasks import ClassificationTask, Task
 from qp_runner.training import LearningRate, Trainer, TrainerSettings, build_optimizers, seed_everything
@@ -136,11 +138,11 @@ def metrics(folder: Path) -> pd.DataFrame:
 def same(one: Path, other: Path) -> None:
     """Asserts that two runs recorded the same and ended with the same weights, masks and scales, bit for bit."""
     pd.testing.assert_frame_equal(metrics(one), metrics(other), check_exact=True)
-    mine, theirs = (torch.load(folder / "model.pt", weights_only=True) for folder in (one, other))
-    for part in ("network", "compressor"):
-        a, b = (saved["compressor"] if part == "compressor" else saved["networks"][part] for saved in (mine, theirs))
-        assert a.keys() == b.keys()
-        assert all(torch.equal(a[name], b[name]) for name in a)
+    mine, theirs = (load_file(folder / "model.safetensors") for folder in (one, other))
+    assert mine.keys() == theirs.keys()
+    assert all(torch.equal(mine[name], theirs[name]) for name in mine)
+    bits = [read_model_file(folder, key="run").about.bits for folder in (one, other)]
+    assert bits[0] == bits[1]
 
 
 FORKED = """

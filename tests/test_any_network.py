@@ -1,20 +1,27 @@
-"""Networks of other libraries, from a few lines of YAML: compressed whole, resumed and baked bit for bit.
+"""Networks of other libraries, from a few lines of YAML: compressed whole, resumed and baked bit for bit; on a GPU,
+compiled and captured once.
 
 Those marked slow are run by `scripts/test -m slow`.
 """
 
 import copy
 from pathlib import Path
+from unittest.mock import MagicMock
 
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.utils import counters
 
+from qp_runner import load
 from qp_runner.config import Config
 from qp_runner.config.compose import requesting
-from qp_runner.run.build import Parts, build, build_task, build_trainer
+from qp_runner.run.build import Parts, build, build_trainer
+from qp_runner.run.records import save_model
+from qp_runner.run.task import build_task
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer, seed_everything
+from qp_runner.training.executors import GraphStep
 from support import Records
 from tiny import tiny_checkpoints
 
@@ -70,7 +77,7 @@ EVERY = [pytest.param(name, marks=() if name in FAST else pytest.mark.slow) for 
 def configured(tmp_path: Path):
     """Makes the configuration of a network, to be trained for a dozen steps or two."""
 
-    def make(name: str, schedule: str = "p_q_wf") -> Config:
+    def make(name: str, *further: str, schedule: str = "p_q_wf") -> Config:
         tokens = name in ("lstm", "bert")
         images = IMAGES.replace("}", ", size: 96}") if name == "efficientnet_b0" else IMAGES  # its maps shrink to 1 × 1
         files = {"model/mine": MODELS[name], "data/mine": TOKENS if tokens else images}
@@ -83,7 +90,7 @@ def configured(tmp_path: Path):
         small = [f"trainer.epochs={epochs}", "trainer.batch_size=4", "trainer.optimizer.lr=0.001"]
         small += ["trainer.executor=eager", "trainer.device=cpu"]
         groups = [f"{each.partition('/')[0]}=mine" for each in files]
-        overrides = [*groups, *small, f"schedule={schedule}", "compress.calibration.samples=8"]
+        overrides = [*groups, *small, f"schedule={schedule}", "compress.calibration.samples=8", *further]
         with requesting(overrides, extra_dir=tmp_path) as request:
             return request.compose(request.overrides).config
 
@@ -135,7 +142,7 @@ def test_attaching_changes_no_output_and_covers_everything(name: str, configured
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_run_is_resumed_and_baked_bit_for_bit(name: str, configured, tmp_path: Path) -> None:
+def test_a_run_is_resumed_baked_and_loaded_bit_for_bit(name: str, configured, tmp_path: Path) -> None:
     needs(name)
     ends = []
     for stored in (True, True, False):
@@ -159,3 +166,59 @@ def test_a_run_is_resumed_and_baked_bit_for_bit(name: str, configured, tmp_path:
     baked = parts.compressor.bake(network)
     for one, other in zip(outputs(network, batch, training=False), outputs(baked, batch, training=False), strict=True):
         assert torch.equal(one, other)
+    save_model(configured(name), parts, tmp_path, MagicMock(), composed={})
+    loaded = load(tmp_path)  # without its data
+    for one, other in zip(
+        outputs(network, batch, training=False), outputs(loaded.network, batch, training=False), strict=True
+    ):
+        assert torch.equal(one, other)
+
+
+class Checked:
+    """A trainer's step that must not wait for the device, but for the first step of a stage."""
+
+    def __init__(self, trainer: Trainer) -> None:
+        self.step, self.trainer, self.graphs = trainer.step, trainer, list[int]()
+
+    @property
+    def setup_seconds(self) -> float:
+        return self.step.setup_seconds
+
+    def __call__(self, batch) -> torch.Tensor:
+        first = any(stage.first == self.trainer.state.steps_done for stage in self.trainer.stages)
+        torch.cuda.synchronize()
+        torch.cuda.set_sync_debug_mode("default" if first else "error")
+        try:
+            return self.step(batch)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+            self.graphs.append(counters["stats"]["unique_graphs"])
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("executor", ["eager", "compile", "graph"])
+@pytest.mark.parametrize("name", EVERY)
+def test_on_a_gpu_no_step_waits_and_events_compile_and_capture_nothing(
+    name: str, executor: str, configured, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    needs(name)
+    captures = []
+    begin = torch.cuda.CUDAGraph.capture_begin
+    monkeypatch.setattr(
+        torch.cuda.CUDAGraph, "capture_begin", lambda *args, **given: captures.append(1) or begin(*args, **given)
+    )
+    # Several quantized steps; with 8 bits the outputs of hardly trained batch norms would all become zero.
+    events = [f"schedule.events.quantize_{each}.{key}" for each in Target for key in ("start=0.75dur", "to=16")]
+    trainer, parts, _ = started(configured(name, "trainer.device=cuda", f"trainer.executor={executor}", *events))
+    counters.clear()
+    plain, trainer.step = trainer.step, Checked(trainer)
+    trainer.run()
+    assert [record.message for record in caplog.records if "can't be captured" in record.message] == []
+    eager = executor == "eager" or name == "lstm"  # torch does not compile recurrent layers
+    assert len(set(trainer.step.graphs)) == 1
+    assert (trainer.step.graphs[0] > 0) == (not eager)
+    assert len(captures) == (executor == "graph" and not eager)
+    assert isinstance(plain, GraphStep) == (executor == "graph" and not eager)
+    for target in Target:
+        assert parts.compressor.bits(target) == 16
+        assert parts.compressor.sparsity(target) == pytest.approx(0.5, abs=0.02)

@@ -17,7 +17,7 @@ LAYERS = (  # from the bottom up: a layer may import the layers above it in this
     {"compress", "data", "models"},
     {"tasks", "config"},
     {"training", "tracking"},
-    {"report"},
+    {"report", "export"},
     {"run"},
     {"sweep"},
     {"search"},
@@ -32,12 +32,16 @@ APART = {  # part -> what it must not import although it stands lower
     "training": {"data", "models", "config"},
     "tracking": {"compress", "data", "models", "tasks", "config", "schedule"},
     "report": {"compress", "data", "models", "tasks", "config", "training"},
+    "export": {"data", "models", "config", "training", "tracking"},
 }
 ONLY = {
     "hydra": {"cli", "config", "sweep", "search"},
     "omegaconf": {"cli", "config", "sweep", "search"},
     "mlflow": {"tracking", "report"},
+    **{library: {"export"} for library in ("onnx", "onnx_ir", "onnxruntime", "zstandard")},
 }
+RUN = ("build", "example_inputs", "initial", "loading", "model_file", "networks", "task", "teacher")
+BUILDING = {"config/instantiate.py", *(f"run/{name}.py" for name in RUN)}
 FILES = sorted(PACKAGE.rglob("*.py"))
 
 
@@ -85,7 +89,7 @@ def test_strings_that_name_files_name_lower_ones_that_exist(path: Path) -> None:
 def test_the_code_that_decides_a_runs_state_is_all_that_training_rests_on_and_what_builds_it() -> None:
     below = set[str]().union(*LAYERS[: height("training") + 1]) - {"config", "tracking"}
     rooms = {name for name in below if (PACKAGE / name).is_dir()}
-    assert set(DECIDING) == rooms | {"run/build.py", "config/instantiate.py"}
+    assert set(DECIDING) == rooms | BUILDING
     assert all((PACKAGE / name).exists() for name in DECIDING)
 
 

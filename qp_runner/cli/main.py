@@ -1,10 +1,12 @@
-"""The command line: `qp-runner [plan|sites] [-m] [--config-dir DIR] [key=value ...]`."""
+"""The command line: `qp-runner [plan|sites|evaluate|export] [-m] [--config-dir DIR] [key=value ...]`."""
 
 import argparse
 import errno
 import os
 import sys
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
 from qp_runner.config.hydra_errors import config_dir, config_error
-from qp_runner.errors import ConfigError
+from qp_runner.errors import ConfigError, ExportError
 from qp_runner.masking import hide, masked
 from qp_runner.run.signals import ending_as_interrupt
 from qp_runner.sweep.job import job
@@ -24,6 +26,23 @@ from qp_runner.training import TrainingDivergedError
 
 BAD_CONFIG, FAILED, INTERRUPTED = 2, 1, 130
 MULTIRUN = ("-m", "--multirun")
+SITES = """\
+Without the section `sites` of a model's YAML all of the network is compressed. With it, globs choose:
+
+  sites:
+    weight: auto                              # or globs over Parameters: ["*.attention.*", head.weight]
+    activation: ["*.relu*", "*.add", head]    # or auto; calls of modules and functions
+    unpruned: auto                            # or globs over both: quantized, not pruned; auto: the ends
+    exclude: [stem.*]                         # over both
+    bits: {"*head*": 8}                       # in place of an event's
+    frozen: false                             # weights that are not trained: left alone, or compressed too
+
+A glob that matches nothing is an error. A call has the path of its module, or that of the calling module and the
+function's name; later calls are numbered: layer1.0.relu, layer1.0.relu_1, layer1.0.add. `relu` picks all calls of that
+module, `relu_1` the second. Hooks of yours that compute with tensors have to be there before a network is compressed,
+or they count as its calls. Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used;
+its rounding differs. trainer.executor=compile and graph refuse the few functions that the compiler rewrites
+(F.hardswish, F.hardsigmoid; their modules are fine)."""
 NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 """Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
@@ -31,8 +50,19 @@ NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSP
 def main() -> int:
     """Runs the command line; returns the exit code: 0 done, 2 bad configuration, 1 a failed run, 130 interrupted."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors come to us whole; we print them
-    with ending_as_interrupt():
+    with ending_as_interrupt(), _current_folder_on_path():
         return _main(hide(flag_first(sys.argv[1:])))
+
+
+@contextmanager
+def _current_folder_on_path() -> Iterator[None]:
+    """Within, modules of the user's own are found in the current folder; they hide none that are installed."""
+    folder = str(Path.cwd())
+    sys.path.append(folder)
+    try:
+        yield
+    finally:
+        sys.path.remove(folder)
 
 
 def flag_first(arguments: list[str]) -> list[str]:
@@ -54,6 +84,16 @@ def _main(arguments: list[str]) -> int:
 
             args = _sites_parser().parse_intermixed_args(arguments[1:])
             show_sites(args.overrides, as_csv=args.csv, extra_dir=args.config_dir)
+        elif arguments[:1] == ["evaluate"]:
+            from qp_runner.cli.evaluate import evaluate_run
+
+            args = _evaluate_parser().parse_intermixed_args(arguments[1:])
+            evaluate_run(args.overrides, extra_dir=args.config_dir)
+        elif arguments[:1] == ["export"]:
+            from qp_runner.cli.export import export_files
+
+            args = _export_parser().parse_intermixed_args(arguments[1:])
+            return export_files(args.overrides, extra_dir=args.config_dir)
         else:
             _run(arguments)
     except Exception as error:
@@ -95,9 +135,33 @@ def _sites_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="qp-runner sites",
         description="Lists what of a network is pruned and quantized, and what is left and why. Trains nothing.",
+        epilog=SITES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--csv", action="store_true", help="as CSV")
+    _add_common(parser)
+    return parser
+
+
+def _evaluate_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qp-runner evaluate",
+        description="Measures the finished run in a folder (run=DIR) again, with other values if any are given.",
+        allow_abbrev=False,
+    )
+    _add_common(parser)
+    return parser
+
+
+def _export_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="qp-runner export",
+        description="Writes the finished run in a folder (run=DIR) as files for use elsewhere (format=packed,onnx), "
+        "loads them again and measures them on the test set. onnx.mode=exact keeps the arithmetic of training; int8 "
+        "is for integer kernels, with onnx.branches=true before sums too, onnx.signed_weights=true with int8 weights.",
+        allow_abbrev=False,
+    )
     _add_common(parser)
     return parser
 
@@ -127,7 +191,7 @@ def _report(error: Exception, arguments: list[str]) -> int:
         return _say(str(error), BAD_CONFIG)
     if isinstance(error, OSError) and error.errno in NOT_USABLE and error.filename is not None:
         return _say(f"{error.filename}: {error.strerror}; results=DIR says where to write", BAD_CONFIG)
-    if not isinstance(error, TrainingDivergedError):
+    if not isinstance(error, TrainingDivergedError | ExportError):
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
 

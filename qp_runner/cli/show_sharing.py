@@ -68,7 +68,5 @@ def _line(node: tree.Node, made: Outline) -> str:
 
 
 def _fires(own: Identity, step: int) -> str:
-    for stage in own.stages:
-        if stage.first == step and stage.fires:
-            return ", ".join(sorted(f"{op} {target}" for op, target in stage.fires))
-    return ""
+    firing = [stage.fires for stage in own.stages if stage.first == step and stage.fires]
+    return ", then ".join(", ".join(sorted(f"{op} {target}" for op, target in fires)) for fires in firing)

@@ -10,6 +10,7 @@ from qp_runner.compress.mask import magnitude_mask, pruned_count
 from qp_runner.compress.rehearsal import check_single_samples
 from qp_runner.compress.selection import SiteSelection, Skipped
 from qp_runner.compress.settings import Settings
+from qp_runner.compress.site_state import SiteState, put_site_states, site_states
 from qp_runner.compress.summary import SiteRecord
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "Settings",
     "SiteRecord",
     "SiteSelection",
+    "SiteState",
     "Skipped",
     "WeightBank",
     "check_single_samples",
@@ -31,4 +33,6 @@ __all__ = [
     "performance_density",
     "pruned_count",
     "published",
+    "put_site_states",
+    "site_states",
 ]

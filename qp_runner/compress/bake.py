@@ -1,16 +1,17 @@
 """Baking: a plain copy of a compressed network, which computes the same without sites."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
-from qp_runner.compress.attach import CALLS, Attachment, Counting, detach_weight, latent, uncount
+from qp_runner.compress.attach import CALLS, Attachment, Counting, attach_calls, detach_weight, latent, uncount
 from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
-from qp_runner.compress.fake_quantize import widened
+from qp_runner.compress.fake_quantize import code_range, widened
 from qp_runner.compress.mask import broadcasts, tiled
 from qp_runner.compress.results import CallResult
 from qp_runner.compress.site import Site
@@ -45,7 +46,7 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
                 values[a.site] = nn.Parameter(a.site.value(original), requires_grad=original.requires_grad)
             detach_weight(module, a.name)
             if is_parametrized(module):
-                _unparametrize(module)
+                unparametrize(module)
             module._parameters[a.name] = values[a.site]
     for each in counted:
         if id(each.network) in paths:
@@ -72,12 +73,29 @@ def _compressed(module: nn.Module, output: Tensor) -> Tensor:
     return x.movedim(0, axis) if axis else x
 
 
+@dataclass(frozen=True)
+class Output:
+    """What is done with a call's result: the mask and the scale (None: none), the bits, the batch axis."""
+
+    mask: Tensor | None
+    scale: Tensor | None
+    bits: int
+    axis: int = 0
+
+    @classmethod
+    def of(cls, site: Site) -> "Output":
+        """What a site does now."""
+        axis = site.batch_axis if isinstance(site, ActivationSite) else 0
+        mask = site.mask.clone() if site.is_pruning else None
+        return cls(mask, site.scale.clone() if site.is_quantizing else None, int(site.bits), axis)
+
+
 class BakedResult(nn.Module):
     """What a baked network does with the result of a call."""
 
-    def __init__(self, site: Site) -> None:
+    def __init__(self, output: Output) -> None:
         super().__init__()
-        _keep(self, site)
+        _keep(self, output)
 
     def forward(self, result: Any) -> Any:
         """The compressed result."""
@@ -88,31 +106,56 @@ def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
     if not (site.is_pruning or site.is_quantizing):
         del module._forward_hooks[hook]
         return
-    _keep(module, site)
+    _keep(module, Output.of(site))
     module._forward_hooks[hook] = compress_output
 
 
 def _bake_calls(network: nn.Module, calls: Calls) -> None:
     """Gives a copied network's calls results of its own; stops counting where no site is active."""
-    baked = nn.ModuleDict()
     hands: dict[str, list[Any]] = {}
     for name, of_name in calls.sites.items():
         sites = [hand.site if isinstance(hand, CallResult) else None for hand in of_name]
         hands[name] = [
-            BakedResult(site) if site is not None and (site.is_pruning or site.is_quantizing) else None
+            BakedResult(Output.of(site)) if site is not None and (site.is_pruning or site.is_quantizing) else None
             for site in sites
         ]
-        for number, hand in enumerate(hands[name]):
-            if hand is not None:
-                baked[numbered(name, number).replace(".", "/")] = hand
-    if len(baked):
+    if any(hand is not None for of_name in hands.values() for hand in of_name):
         network.__dict__[CALLS].sites = hands
-        network.add_module(RESULTS, baked)
+        _keep_results(network, hands)
     else:
         uncount(network)
 
 
-def _unparametrize(module: nn.Module) -> None:
+def _keep_results(network: nn.Module, hands: Mapping[str, Sequence[BakedResult | None]]) -> None:
+    kept = nn.ModuleDict()
+    for name, of_name in hands.items():
+        for number, hand in enumerate(of_name):
+            if hand is not None:
+                kept[numbered(name, number).replace(".", "/")] = hand
+    network.add_module(RESULTS, kept)
+
+
+def compress_outputs(
+    network: nn.Module, outputs: Mapping[str, Output], calls: Mapping[str, Sequence[Output | None]]
+) -> None:
+    """Makes a plain network compress results as a baked one does.
+
+    Args:
+        network: changed in place.
+        outputs: by the path of the module.
+        calls: by the name of calls; one entry for each call of the name.
+    """
+    for path, output in outputs.items():
+        module = network.get_submodule(path)
+        _keep(module, output)
+        module.register_forward_hook(compress_output)
+    hands = {name: [None if each is None else BakedResult(each) for each in of_name] for name, of_name in calls.items()}
+    if hands:
+        attach_calls(network, Calls(hands, prefix=""))
+        _keep_results(network, hands)
+
+
+def unparametrize(module: nn.Module) -> None:
     """Puts Parameters in place of what parametrizations compute. Torch's own function for it would change the class,
     which a copied module shares with the one that it was copied from.
     """
@@ -123,9 +166,9 @@ def _unparametrize(module: nn.Module) -> None:
         module.register_parameter(name, nn.Parameter(value))
 
 
-def _keep(module: nn.Module, site: Site) -> None:
+def _keep(module: nn.Module, output: Output) -> None:
     """Keeps a site's mask, scale, range and batch axis in a module."""
-    module.register_buffer(MASK, site.mask.clone() if site.is_pruning else None)
-    module.register_buffer(SCALE, site.scale.clone() if site.is_quantizing else None)
-    axis = site.batch_axis if isinstance(site, ActivationSite) else 0
-    setattr(module, RANGE, (float(site.low), float(site.high), axis))
+    low, high = code_range(output.bits) if output.scale is not None else (0, 0)
+    module.register_buffer(MASK, output.mask)
+    module.register_buffer(SCALE, output.scale)
+    setattr(module, RANGE, (float(low), float(high), output.axis))

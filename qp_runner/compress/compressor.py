@@ -1,8 +1,8 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +17,7 @@ from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.places import Places, places
 from qp_runner.compress.results import attach_activation, attach_results
 from qp_runner.compress.selection import SiteSelection, parameters_behind, select
 from qp_runner.compress.settings import Settings
@@ -25,7 +26,7 @@ from qp_runner.compress.sites import ActivationSite, WeightSite, serving
 from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.survey import survey
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
 
 
 class Compressor(nn.Module):
@@ -34,12 +35,12 @@ class Compressor(nn.Module):
     Attaching keeps every Parameter, its name and its place, so optimizers may be built and plain checkpoints loaded
     before or after. Until its first event a site returns its very input. How copies of a network behave: see `attach`.
 
-    Each prune event computes new masks from the latent weights and the network at that time: an element pruned earlier
-    may return. Scales are chosen at quantize events only; a later event that prunes does not change them.
+    Each prune event computes new masks from the weights and the network at that time (see `enter`). Scales are chosen
+    at quantize events only; a later event that prunes does not change them.
 
     Args:
         networks: by name.
-        sites: which of their tensors are compressed.
+        sites: which of their tensors are compressed; by default all, and all but the ends are pruned.
         settings: how.
         run: a forward pass of one sample. Needed for sites that are not the outputs of modules, and for sites that are
             chosen automatically; without it, all calls of a module are one site.
@@ -56,8 +57,8 @@ class Compressor(nn.Module):
         self,
         networks: Mapping[str, nn.Module],
         *,
-        sites: SiteSelection,
-        settings: Settings,
+        sites: SiteSelection = SiteSelection(unpruned=None),  # noqa: B008 - it is immutable
+        settings: Settings = Settings(),  # noqa: B008
         run: Run | None = None,
         pair: Run | None = None,
     ) -> None:
@@ -222,16 +223,36 @@ class Compressor(nn.Module):
         reasons = {each.path: each.reason for each in self.skipped}
         return coverage(self.networks, set(map(id, self.parameters_in_sites())), self.graph, reasons)
 
+    def enter_due(self, stages: Sequence[Stage], step: int, *, run: Run) -> bool:
+        """Applies what fires before a training step, or (`step` is their number) after the last one; see `enter`.
+
+        Args:
+            stages: of the whole training, from `Schedule.compile`.
+            step: counted from 0.
+            run: passes the calibration batches through the networks.
+
+        Returns whether a stage begins there.
+        """
+        due = [stage for stage in stages if stage.first == step]
+        for stage in due:
+            self.enter(stage, run=run, after_training=step == total_steps(stages))
+        return bool(due)
+
     @torch.no_grad()
-    def enter(self, stage: Stage, *, run: Run) -> None:
+    def enter(self, stage: Stage, *, run: Run, after_training: bool = False) -> None:
         """Applies what fires at a stage's start, always in this order: weight masks, weight scales, activation masks,
         activation scales. Each sees the ones before it.
+
+        What pruning ranks depends on whether training goes on. While it does, these are the latent weights, and
+        activations before their site: an element pruned earlier may return. After training a network is what it
+        computes, so these are the values Q(M ⊙ w) and Q(M ⊙ x).
 
         Batch-norm statistics, modes of modules and the global random state do not change.
 
         Args:
             stage: the stage that begins.
             run: passes the calibration batches through the networks; called once for each activation change.
+            after_training: whether no step follows, whatever the stages.
 
         Raises:
             ConfigError: a site's module does not return a tensor, is never called, or has samples of several shapes.
@@ -244,14 +265,15 @@ class Compressor(nn.Module):
 
         weight, activation = stage.weight, stage.activation
         if (Op.PRUNE, Target.WEIGHT) in stage.fires:
-            events.prune_weights(self.latents(), weight.sparsity)
+            events.prune_weights(self.latents(), weight.sparsity, computed=after_training)
         if (Op.QUANTIZE, Target.WEIGHT) in stage.fires:
             events.quantize_weights(self.latents(), weight.bits, self.settings)
         if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
-            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated)
+            observe: Literal["before", "after"] = "after" if after_training else "before"
+            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated, observe=observe)
         if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
             events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
-        self._refresh_bank()
+        self.refresh_bank()
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
@@ -280,7 +302,7 @@ class Compressor(nn.Module):
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As in `nn.Module`; the bank is updated too."""
         result = super().load_state_dict(*args, **kwargs)
-        self._refresh_bank()
+        self.refresh_bank()
         return result
 
     def detach(self) -> None:
@@ -295,7 +317,12 @@ class Compressor(nn.Module):
         """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
         return bake(network, self._attached, self._counted)
 
-    def _refresh_bank(self) -> None:
+    def places(self, network: nn.Module) -> Places:
+        """Where the sites of one of the networks are."""
+        return places(network, self._attached, self._counted)
+
+    def refresh_bank(self) -> None:
+        """Brings the bank up to date, after sites were changed without an event."""
         if self._bank is not None:
             self._bank.refresh()
 

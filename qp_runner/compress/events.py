@@ -22,12 +22,12 @@ log = logging.getLogger(__name__)
 Run = Callable[[], None]
 
 
-def prune_weights(weights: Mapping[WeightSite, Tensor], sparsity: float) -> None:
-    """New masks from the magnitudes of the latent weights, for the prunable sites."""
+def prune_weights(weights: Mapping[WeightSite, Tensor], sparsity: float, *, computed: bool = False) -> None:
+    """New masks for the prunable sites, from the magnitudes of the latent weights, or of what is computed with."""
     for site, weight in weights.items():
         if site.prunable:
             check_finite(weight, site.path)
-            _prune(site, weight.abs(), sparsity)
+            _prune(site, (site.value(weight) if computed else weight).abs(), sparsity)
 
 
 def quantize_weights(weights: Mapping[WeightSite, Tensor], bits: int, settings: Settings) -> None:
@@ -41,13 +41,21 @@ def quantize_weights(weights: Mapping[WeightSite, Tensor], bits: int, settings: 
             site.set_quantizer(_channel_scales(site, weight, own, settings), own)
 
 
-def prune_activations(sites: Sequence[ActivationSite], sparsity: float, settings: Settings, run: Run) -> None:
-    """New masks for the prunable sites, from the mean magnitude of their modules' outputs in one pass of `run`.
+def prune_activations(
+    sites: Sequence[ActivationSite],
+    sparsity: float,
+    settings: Settings,
+    run: Run,
+    *,
+    observe: Literal["before", "after"] = "before",
+) -> None:
+    """New masks for the prunable sites, from the mean magnitude in one pass of `run` of what the sites are given, or
+    (`after`) of what they hand on.
 
     In that pass the network still has its masks and quantizers from before the event.
     """
     observers = {site: MeanMagnitude(site.path, settings.granularity) for site in sites if site.prunable}
-    with _observing("before", observers):
+    with _observing(observe, observers):
         run()
     for site, seen in observers.items():
         _prune(site, seen.result(), sparsity)

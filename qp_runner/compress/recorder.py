@@ -16,6 +16,8 @@ from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from qp_runner.compress.extents import Extent, extent
+
 _COMPUTING = tuple(
     "convolution conv_ linear addmm mm bmm baddbmm addbmm mv addmv dot _scaled_dot_product _flash_attention "  # noqa: SIM905
     "_efficient_attention _native_multi_head_attention embedding lstm gru rnn _thnn_fused mkldnn_rnn _cudnn_rnn "
@@ -135,9 +137,9 @@ class Recorder(TorchDispatchMode):
         self._storages: dict[int, torch.UntypedStorage] = {}  # kept alive, so that no address is used again
         self.parameters_of: dict[int, set[str]] = {}  # operation → Parameters that it reads
         self.first_layers: set[int] = set()  # numbers of the computing operations that read a network's input
-        self._parameters: dict[int, list[str]] = {}  # several share a storage in recurrent layers on CUDA
+        self._parameters: dict[int, list[tuple[Extent, str]]] = {}  # by storage
         for name, tensor in parameters:
-            self._parameters.setdefault(self._key(tensor), []).append(name)
+            self._parameters.setdefault(self._key(tensor), []).append((extent(tensor), name))
         self._constants = {self._key(tensor) for tensor in constants}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -147,7 +149,7 @@ class Recorder(TorchDispatchMode):
         written = written_arguments(func, args, kwargs or {})
         known = {self._key(tensor) for tensor in inputs}
         fresh = [tensor for tensor in results if self._key(tensor) not in known]
-        if not fresh and not written:
+        if torch.Tag.inplace_view in func.tags or (not fresh and not written):
             return result  # a view
         if self.call is None:
             self.operation += 1
@@ -210,7 +212,12 @@ class Recorder(TorchDispatchMode):
                 self._reads.append(value)
 
     def _read_parameters(self, inputs: Iterable[Tensor]) -> set[str]:
-        names = {name for key in map(self._key, inputs) for name in self._parameters.get(key, ())}
+        names = {
+            name
+            for tensor in inputs
+            for place, name in self._parameters.get(self._key(tensor), ())
+            if place.overlaps(extent(tensor))
+        }
         for name in names:
             self.parameter_reads.setdefault(name, self.module)
         self.parameters_of.setdefault(self.operation, set()).update(names)

@@ -11,6 +11,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from qp_runner.compress.errors import infinite_output, lost_write, no_sample, single_sample, wrong_shape
+from qp_runner.compress.extents import extent
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.recorder import written_arguments
 from qp_runner.compress.sites import ActivationSite
@@ -35,28 +36,24 @@ class Writes(TorchDispatchMode):
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         super().__init__()
         self._tensors = dict(tensors)
-        self._before = {_storage(tensor): name for name, tensor in tensors.items()}
+        self._before = {name: extent(tensor) for name, tensor in tensors.items()}
         self._written: set[str] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         for tensor in written_arguments(func, args, kwargs or {}):
-            if name := self._before.get(_storage(tensor)):
-                self._written.add(name)
+            written = extent(tensor)
+            self._written |= {name for name, place in self._before.items() if place.overlaps(written)}
         return func(*args, **(kwargs or {}))
 
     def faults(self) -> list[Fault]:
         """A fault for each kind of event of each tensor that was written to."""
-        moved = {name for name, tensor in self._tensors.items() if self._before.get(_storage(tensor)) != name}
+        moved = {name for name, tensor in self._tensors.items() if extent(tensor) != self._before[name]}
         return [
             Fault(op, Target.WEIGHT, lost_write(name))
             for name in self._tensors
             if name in moved | self._written
             for op in Op
         ]
-
-
-def _storage(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
 
 
 def check_output(site: ActivationSite, output: Tensor) -> list[Fault]:

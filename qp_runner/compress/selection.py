@@ -40,8 +40,8 @@ class SiteSelection:
     or a weight that several modules share, is one thing: any of its names finds it, its path is the first.
     """
 
-    weight: tuple[str, ...] | None
-    activation: tuple[str, ...] | None
+    weight: tuple[str, ...] | None = None
+    activation: tuple[str, ...] | None = None
     unpruned: tuple[str, ...] | None = ()
     frozen: bool = False
     exclude: tuple[str, ...] = ()

@@ -7,8 +7,9 @@ from pydantic import ConfigDict, Field, field_serializer, field_validator
 
 from qp_runner.config.search import SearchSection
 from qp_runner.config.section import Factory, Section
+from qp_runner.errors import ConfigError
 from qp_runner.masking import masked
-from qp_runner.schedule import Schedule
+from qp_runner.schedule import Schedule, Time
 
 Quantile = Annotated[float, Field(ge=0.0, le=1.0)]
 
@@ -27,6 +28,8 @@ class DataSection(Section):
     name: str
     root: str | None = None
     factory: Factory
+    mixup: float = Field(default=0.0, ge=0)
+    cutmix: float = Field(default=0.0, ge=0)
 
 
 Globs = list[str] | Literal["auto"]
@@ -53,11 +56,36 @@ class SitesSection(Section):
 
 
 class ModelSection(Section):
-    """A task's networks by name, and what of them is compressed."""
+    """A task's networks by name, the weights they start from, and what of them is compressed.
+
+    Attributes:
+        init: a file of weights (state_dict in .pt, .pth or .safetensors), or a run's folder or model.safetensors.
+        init_compression: of a run, take masks and scales too.
+        init_skip: globs over names of weights that are left as they are, such as a head for other classes.
+        weights: published ones of torchvision or timm, in place of `init`.
+    """
 
     name: str
     networks: dict[str, Factory] = Field(min_length=1)
     sites: SitesSection = SitesSection()
+    init: str | None = None
+    init_compression: bool = False
+    init_skip: list[str] = Field(default=[])
+    weights: str | None = None
+
+    @property
+    def starts_trained(self) -> bool:
+        """Whether networks start from given weights."""
+        return self.init is not None or self.weights is not None
+
+    def check(self) -> None:
+        """Raises ConfigError for keys that do not go together."""
+        if self.init is not None and self.weights is not None:
+            raise ConfigError("model.weights", self.weights, "null beside model.init")
+        if self.init is None and self.init_compression:
+            raise ConfigError("model.init_compression", True, "needs model.init: a run's folder or model.safetensors")
+        if not self.starts_trained and self.init_skip:
+            raise ConfigError("model.init_skip", self.init_skip, "needs model.init or model.weights")
 
     @field_validator("sites", mode="before")
     @classmethod
@@ -102,10 +130,25 @@ class LearningRateSection(Section):
     factory: Factory
 
 
+class EarlyStopSection(Section):
+    """When a run ends before its time; never without `patience`."""
+
+    patience: int | None = Field(default=None, ge=1)
+    min_delta: float = Field(default=0.0, ge=0)
+
+
+class DistillationSection(Section):
+    """How much a network learns from `trainer.teacher`."""
+
+    temperature: float = Field(default=4.0, gt=0)
+    weight: float = Field(default=0.9, ge=0, le=1)
+    network: Factory | None = None
+
+
 class TrainerSection(Section):
     """How a run is trained."""
 
-    epochs: int = Field(ge=1)
+    epochs: int = Field(ge=0)
     batch_size: int = Field(ge=1)
     optimizer: Factory
     lr_schedule: LearningRateSection | None = None
@@ -118,6 +161,23 @@ class TrainerSection(Section):
     deterministic: bool = True
     progress: bool = True
     save_model: bool = True
+    grad_clip: float | None = Field(default=None, gt=0)
+    warmup: str | None = None
+    accumulate: int = Field(default=1, ge=1)
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    early_stop: EarlyStopSection = EarlyStopSection()
+    teacher: str | None = None
+    distillation: DistillationSection = DistillationSection()
+
+    @field_validator("warmup")
+    @classmethod
+    def _is_time(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                Time.parse(value, key="trainer.warmup")
+            except ConfigError as error:
+                raise ValueError(error.allowed) from error
+        return value
 
 
 class TrackingSection(Section):
@@ -145,6 +205,21 @@ class CheckpointSection(Section):
         return float(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+class OnnxSection(Section):
+    """How an ONNX file computes: see `qp_runner.export`."""
+
+    mode: Literal["exact", "int8"] = "exact"
+    branches: bool = False
+    signed_weights: bool = False
+
+
+class ExportSection(Section):
+    """Files that a run ends with, beside its own."""
+
+    formats: list[Literal["packed", "onnx"]] = Field(default=[])
+    onnx: OnnxSection = OnnxSection()
+
+
 class Config(Section):
     """A whole run."""
 
@@ -158,6 +233,7 @@ class Config(Section):
     trainer: TrainerSection
     tracking: TrackingSection
     checkpoint: CheckpointSection = CheckpointSection()
+    export: ExportSection = ExportSection()
     search: SearchSection | None = None
 
     def store_uri(self) -> str | None:

@@ -81,6 +81,8 @@ class SearchSection(Section):
         startup: trials that TPE draws at random before it learns.
         population: trials per generation of NSGA-II.
         reference: whether to make the float run too, for comparison.
+        confirm: fresh seeds with which the front's best trial is trained again at the end, and `against`; 0: none.
+        against: what it is compared with: overrides by name.
         space: ranges by override key; null removes one.
     """
 
@@ -92,6 +94,8 @@ class SearchSection(Section):
     startup: int = Field(default=10, ge=1)
     population: int = Field(default=10, ge=2)
     reference: bool = True
+    confirm: int = Field(default=0, ge=0, le=100)
+    against: dict[str, list[str]] = Field(default={name: [f"schedule={name}"] for name in ("p_q_wf", "q_p_wf")})
     space: dict[str, RangeSection | None] = Field(default={}, validate_default=True)
 
     @field_validator("objectives")
@@ -99,6 +103,13 @@ class SearchSection(Section):
     def _once(cls, value: list[str]) -> list[str]:
         if len(set(value)) < len(value):
             raise ValueError("every objective once")
+        return value
+
+    @field_validator("against")
+    @classmethod
+    def _others(cls, value: dict[str, list[str]]) -> dict[str, list[str]]:
+        if not value or "found" in value:
+            raise ValueError("at least one schedule to compare with, none of them named found")
         return value
 
     @field_validator("space")

@@ -24,6 +24,7 @@ def validate(config: DictConfig | Mapping[str, Any]) -> Config:
     except ValidationError as error:
         raise _one_line(error.errors()[0]) from error
     checked.events()
+    checked.model.check()
     return checked
 
 

@@ -9,22 +9,26 @@ from torch import Tensor
 
 @dataclass(frozen=True)
 class Augmentation:
-    """A random crop after padding every side with `pad` black pixels, and a horizontal flip with probability ½."""
+    """A random crop after padding every side with `pad` black pixels, and a horizontal flip with probability ½.
+
+    `spare` is by how many pixels height and width of an image are larger than those of the crop.
+    """
 
     pad: int = 0
     flip: bool = False
+    spare: int = 0
 
     def draw(self, samples: int, generator: torch.Generator) -> Tensor:
         """Draws for images, [samples, 3] (int64): upper and left edge of the crop, 1 where flipped."""
-        edges = torch.randint(2 * self.pad + 1, (samples, 2), generator=generator)
+        edges = torch.randint(2 * self.pad + self.spare + 1, (samples, 2), generator=generator)
         flips = torch.randint(1 + self.flip, (samples, 1), generator=generator)
         return torch.cat([edges, flips], dim=1)
 
     def apply(self, images: Tensor, draws: Tensor) -> Tensor:
-        """Images [n, c, h, w] of any type, changed according to the rows of `draws`; the same shape and type."""
-        if not (self.pad or self.flip):
+        """Images [n, c, h, w] of any type, changed according to the rows of `draws`; of the same type."""
+        if not (self.pad or self.flip or self.spare):
             return images
-        height, width = images.shape[-2:]
+        height, width = (size - self.spare for size in images.shape[-2:])
         return crop(F.pad(images, [self.pad] * 4), draws, height=height, width=width)
 
 

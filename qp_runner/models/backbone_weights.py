@@ -1,14 +1,13 @@
 """Pretrained weights of a ResNet's stages: torchvision's own, or a file."""
 
-from pathlib import Path
 from typing import Any, cast
 from urllib.error import URLError
 
-import torch
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from qp_runner.errors import ConfigError
+from qp_runner.models.weight_files import read_weights
 
 DOWNLOADED = "DEFAULT"
 
@@ -25,7 +24,7 @@ def load_backbone(network: nn.Module, weights: str, *, depth: int, key: str) -> 
     Raises:
         ConfigError: a failed download, no such file, or weights of another network.
     """
-    state = _downloaded(depth, key) if weights == DOWNLOADED else _from_file(weights, key)
+    state = _downloaded(depth, key) if weights == DOWNLOADED else read_weights(weights, key=key)
     wanted = network.state_dict()
     fits = {name: value for name, value in state.items() if name in wanted and value.shape == wanted[name].shape}
     missing = [name for name in wanted if name not in fits and not name.endswith("num_batches_tracked")]
@@ -47,16 +46,3 @@ def _downloaded(depth: int, key: str) -> dict[str, Tensor]:
             "(with norm batch or group)"
         )
         raise ConfigError(key, DOWNLOADED, allowed) from error
-
-
-def _from_file(path: str, key: str) -> dict[str, Tensor]:
-    place = Path(path).expanduser()
-    if not place.is_file():
-        raise ConfigError(key, path, f"no such file ({place.resolve()}); {DOWNLOADED}, null or a file's path")
-    try:
-        state = torch.load(place, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged files raise many kinds
-        raise ConfigError(key, path, f"not a file of weights: {str(error).splitlines()[0]}") from error
-    if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise ConfigError(key, path, "has to hold a state_dict: tensors by parameter name")
-    return state

@@ -10,12 +10,13 @@ from torchvision import models
 from qp_runner.errors import ConfigError
 
 RGB = 3
+WEIGHTS, DEFAULT = "model.weights", "DEFAULT"
 
 
 def torchvision_network(
     *, name: str, in_channels: int, classes: int, small_images: bool = False, **options: Any
 ) -> nn.Module:
-    """A classifier of `torchvision.models`, with random weights unless `weights` is among the options.
+    """A classifier of `torchvision.models`, with random weights; for trained ones see `torchvision_weights`.
 
     These networks take three channels: grey images are repeated to three.
 
@@ -41,7 +42,7 @@ def torchvision_network(
 
 
 def timm_network(*, name: str, in_channels: int, classes: int, small_images: bool = False, **options: Any) -> nn.Module:
-    """A classifier of timm (`pip install timm`), with random weights unless `pretrained` is among the options.
+    """A classifier of timm (`pip install timm`), with random weights; for trained ones see `timm_weights`.
 
     Args:
         name: one of `timm.list_models()`.
@@ -53,16 +54,64 @@ def timm_network(*, name: str, in_channels: int, classes: int, small_images: boo
     Raises:
         ConfigError: timm is missing, an unknown name, `small_images` without a stem to change.
     """
-    try:
-        import timm
-    except ImportError as error:
-        raise ConfigError("model.name", name, "needs timm, which is not installed: pip install timm") from error
+    timm = _timm(name)
     if not timm.is_model(name.partition(".")[0]):
         _check_name(name, timm.list_models(), "timm")
     network: nn.Module = timm.create_model(name, in_chans=in_channels, num_classes=classes, **options)
     if small_images:
         small_stem(network, name)
     return network
+
+
+def torchvision_weights(*, name: str, weights: str) -> dict[str, Tensor]:
+    """Published weights of a classifier of torchvision: `DEFAULT`, its best, or a name such as `IMAGENET1K_V1`.
+
+    They are downloaded once, then cached, and checked by their hash. Raises ConfigError for other names, and where they
+    can't be fetched.
+    """
+    known: Any = models.get_model_weights(name)
+    if weights not in known.__members__:
+        raise ConfigError(WEIGHTS, weights, f"one of {', '.join(known.__members__)}; null: random weights")
+    chosen = known[weights]
+    try:
+        return dict(chosen.get_state_dict(progress=False, check_hash=True))
+    except (OSError, RuntimeError) as error:  # no network is an OSError
+        raise _not_fetched(weights, chosen.url, error) from error
+
+
+def timm_weights(*, name: str, weights: str, in_channels: int) -> dict[str, Tensor]:
+    """Published weights of a classifier of timm: `DEFAULT`, or a tag such as `a1_in1k`; the stem is adapted to the
+    number of channels.
+
+    They are downloaded once, then cached. Raises ConfigError for a network without such weights, and where they can't
+    be fetched.
+    """
+    timm = _timm(name)
+    tags = [each.partition(".")[2] for each in timm.list_pretrained(f"{name.partition('.')[0]}.*")]
+    if not tags or (weights != DEFAULT and weights not in tags):
+        allowed = (
+            f"one of {', '.join([DEFAULT, *tags])}; null: random weights" if tags else "null: timm has none for it"
+        )
+        raise ConfigError(WEIGHTS, weights, allowed)
+    tagged = name if weights == DEFAULT else f"{name.partition('.')[0]}.{weights}"
+    try:
+        return dict(timm.create_model(tagged, pretrained=True, in_chans=in_channels).state_dict())
+    except Exception as error:  # of huggingface_hub, httpx, urllib, ...
+        raise _not_fetched(weights, f"timm's weights of {tagged}", error) from error
+
+
+def _not_fetched(weights: str, what: str, error: Exception) -> ConfigError:
+    reason = (str(error).splitlines() or [type(error).__name__])[0]
+    allowed = f"{what} can't be fetched ({reason}); fetch them where there is a network, and give model.init=FILE"
+    return ConfigError(WEIGHTS, weights, allowed)
+
+
+def _timm(name: str) -> Any:
+    try:
+        import timm
+    except ImportError as error:
+        raise ConfigError("model.name", name, "needs timm, which is not installed: pip install timm") from error
+    return timm
 
 
 def small_stem(network: nn.Module, name: str) -> None:

@@ -86,7 +86,7 @@ def starts_with(order: str) -> str:
 
 def _pairs(rows: Sequence[Row]) -> Iterator[tuple[Row, Row]]:
     """Pruning first comes first, quantizing first last: so all differences have the same sign."""
-    for one, other in combinations(rows, 2):
+    for one, other in combinations([row for row in rows if not row.is_single], 2):
         same = one.signature == other.signature and family(one.schedule) == family(other.schedule)
         if same and one.order != other.order and one.figure("total_steps") == other.figure("total_steps"):
             first, second = sorted((one, other), key=lambda row: ("P", "", "Q").index(starts_with(row.order)))

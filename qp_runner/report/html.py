@@ -12,9 +12,13 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from qp_runner.report import words
+from qp_runner.report.forest import forest, sentences
+from qp_runner.report.phase import phase, prediction
 from qp_runner.report.pictures import subjects
 from qp_runner.report.plots.effects import effect_plot
-from qp_runner.report.plots.pareto import pareto_plot
+from qp_runner.report.plots.forest import drawn, forest_plot
+from qp_runner.report.plots.pareto import file_plot, pareto_plot
+from qp_runner.report.plots.phase import phase_plot
 from qp_runner.report.plots.style import Looks, assign_looks
 from qp_runner.report.plots.training import curves, training_plot, value_range
 from qp_runner.report.read import Records
@@ -23,6 +27,7 @@ from qp_runner.report.verdict import caution, headline, verdict
 from qp_runner.shares import percent
 
 DRAWN = 30  # schedules with a panel, and pairs in the plot: more can neither be looked at nor drawn in seconds
+COMPARED = 2  # order effects that a forest plot has at least
 WIDTHS = {"wide": 940, "narrow": 390}  # pixels: pictures are drawn for a screen and for a phone, not scaled
 
 
@@ -51,6 +56,7 @@ def render(records: Records, found: Sequence[Section]) -> str:
         records=records,
         chapters=[_chapter(section, records, looks, f"s{i}") for i, section in enumerate(found) if section.finished],
         compared=of_several_tasks(found),
+        forest=_forest(found),
         origin=_origin(records.runs),
         rest=[run for section in found if not section.finished for run in section.unfinished],
         now=_now(),
@@ -67,6 +73,7 @@ def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dic
     panel = partial(training_plot, metric=metric, looks=looks, limits=value_range(found), reference=plain)
     kind = str(section.runs["footprint_kind"].iloc[0])
     pareto = partial(pareto_plot, finished, metric=metric, looks=looks, kind=kind)
+    files = partial(file_plot, section.exported, metric=metric, looks=looks)
     effects = partial(effect_plot, section.effects[:DRAWN], metric=metric, looks=looks)
     shown, unreadable = subjects(drawn, records.pictures)
     return {
@@ -75,11 +82,29 @@ def _chapter(section: Section, records: Records, looks: Looks, name: str) -> dic
         "kind": kind,
         "panels": [(row, panel(row, histories, name=f"{name}t{i}")) for i, row in enumerate(drawn)],
         "pareto": _both(pareto, f"{name}p"),
+        "files": _both(files, f"{name}f") if section.exported else None,
         "effects": _both(effects, f"{name}e") if any(each.paired.n for each in section.effects) else None,
+        "phase": _phase(section, f"{name}m"),
         "break_even": _break_even(section),
         "subjects": shown,
         "unreadable": unreadable,
     }
+
+
+def _forest(found: Sequence[Section]) -> dict[str, Any] | None:
+    """The order effects of all sections on one axis; None where there are no two of them."""
+    rows = forest(found)
+    if len(drawn(rows)) < COMPARED:
+        return None
+    return {"rows": rows, "sentences": sentences(rows), "picture": _both(partial(forest_plot, rows), "forest")}
+
+
+def _phase(section: Section, name: str) -> dict[str, Any] | None:
+    """The map of a section that sweeps sparsity and bits together; else None."""
+    found = phase(section)
+    if found is None:
+        return None
+    return {"picture": _both(partial(phase_plot, found), name), "prediction": prediction(found)}
 
 
 def _both(draw: Callable[..., str], name: str) -> dict[str, str]:

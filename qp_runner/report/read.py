@@ -32,7 +32,7 @@ FINAL = (
     *COMPRESSION,
     *(f"footprint_{part}_mb" for part in ("total", "weight", "activation", "peak", "ideal_total", "stored_total")),
     *(f"pd_{part}" for part in ("total", "weight", "activation")),
-    *("recovery_steps", "first_event_step", "total_steps", "steps_per_epoch"),
+    *("recovery_steps", "first_event_step", "total_steps", "steps_per_epoch", "file_mb", "file_verified"),
 )
 COVERAGE = ("coverage_weight", "coverage_activation")
 RUN_COLUMNS = (
@@ -42,6 +42,7 @@ RUN_COLUMNS = (
     *("metric_direction", "metric_unit", "recovery_steps", "first_event_step", "total_steps", "steps_per_epoch"),
     *("epochs", "footprint_kind", "footprint_weight_mb", "footprint_activation_mb", "footprint_peak_mb"),
     *("footprint_ideal_total_mb", "footprint_stored_total_mb", "pd_weight", "pd_activation"),
+    *("file_mb", "file_verified"),
     *(*COVERAGE, "left_out"),
     *("sweep", "name", "run_id", "parent_run_id", "error", "started", "ended"),
     *("command", "git_commit", "cpus", "versions"),

@@ -7,8 +7,10 @@ import numpy as np
 import pandas as pd
 
 from qp_runner.report.stats import Summary, summarise
+from qp_runner.schedule import FLOAT_BITS
 
 FLOAT = "float"
+TARGETS = ("weight", "activation")
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,23 @@ class Row:
     def is_float(self) -> bool:
         """Whether nothing is compressed."""
         return self.signature == FLOAT
+
+    @property
+    def is_single(self) -> bool:
+        """Whether an event changed nothing (to sparsity 0, or to 32 bits), so that at most one method was at work."""
+        pruned = [self.figure(f"sparsity_{target}") for target in TARGETS]
+        bits = [self.figure(f"bits_{target}") for target in TARGETS]
+        return all(share == 0 for share in pruned) or all(width == FLOAT_BITS for width in bits)
+
+    @property
+    def file_mb(self) -> float:
+        """The mean size of the exported files in megabits; NaN if no run has one."""
+        return self.figure("file_mb")
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether all runs' exported files compute what they should."""
+        return self.figure("file_verified") == 1
 
     def figure(self, name: str) -> float:
         """The mean of a final figure; NaN if no run has it."""

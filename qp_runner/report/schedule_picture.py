@@ -32,7 +32,10 @@ def schedule_figure(stages: Sequence[Stage], *, steps_per_epoch: int, title: str
     figure = Figure(figsize=(9, 4.6), dpi=150)
     figure.suptitle(title, fontsize=13, color=INK)
     axes = figure.subplots(4, 1, sharex=True, gridspec_kw=GRID)
+    trained = total_steps(stages) > 0
     edges = [stage.first / steps_per_epoch for stage in stages] + [total_steps(stages) / steps_per_epoch]
+    if not trained:
+        edges = [float(number) for number in range(len(stages) + 1)]
     for target, sparsity, bits in zip(Target, axes[::2], axes[1::2], strict=True):
         _draw_sparsity(sparsity, stages, target, edges)
         _draw_bits(bits, stages, target, edges)
@@ -41,14 +44,14 @@ def schedule_figure(stages: Sequence[Stage], *, steps_per_epoch: int, title: str
     top = max(stage.state(target).sparsity for stage in stages for target in Target)
     for axis in axes[::2]:
         axis.set_ylim(0, 130 * top or 100)
-    if first_event(stages) is not None:
+    if trained and first_event(stages) is not None:
         steps, end = recovery(stages), total_steps(stages)
         for axis in axes[::2]:  # on the bits it would look like another bit width
             axis.axvspan(edges[-1] - steps / steps_per_epoch, edges[-1], color="#000000", alpha=0.06, linewidth=0)
         text = f"recovery {steps / steps_per_epoch:.3g} epochs, {steps / end:.1%} of training"
         axes[0].set_title(text, loc="right", fontsize=9, color=INK)
     axes[-1].set_xlim(0, edges[-1])
-    axes[-1].set_xlabel("epoch", color=INK)
+    axes[-1].set_xlabel("epoch" if trained else "events after training, in their order", color=INK)
     return figure
 
 

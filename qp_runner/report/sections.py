@@ -65,6 +65,11 @@ class Section:
         return tuple(row for row in self.rows if row.metric.n)
 
     @property
+    def exported(self) -> tuple[Row, ...]:
+        """The finished schedules with exported files."""
+        return tuple(row for row in self.finished if math.isfinite(row.file_mb))
+
+    @property
     def plain(self) -> Row | None:
         """The uncompressed network."""
         return next((row for row in self.finished if row.is_float), None)

@@ -13,13 +13,15 @@ from rich.text import Text
 
 from qp_runner.report import words
 from qp_runner.report.effect import Effect
+from qp_runner.report.forest import forest, sentences
+from qp_runner.report.phase import phase, prediction
+from qp_runner.report.rows import TARGETS
 from qp_runner.report.sections import Section, of_several_tasks
 from qp_runner.report.verdict import caution, headline, verdict
 from qp_runner.shares import percent
 
 WITH_NAMES = 100  # columns from which the table has room for the schedules' names
 METRIC_WIDTH = 14
-TARGETS = ("weight", "activation")
 
 
 def show(console: Console, found: Sequence[Section]) -> None:
@@ -41,6 +43,11 @@ def show(console: Console, found: Sequence[Section]) -> None:
     if compared:
         console.print()
         console.print(overview_table(compared))
+    rows = forest(found)
+    if len(rows) > 1:
+        console.print(Text(f"\nThe order effect, {words.plural(len(rows), 'pair')} of orders:", "bold"))
+        for line in sentences(rows):
+            console.print(Padding(Text(line), (0, 0, 0, 2)))
 
 
 def summary_table(section: Section, *, width: int) -> Table:
@@ -55,11 +62,13 @@ def summary_table(section: Section, *, width: int) -> Table:
     if len(name) > METRIC_WIDTH:  # on several lines
         name = re.sub(r"[ _]", "\n", re.sub(r"[()]", "", name))
     scored = f"{name}\n{metric.unit} {words.arrow(metric)}".replace("\n ", "\n")
-    for heading in ("n", scored, "spars.\nw f %", "bits\nw f", "size\nMb", "PD\n/Mb", "recov.\nep"):
+    headings = ["n", scored, "spars.\nw f %", "bits\nw f", "size\nMb", "PD\n/Mb", "recov.\nep"]
+    for heading in [*headings, *(["file\nMb"] if section.exported else [])]:
         table.add_column(heading, justify="right", no_wrap=True)
     footprints = words.column([row.footprint.mean for row in section.rows])
     densities = words.column([row.density.mean for row in section.rows])
-    for row, footprint, density in zip(section.rows, footprints, densities, strict=True):
+    files = words.column([row.file_mb for row in section.rows])
+    for row, footprint, density, file in zip(section.rows, footprints, densities, files, strict=True):
         table.add_row(
             row.order,
             *([row.schedule] if named else []),
@@ -70,6 +79,7 @@ def summary_table(section: Section, *, width: int) -> Table:
             footprint + (" ◆" if row.on_front else "  "),
             density,
             "–" if row.is_float else words.epochs(row.figure("recovery_steps"), row.figure("steps_per_epoch")),
+            *([file + (" ✓" if row.is_verified else "  ")] if section.exported else []),
         )
     return table
 
@@ -108,6 +118,9 @@ def effects(section: Section) -> RenderableType:
         said = "; ".join(filter(None, (verdict(effect), caution(effect))))
         lines.append(Padding(Text("  against  ".join(sides), "dim"), (0, 0, 0, 2)))
         lines += [Padding(Text(line), (0, 0, 0, 4)) for line in (_measured(effect), said)]
+    mapped = phase(section)
+    if mapped is not None:
+        lines += [Text(), Text(prediction(mapped))]
     if not section.effects:
         lines += [Padding(Text(line), (0, 0, 0, 2)) for line in found.because]
     return Group(*lines)

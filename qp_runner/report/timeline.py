@@ -38,21 +38,26 @@ class _Canvas:
     """Maps steps to columns.
 
     Attributes:
-        columns: all there are; a stage after the last step, if there is one, has the last one.
+        columns: all there are. Each stage after the last step has one at the end; if nothing is trained they share all.
         trained: the columns of training.
         shown: the stage at the end of each column, so that a change appears in the column of its event.
     """
 
     def __init__(self, stages: Sequence[Stage], columns: int) -> None:
         self.stages, self.columns = stages, columns
-        self.trained = columns - (stages[-1].steps == 0)
+        self.after = [stage for stage in stages if stage.first == total_steps(stages)]
+        self._width = columns // len(self.after) if total_steps(stages) == 0 else 1
+        self.trained = columns - len(self.after) if total_steps(stages) else 0
         ends = [math.ceil(Fraction((i + 1) * total_steps(stages), self.trained)) for i in range(self.trained)]
         self.shown = [next(stage for stage in stages if stage.first < end <= stage.last + 1) for end in ends]
-        self.shown += [stages[-1]] * (columns - self.trained)
+        self.shown += [stage for stage in self.after for _ in range(self._width)]
+        self.shown += [stages[-1]] * (columns - len(self.shown))
 
-    def column(self, step: int) -> int:
-        """The column of a step."""
-        return step * self.trained // total_steps(self.stages)
+    def column(self, stage: Stage) -> int:
+        """The column in which a stage begins."""
+        if stage in self.after:
+            return self.trained + self.after.index(stage) * self._width
+        return stage.first * self.trained // total_steps(self.stages)
 
 
 def _sparsity_rows(canvas: _Canvas, target: Target) -> list[Text]:
@@ -81,7 +86,7 @@ def _block(height: float, row: int) -> str:
 
 def _bits_row(canvas: _Canvas, target: Target) -> Text:
     """A line of ranges of equal bits, thick where quantized, `┣` where quantization fires."""
-    starts = sorted({0, *(canvas.column(s.first) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires)})
+    starts = sorted({0, *(canvas.column(s) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires)})
     line = ""
     for start, end in zip(starts, [*starts[1:], canvas.columns], strict=True):
         bits = canvas.shown[start].state(target).bits
@@ -98,7 +103,7 @@ def _marker_row(canvas: _Canvas) -> Text:
     marks = [" "] * canvas.columns
     for stage in canvas.stages:
         for op, _ in stage.fires:
-            column = canvas.column(stage.first)
+            column = canvas.column(stage)
             marks[column] = LETTERS[op] if marks[column] in (" ", LETTERS[op]) else "*"
     return _line(f"{'events':<{LEFT}}", "".join(marks), "", "bold yellow")
 
@@ -106,10 +111,13 @@ def _marker_row(canvas: _Canvas) -> Text:
 def _axis_rows(canvas: _Canvas, steps_per_epoch: int) -> list[Text]:
     """The ruler in epochs, a double line along the recovery."""
     length = total_steps(canvas.stages) / steps_per_epoch
+    if not length:
+        line = " " * (LEFT - 1) + "└" + "─" * canvas.columns
+        return [Text(line), Text(" " * LEFT + "no training; P prunes, Q quantizes, * both, in this order", "dim")]
     gap = _nice(length * 9 / canvas.columns)
     ruler, labels = ["─"] * (canvas.trained + 1), [" "] * (canvas.columns + RIGHT)
     if first_event(canvas.stages) is not None and recovery(canvas.stages):
-        last = canvas.column(canvas.stages[-1].first)
+        last = canvas.column(canvas.stages[-1])
         ruler[last:] = "═" * len(ruler[last:])
     for i in range(math.floor(length / gap + 1e-9) + 1):
         column = min(math.floor(i * gap / length * canvas.trained + 1e-9), canvas.trained)
@@ -159,7 +167,7 @@ def _summary(stages: Sequence[Stage], steps_per_epoch: int) -> list[Text]:
     return [
         Text.assemble(
             (f"{label:<11}", "bold"),
-            f"{epochs(steps, steps_per_epoch):>7} epochs {steps:>9,} steps {steps / total:>6.1%} of training",
+            f"{epochs(steps, steps_per_epoch):>7} epochs {steps:>9,} steps {steps / max(total, 1):>6.1%} of training",
         )
         for label, steps in (("first event", first), ("recovery", recovery(stages)))
     ]

@@ -7,20 +7,25 @@ from typing import Any
 import torch
 from torch.optim import Optimizer
 
-from qp_runner.compress import Compressor, Coverage, Settings, SiteSelection, check_single_samples
+from qp_runner.compress import Compressor, Coverage, check_single_samples
 from qp_runner.config import Config
 from qp_runner.config.instantiate import call, instantiate
-from qp_runner.config.schema import Globs, SitesSection
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import Stage
+from qp_runner.run.initial import load_initial_sites
+from qp_runner.run.networks import given, network_factories
+from qp_runner.run.task import build_compressor, build_task
+from qp_runner.run.teacher import load_teacher
+from qp_runner.schedule import Stage, Time
 from qp_runner.tasks import Task
 from qp_runner.training import (
     Content,
+    EarlyStop,
     LearningRate,
     MakeOptimizer,
     ProgressView,
     Recorder,
     RunCheckpoints,
+    StepOptions,
     Trainer,
     TrainerSettings,
     choose_device,
@@ -31,13 +36,19 @@ from qp_runner.training import (
 
 @dataclass(frozen=True)
 class Parts:
-    """All that a run consists of; `content` is that of its data and initial weights (empty without checkpoints)."""
+    """All that a run consists of.
+
+    Attributes:
+        content: of its data and initial weights; empty without checkpoints.
+        given: by network, what it was built with in addition to its configuration; None if that is no plain data.
+    """
 
     task: Task
     compressor: Compressor
     stages: tuple[Stage, ...]
     device: torch.device
     content: Content = field(default_factory=Content)
+    given: dict[str, dict[str, Any]] | None = None
 
     @cached_property
     def coverage(self) -> Coverage:
@@ -52,85 +63,28 @@ class Parts:
 
 def build(config: Config) -> Parts:
     """Builds data, task, compressor and stages. Raises ConfigError for what does not fit together."""
-    device = _device(config.trainer.device)
+    device = device_of(config)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)  # graphs are captured on the current device
-    task = build_task(config)
+    factories = network_factories(config)
+    task = build_task(config, networks=factories)
+    if config.trainer.teacher is not None:
+        task.teacher = load_teacher(config, task)
     content = content_of(task) if config.checkpoint.enabled else Content()
     task.to(device)
-    _lay_out(config, task, device)
+    lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
+    load_initial_sites(config, compressor)
     compressor.check(stages)
     if config.trainer.batch_size == 1:
         check_single_samples(task.networks(), lambda: task.infer(task.sample()))
-    return Parts(task, compressor, stages, device, content)
-
-
-def build_data(config: Config) -> Any:
-    """The data of a run."""
-    return instantiate("data.factory", config.data.factory)
-
-
-def build_task(config: Config, *, data: Any = None) -> Task:
-    """The task with its data (None: built now) and networks, on the CPU."""
-    data = build_data(config) if data is None else data
-    networks = {
-        name: instantiate(f"model.networks.{name}", {**factory, "_partial_": True})
-        for name, factory in config.model.networks.items()
-    }
-    factory = {**config.task.factory, "_partial_": True}
-    make_task = instantiate("task.factory", factory)
-    settings = {"batch_size": config.trainer.batch_size, "seed": config.seed}
-    task: Task = call("task.factory", make_task, data=data, networks=networks, **settings)
-    return task
+    return Parts(task, compressor, stages, device, content, given(factories))
 
 
 def compile_schedule(config: Config, *, steps_per_epoch: int) -> tuple[Stage, ...]:
     """The schedule's stages for this run's length (ConfigError for an event past the end)."""
     return config.events().compile(total_steps=config.trainer.epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)
-
-
-def build_compressor(config: Config, task: Task) -> Compressor:
-    """The compressor, attached to the task's compressible networks, shapes already known."""
-    section = config.compress
-
-    def one() -> None:
-        task.infer(task.sample())
-
-    def pair() -> None:
-        for batch in task.calibration_batches(samples=2, batch_size=2):
-            task.infer(batch)
-
-    compressor = Compressor(
-        task.compressible(),
-        sites=selection(config.model.sites),
-        settings=Settings(
-            scale=section.scale,
-            granularity=section.granularity,
-            quantiles=None if section.quantiles is None else (section.quantiles[0], section.quantiles[1]),
-        ),
-        run=one,
-        pair=pair,
-    )
-    compressor.trace(one, pair=pair)
-    return compressor
-
-
-def selection(section: SitesSection) -> SiteSelection:
-    """Which tensors are sites, from `model.sites`."""
-
-    def globs(given: Globs) -> tuple[str, ...] | None:
-        return None if given == "auto" else tuple(given)
-
-    return SiteSelection(
-        globs(section.weight),
-        globs(section.activation),
-        None if section.spares_the_ends else globs(section.unpruned or []),
-        frozen=section.frozen,
-        exclude=tuple(section.exclude),
-        bits=section.bits,
-    )
 
 
 def build_trainer(
@@ -155,6 +109,10 @@ def build_trainer(
             executor=config.trainer.executor,
             precision=config.trainer.precision,
             device=parts.device,
+            step=_step_options(config, parts.task),
+            warmup_steps=_warmup_steps(config, parts),
+            ema=config.trainer.ema,
+            early_stop=_early_stop(config),
         ),
         recorder=recorder,
         learning_rate=build_learning_rate(
@@ -163,6 +121,32 @@ def build_trainer(
         progress=progress,
         checkpoints=checkpoints,
     )
+
+
+def _step_options(config: Config, task: Task) -> StepOptions:
+    """Raises ConfigError for batches that can't be passed in parts."""
+    count = config.trainer.accumulate
+    if config.trainer.batch_size % count:
+        raise ConfigError("trainer.accumulate", count, f"a divisor of trainer.batch_size={config.trainer.batch_size}")
+    if count > 1 and (not task.fixed_shapes or len(task.parameter_groups()) > 1):
+        raise ConfigError("trainer.accumulate", count, "1: this task's batches don't pass in parts")
+    return StepOptions(config.trainer.grad_clip, count)
+
+
+def _warmup_steps(config: Config, parts: Parts) -> int:
+    """Raises ConfigError for a warm-up that is longer than the run."""
+    text, total = config.trainer.warmup, parts.total_steps
+    if text is None:
+        return 0
+    steps = Time.parse(text).to_step(total_steps=total, steps_per_epoch=parts.task.steps_per_epoch)
+    if steps > total:
+        raise ConfigError("trainer.warmup", text, f"at most the {total} steps of the run, not {steps}")
+    return steps
+
+
+def _early_stop(config: Config) -> EarlyStop | None:
+    section = config.trainer.early_stop
+    return None if section.patience is None else EarlyStop(section.patience, section.min_delta)
 
 
 def build_optimizer(config: Config) -> MakeOptimizer:
@@ -179,7 +163,7 @@ def build_optimizer(config: Config) -> MakeOptimizer:
 def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: int) -> LearningRate | None:
     """`trainer.lr_schedule`, with `total_steps` and `steps_per_epoch` filled in where its values name them."""
     section = config.trainer.lr_schedule
-    if section is None:
+    if section is None or total_steps == 0:
         return None
     lengths = {"total_steps": total_steps, "steps_per_epoch": steps_per_epoch}
     filled = {
@@ -189,7 +173,7 @@ def build_learning_rate(config: Config, *, total_steps: int, steps_per_epoch: in
     return LearningRate(lambda optimizer: call("trainer.lr_schedule.factory", make, optimizer), section.interval)
 
 
-def _lay_out(config: Config, task: Task, device: torch.device) -> None:
+def lay_out(config: Config, task: Task, device: torch.device) -> None:
     """Networks in the memory layout of `trainer.channels_last`; masks follow the activations they are made for.
 
     Raises ConfigError for an executor that can't run here.
@@ -205,8 +189,9 @@ def _lay_out(config: Config, task: Task, device: torch.device) -> None:
         network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _device(name: str) -> torch.device:
+def device_of(config: Config) -> torch.device:
+    """The device of `trainer.device`. Raises ConfigError for one that is not here."""
     try:
-        return choose_device(name)
+        return choose_device(config.trainer.device)
     except ValueError as error:
-        raise ConfigError("trainer.device", name, str(error)) from error
+        raise ConfigError("trainer.device", config.trainer.device, str(error)) from error

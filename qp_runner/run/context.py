@@ -39,7 +39,8 @@ class RunContext:
 
     def title(self, seed: int) -> str:
         """What a person reads: `[2/18] p_q_wf · seed 0`."""
-        number = f"[{self.sweep.number + 1}/{self.sweep.jobs}] " if self.sweep else ""
+        counted = self.sweep is not None and self.sweep.number < self.sweep.jobs  # a search numbers some apart
+        number = f"[{self.sweep.number + 1}/{self.sweep.jobs}] " if self.sweep and counted else ""
         return f"{number}{self.name(seed)}"
 
     def name(self, seed: int) -> str:

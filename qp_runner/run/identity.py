@@ -9,13 +9,18 @@ import torch
 
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
+from qp_runner.run.initial import model_record
 from qp_runner.schedule import Stage
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
 from qp_runner.training.code import foreign_code
 from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
-DECIDING = ("schedule", "compress", "models", "data", "tasks", "training", "run/build.py", "config/instantiate.py")
+_BUILDING = ("build", "example_inputs", "initial", "loading", "model_file", "networks", "task", "teacher")
+DECIDING = (
+    *("schedule", "compress", "models", "data", "tasks", "training", "config/instantiate.py"),
+    *(f"run/{name}.py" for name in _BUILDING),
+)
 """The parts of this package whose source decides what a training step computes."""
 
 NOT_IN_IDENTITY = {"progress", "save_model", "device", "executor"}
@@ -35,6 +40,7 @@ def identity(
     """
     plain = config.model_dump()
     trainer = _without(plain["trainer"], NOT_IN_IDENTITY) | {"steps_per_epoch": steps_per_epoch}
+    plain["model"] = model_record(config)
     context: dict[str, Any] = {name: _without(plain[name], {"name"}) for name in ("task", "data", "model")}
     context |= {"seed": config.seed, "trainer": trainer}
     context["code"] = {"qp_runner": source_digest(DECIDING)} | foreign_code(context)
@@ -52,6 +58,7 @@ def job_digest(config: Config) -> str:
     """What makes two commands the same run: all of the configuration except where results go and how they are shown."""
     plain = config.model_dump(exclude={"results", "tracking", "checkpoint", "search"})
     plain["trainer"] = _without(plain["trainer"], {"progress"})
+    plain["model"] = model_record(config)
     return digest({"config": plain, "code": [source_digest(DECIDING), foreign_code(plain)], "torch": torch.__version__})
 
 

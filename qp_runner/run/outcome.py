@@ -3,16 +3,25 @@
 from collections.abc import Mapping
 from pathlib import Path
 
-from qp_runner.compress import measure, performance_density
+from qp_runner.compress import Compressor, measure, performance_density
 from qp_runner.config import Config
 from qp_runner.run.build import Parts
 from qp_runner.schedule import Stage, Target, first_event, recovery
+from qp_runner.tasks import Task
 from qp_runner.tracking.records import read_rows
 
 
-def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) -> dict[str, float]:
-    """The figures of a finished run: metric, footprint, performance density, what the schedule made of both targets."""
-    task, compressor, stages = parts.task, parts.compressor, parts.stages
+def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float], steps: int) -> dict[str, float]:
+    """The figures of a finished run (see `figures`), and the lengths of its schedule.
+
+    `steps` are those it took: fewer than planned if it ended early.
+    """
+    found = figures(config, parts.task, parts.compressor, validation=validation)
+    return found | _lengths(parts.stages, parts.task.steps_per_epoch, steps)
+
+
+def figures(config: Config, task: Task, compressor: Compressor, *, validation: Mapping[str, float]) -> dict[str, float]:
+    """What networks reach on test data, and their size: metric, footprint, performance density, sparsity and bits."""
     test = task.evaluate("test")
     footprint = measure(compressor, kind=config.compress.footprint)
     utility = task.metric.utility(test[task.metric.name])
@@ -25,12 +34,18 @@ def outcome(config: Config, parts: Parts, *, validation: Mapping[str, float]) ->
     values["final/footprint_peak_mb"] = footprint.peak
     values["final/footprint_ideal_total_mb"] = measure(compressor, kind="ideal").total
     values["final/footprint_stored_total_mb"] = measure(compressor, kind="stored").total
-    values["compress/coverage_weight"] = parts.coverage.weight
-    values["compress/coverage_activation"] = parts.coverage.activation
+    covered = compressor.coverage()
+    values |= {"compress/coverage_weight": covered.weight, "compress/coverage_activation": covered.activation}
     for target in Target:
         values[f"final/sparsity_{target}"] = compressor.sparsity(target)
         values[f"final/bits_{target}"] = float(compressor.bits(target))
-    return values | _lengths(stages, task.steps_per_epoch)
+    return values
+
+
+def initial_figures(task: Task) -> dict[str, float]:
+    """What networks that start from given weights reach before training and before any event."""
+    figures = {f"initial/{name}": value for name, value in task.evaluate("test").items()}
+    return figures | {f"initial/val_{name}": value for name, value in task.evaluate("val").items()}
 
 
 def final_metrics(folder: Path) -> dict[str, float]:
@@ -43,10 +58,10 @@ def final_metrics(folder: Path) -> dict[str, float]:
     return found
 
 
-def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int) -> dict[str, float]:
-    total, first = stages[-1].last + 1, first_event(stages)
+def _lengths(stages: tuple[Stage, ...], steps_per_epoch: int, total: int) -> dict[str, float]:
+    first, left_out = first_event(stages), stages[-1].last + 1 - total
     return {
-        "final/recovery_steps": float(recovery(stages)),
+        "final/recovery_steps": float(recovery(stages) - left_out),
         "final/first_event_step": float(total if first is None else first),
         "final/total_steps": float(total),
         "final/steps_per_epoch": float(steps_per_epoch),

@@ -6,14 +6,17 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
-import torch
-
+from qp_runner.compress import site_states
 from qp_runner.config import Config
 from qp_runner.config.instantiate import flatten
 from qp_runner.report.schedule_picture import schedule_png
 from qp_runner.run.build import Parts
 from qp_runner.run.context import RunContext
+from qp_runner.run.example_inputs import calls_of
+from qp_runner.run.model_file import NAME, About, save_model_file
+from qp_runner.run.task import sample_passes
 from qp_runner.schedule import FLOAT_BITS, Schedule
 from qp_runner.tracking import RunFiles, RunInfo, store_key
 
@@ -71,12 +74,29 @@ def save_sites(parts: Parts, files: RunFiles) -> None:
     files.text("sites.csv", _table([*sites, *others]))
 
 
-def save_model(parts: Parts, folder: Path, files: RunFiles) -> None:
-    """Writes model.pt into the run's folder: weights, masks and scales."""
-    networks = {name: network.state_dict() for name, network in parts.task.networks().items()}
-    path = folder / "model.pt"
-    torch.save({"networks": networks, "compressor": parts.compressor.state_dict()}, path)
-    files.artifact(path.name)
+def save_model(config: Config, parts: Parts, folder: Path, files: RunFiles, *, composed: Mapping[str, Any]) -> None:
+    """Writes model.safetensors into the run's folder (see `model_file`)."""
+    task, compressible = parts.task, parts.task.compressible()
+    one, pair = (calls_of(compressible, each) for each in sample_passes(task))
+    known = None if one is None or pair is None else {"one": one, "pair": pair}
+    preprocessing = task.preprocessing()
+    about = About(
+        config=config.model_dump(exclude={"search"}),
+        composed=dict(composed),
+        bits={path: state.bits for path, state in site_states(parts.compressor).items()},
+        networks=list(task.networks()),
+        compressible=list(compressible),
+        given=parts.given,
+        calls=None if known is None else {name: [asdict(each) for each in calls] for name, calls in known.items()},
+        frozen={
+            name: [path for path, each in network.named_parameters() if not each.requires_grad]
+            for name, network in task.networks().items()
+        },
+        preprocessing=None if preprocessing is None else preprocessing.record(),
+        classes=list(task.class_names()),
+    )
+    save_model_file(folder / NAME, task.networks(), parts.compressor, about)
+    files.artifact(NAME)
 
 
 def _table(rows: Sequence[Mapping[str, object]]) -> str:

@@ -2,14 +2,19 @@
 
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Any
 
 from qp_runner.config import Config
+from qp_runner.errors import ExportError
 from qp_runner.run.build import Parts, build, build_trainer
 from qp_runner.run.context import RunContext
+from qp_runner.run.exported import check as check_export
+from qp_runner.run.exported import export_parts
 from qp_runner.run.identity import identity, run_checkpoints, stored_before
-from qp_runner.run.outcome import outcome
+from qp_runner.run.outcome import initial_figures, outcome
 from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
 from qp_runner.tracking import RunFiles
@@ -19,14 +24,25 @@ from qp_runner.warned import warn_once
 log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True)
+class Composed:
+    """A configuration as it was composed: as text, values filled in, and as plain data with interpolations."""
+
+    yaml: str
+    unresolved: Mapping[str, Any]
+
+
 def run(
-    config: Config, context: RunContext, *, config_yaml: str, before_training: Callable[[], object] = lambda: None
+    config: Config,
+    context: RunContext,
+    *,
+    composed: Composed,
+    before_training: Callable[[], object] = lambda: None,
 ) -> float:
     """Trains, evaluates and records one run; returns its metric on test data.
 
     A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, a handler that exits) and raised again.
-    `config_yaml` is the configuration as it was composed; `before_training` is called when all is built, and what it
-    raises ends the run.
+    `before_training` is called when all is built, and what it raises ends the run.
     """
     files: RunFiles | None = None
     try:
@@ -36,13 +52,15 @@ def run(
             tf32=config.trainer.precision == "tf32",
         )
         seed_everything(config.seed)
+        check_export(config)
         parts = build(config)
+        check_export(config, parts.task)
         for warning in parts.coverage.warnings():
             warn_once(log, warning)
         before_training()
         files = open_records(config, context, parts)
-        files.text("config.yaml", config_yaml)
-        value = _train(config, context, parts, files)
+        files.text("config.yaml", composed.yaml)
+        value = _train(config, context, parts, files, composed)
     except (KeyboardInterrupt, SystemExit):
         (files or open_records(config, context, None)).finish("KILLED", "interrupted")
         raise
@@ -55,7 +73,9 @@ def run(
     return value
 
 
-def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -> float:
+def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, composed: Composed) -> float:
+    if config.model.starts_trained:
+        files.metrics(initial_figures(parts.task), step=0)
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
     save_schedule(parts, config.events(), files)
     title = context.title(config.seed)
@@ -64,11 +84,12 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
         checkpoints = _checkpoints(config, context, parts)
         trainer = build_trainer(config, parts, recorder=files, progress=progress, checkpoints=checkpoints)
         validation = trainer.run()
-    final = outcome(config, parts, validation=validation)
-    files.metrics(final | {"time/computed_steps": parts.total_steps - trainer.resumed_from}, step=parts.total_steps)
+    steps = trainer.state.steps_done
+    final = outcome(config, parts, validation=validation, steps=steps)
+    files.metrics(final | {"time/computed_steps": steps - trainer.resumed_from}, step=steps)
     save_sites(parts, files)
     if config.trainer.save_model:
-        save_model(parts, context.folder, files)
+        save_model(config, parts, context.folder, files, composed=composed.unresolved)
     save_pictures(parts.task, files)
     metric = parts.task.metric
     value = final[f"final/{metric.name}"]
@@ -77,7 +98,17 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles) -
         f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
+    _export(config, parts, context, files)
     return value
+
+
+def _export(config: Config, parts: Parts, context: RunContext, files: RunFiles) -> None:
+    """Writes the files that the configuration asks for. ExportError where one does not compute what it should."""
+    if not config.export.formats:
+        return
+    exported = export_parts(config, parts, context.folder, files)
+    if exported.failures:
+        raise ExportError("; ".join(exported.failures))
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:

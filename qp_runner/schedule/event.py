@@ -44,10 +44,14 @@ class Event:
     Without `end` it fires once, at `start`. With `end` it is a ramp that fires `steps` times, evenly between `start`
     (exclusive) and `end` (inclusive); only pruning has ramps.
 
+    Events of one time happen together, in an order of their own (masks, then scales); where the order matters, `rank`
+    gives it: of events of one time, those of a lower rank come first, and the others see what they have made.
+
     Attributes:
         name: its key in the configuration, without further meaning.
         to: the sparsity in [0, 1) that pruning reaches, or the bits (2 to 16; 32 turns quantization off). Pruning to
             the current sparsity recomputes the masks; quantizing to the current bits calibrates again.
+        rank: its place among events of the same time.
 
     Raises:
         ConfigError: a value that is not allowed. `Schedule` checks the rules between times.
@@ -61,11 +65,14 @@ class Event:
     end: Time | None = None
     steps: int = 1
     curve: Curve = Curve.CUBIC
+    rank: int = 0
 
     def __post_init__(self) -> None:
         _check_to(self)
         if not _is_whole(self.steps) or self.steps < 1:
             raise self.error("steps", "a whole number from 1")
+        if not _is_whole(self.rank) or self.rank < 0:
+            raise self.error("rank", "a whole number from 0")
         if self.op == Op.QUANTIZE and self.end is not None:
             raise self.error("end", "quantization has no ramp: it happens at start (end: null)")
         if self.op == Op.QUANTIZE and self.steps > 1:
@@ -75,7 +82,7 @@ class Event:
 
     @classmethod
     def from_config(cls, name: str, config: object) -> "Event":
-        """Reads one entry of `schedule.events`: op, target, to, start and optionally end, steps, curve.
+        """Reads one entry of `schedule.events`: op, target, to, start and optionally end, steps, curve, rank.
 
         Raises ConfigError for unknown and missing keys and for bad values.
         """
@@ -95,6 +102,7 @@ class Event:
             end=None if end is None else Time.parse(end, key=_key(name, "end")),
             steps=given.get("steps", 1),  # checked in __post_init__
             curve=_choice(Curve, name, "curve", given.get("curve", Curve.CUBIC)),
+            rank=given.get("rank", 0),  # checked in __post_init__
         )
 
     def error(self, field: str, allowed: str) -> ConfigError:

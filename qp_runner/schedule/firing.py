@@ -14,9 +14,10 @@ Position = Callable[[Time], Fraction]
 
 
 class Firing(NamedTuple):
-    """One moment of one event. Sorts by time, then by op, target and value."""
+    """One moment of one event. Sorts by time, then by rank, op, target and value."""
 
     at: Fraction
+    rank: int
     op: Op
     target: Target
     value: float
@@ -66,7 +67,7 @@ def _points(event: Event, position: Position, sparsity: float) -> Iterator[Firin
             # exact fractions, rounded once: never above `to`, and exactly `to` at the end
             value = float(Fraction(sparsity) + (Fraction(event.to) - Fraction(sparsity)) * share)
         at = end if event.end is None else start + (end - start) * done
-        yield Firing(at, event.op, event.target, value)
+        yield Firing(at, event.rank, event.op, event.target, value)
 
 
 def _chains(events: Sequence[Event], position: Position) -> list[list[Event]]:
@@ -75,7 +76,7 @@ def _chains(events: Sequence[Event], position: Position) -> list[list[Event]]:
     for op in Op:
         for target in Target:
             chain = [event for event in events if (event.op, event.target) == (op, target)]
-            chains.append(sorted(chain, key=lambda event: (*_window(event, position), event.name)))
+            chains.append(sorted(chain, key=lambda event: (*_window(event, position), event.rank, event.name)))
     return chains
 
 
@@ -93,9 +94,11 @@ def _check_window(event: Event, position: Position, length: Fraction | None) -> 
 
 
 def _check_apart(before: Event, after: Event, position: Position) -> None:
-    """A ramp may start where the event before it ends, since its start is exclusive; nothing may start earlier."""
+    """A ramp may start where the event before it ends, since its start is exclusive, and so may an event of a higher
+    rank; nothing may start earlier.
+    """
     end, start = _window(before, position)[1], _window(after, position)[0]
-    if start < end or (start == end and after.end is None):
+    if start < end or (start == end and after.end is None and after.rank <= before.rank):
         when = f"{before.start} to {before.end}" if before.end else f"at {before.start}"
         raise ConfigError(
             f"schedule.events.{after.name}.start",

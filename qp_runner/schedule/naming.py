@@ -18,13 +18,13 @@ Change = tuple[Op, float, frozenset[Target]]
 def ordered_name(events: Sequence[Event], position: Position) -> str:
     """A schedule's name by order of first firing, such as `P0.5(w,f) → Q8(w,f)`.
 
-    Changes that begin at the same time are joined by `+`. The same change of the other target, next in order, is merged
-    with it.
+    Changes that begin at the same time, and have the same rank, are joined by `+`. The same change of the other target,
+    next in order, is merged with it.
     """
     moments: list[list[Change]] = []
 
-    def when(event: Event) -> Fraction:
-        return first_firing(event, position)
+    def when(event: Event) -> tuple[Fraction, int]:
+        return first_firing(event, position), event.rank
 
     for _, together in groupby(sorted(events, key=when), key=when):
         changes = _merged((event.op, event.to, event.target) for event in together)

@@ -56,12 +56,14 @@ class Schedule:
     def compile(self, *, total_steps: int, steps_per_epoch: int) -> tuple[Stage, ...]:
         """The stages of a training of `total_steps`; each of its steps is in exactly one of them.
 
-        An event fires before the step nearest to its time; of several values for one step the last one counts. Raises
-        ConfigError where times do not fit together or lie past the end of training.
+        An event fires before the step nearest to its time; of several values for one step the last one counts. Where
+        events of one step have several ranks, each rank is a stage, all but the last of them without steps. In a
+        training without steps all events keep the order of their times. Raises ConfigError where times do not fit
+        together or lie past the end of training.
         """
         position = _steps(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
-        check_times(self.events, position, length=Fraction(total_steps))
-        return _stages(firings(self.events, position), total_steps)
+        check_times(self.events, position, length=Fraction(total_steps or 1))
+        return _stages(_moments(firings(self.events, position), total_steps), total_steps)
 
     @property
     def _units(self) -> set[Unit]:
@@ -74,9 +76,11 @@ class Schedule:
 
 
 def _steps(*, total_steps: int, steps_per_epoch: int) -> Position:
-    """The axis of training steps."""
-    if total_steps < 1 or steps_per_epoch < 1:
-        raise ValueError(f"a training has at least 1 step: {total_steps=}, {steps_per_epoch=}")
+    """The axis of training steps; in a training without steps one from 0 to 1, which has the order of events."""
+    if total_steps < 0 or steps_per_epoch < 1:
+        raise ValueError(f"a training has no less than 0 steps: {total_steps=}, {steps_per_epoch=}")
+    if total_steps == 0:
+        return lambda time: time.amount if time.unit is Unit.DUR or not time.amount else 1 + time.amount
 
     def position(time: Time) -> Fraction:
         return time.position(total_steps=total_steps, steps_per_epoch=steps_per_epoch)
@@ -84,14 +88,24 @@ def _steps(*, total_steps: int, steps_per_epoch: int) -> Position:
     return position
 
 
-def _stages(found: Sequence[Firing], total_steps: int) -> tuple[Stage, ...]:
-    """Splits training at the firings, which are in order of time."""
-    by_step = {step: list(group) for step, group in groupby(found, key=lambda firing: nearest_step(firing.at))}
-    firsts = sorted({0, *by_step})
+def _moments(found: Sequence[Firing], total_steps: int) -> list[tuple[int, list[Firing]]]:
+    """Firings, in order of time, that take effect together, each with the step that they precede."""
+
+    def together(firing: Firing) -> tuple[Fraction | int, int]:
+        return (nearest_step(firing.at) if total_steps else firing.at), firing.rank
+
+    moments = [(at, list(group)) for (at, _), group in groupby(found, key=together)]
+    return [(int(at) if total_steps else 0, group) for at, group in moments]
+
+
+def _stages(moments: Sequence[tuple[int, list[Firing]]], total_steps: int) -> tuple[Stage, ...]:
+    """Splits training at the moments."""
+    if not moments or moments[0][0] > 0:
+        moments = [(0, []), *moments]
     state = dict.fromkeys(Target, TargetState())
     stages = []
-    for first, following in zip(firsts, [*firsts[1:], total_steps], strict=True):
-        now = by_step.get(first, [])
+    ends = [*(first for first, _ in moments[1:]), total_steps]
+    for (first, now), following in zip(moments, ends, strict=True):
         for firing in now:
             change = {"sparsity": firing.value} if firing.op == Op.PRUNE else {"bits": int(firing.value)}
             state[firing.target] = replace(state[firing.target], **change)

@@ -20,8 +20,8 @@ class Stage:
     """Training between two events: steps `first` to `last`, counted from 0, both included.
 
     What is in `fires` changes before step `first`; the states do not show it, since quantizing to the same bits
-    calibrates again. An event at the very end of training makes a last stage without steps (`last == first - 1`):
-    compression after training.
+    calibrates again. A stage may have no steps (`last == first - 1`): at the very end of training, which is compression
+    after training, and where the next stage begins at the same step, as its events are of a higher rank.
     """
 
     first: int

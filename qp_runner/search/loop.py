@@ -15,6 +15,7 @@ from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title
 from qp_runner.run.outcome import final_metrics
 from qp_runner.schedule import Time
+from qp_runner.search.confirm import Confirmation, numbers
 from qp_runner.search.space import Space
 from qp_runner.search.study import FILE, Study
 from qp_runner.search.trials import Trial, firsts
@@ -75,6 +76,27 @@ class Search:
             reference = []
         figures = self._figures(folder / str(REFERENCE)) if self.section.reference else {}
         keep(study.trials, parent=self.parent, metric=metric, reference=figures, title=sweep_title(self.base.choices))
+        yield from self._confirm()
+
+    def _confirm(self) -> Iterator[Batch]:
+        """The best trial and the schedules it is compared with, with fresh seeds; then keeps what they gave."""
+        from qp_runner.search.results import keep_confirmation
+
+        if not self.section.confirm:
+            return
+        jobs, folder = self._jobs, self.parent.folder
+        confirmation = Confirmation(
+            self.base, self.section, self.metric, self.compose, jobs, lambda run: self._figures(folder / str(run))
+        )
+        others = confirmation.others()
+        yield self._batch(numbers(others))
+        chosen = confirmation.found(self._study.trials, others)
+        if chosen is None:
+            print("search: no trial of the front is as small as what it would be compared with", file=sys.stderr)
+            return
+        trial, found = chosen
+        yield self._batch(numbers([found]))
+        keep_confirmation(confirmation.results(trial, [found, *others]), parent=self.parent, metric=self.metric)
 
     def _reference(self) -> list[int]:
         """The float run, which also stores the states that the other runs start from."""

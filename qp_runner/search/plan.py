@@ -7,9 +7,10 @@ from pathlib import Path
 from qp_runner.config import SearchSection
 from qp_runner.config.compose import Job, Request
 from qp_runner.errors import ConfigError
-from qp_runner.run.build import build_task
 from qp_runner.run.identity import job_digest
 from qp_runner.run.labels import sweep_title
+from qp_runner.run.task import build_task
+from qp_runner.search.confirm import chooses_schedule
 from qp_runner.search.loop import Search
 from qp_runner.search.space import Space
 from qp_runner.search.study import require_optuna
@@ -20,7 +21,7 @@ from qp_runner.training import Content, content_of
 from qp_runner.training.identity import digest
 
 EVENT = re.compile(r"schedule\.events\.([^.]+)\.([^.]+)")
-RESUME_IGNORES = {"trials", "batch", "space"}
+RESUME_IGNORES = {"trials", "batch", "space", "confirm", "against"}
 """Of the section: what may differ in a command that goes on with a search. The ranges in force may not."""
 
 
@@ -29,6 +30,8 @@ def plan_search(request: Request, claim: Claim) -> SweepPlan:
     base, (section, space) = request.first, search_space(request)
     if not request.numbered:
         raise ConfigError("hydra.sweep.subdir", "(changed)", "a search numbers its runs")
+    if (patience := base.config.trainer.early_stop.patience) is not None:
+        raise ConfigError("trainer.early_stop.patience", patience, "null: a search compares schedules")
     require_optuna()
     task = build_task(base.config)
     metric, own = task.metric, search_digest(base, section, space, content_of(task))
@@ -39,7 +42,7 @@ def plan_search(request: Request, claim: Claim) -> SweepPlan:
 
     return SweepPlan(
         title=sweep_title(base.choices),
-        jobs=section.trials + section.reference,
+        jobs=section.trials + section.reference + section.confirm * (1 + len(section.against)),
         batches=batches,
         digest=own,
         before=_earlier_attempt(request, own, claim),
@@ -61,6 +64,11 @@ def search_space(request: Request) -> tuple[SearchSection, Space]:
     if not space.ranges:
         raise ConfigError("search.space", "(empty)", "a key that the command line does not set")
     check_space(base, space, request.compose)
+    for name, overrides in section.against.items() if section.confirm else ():
+        try:
+            request.compose([*(each for each in base.overrides if not chooses_schedule(each)), *overrides])
+        except ConfigError as error:
+            raise ConfigError(f"search.against.{name}", " ".join(overrides), f"overrides of a run ({error})") from error
     return section, space
 
 

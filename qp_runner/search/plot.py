@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from qp_runner.metric import Metric
 from qp_runner.report.plots.labels import Label, place
 from qp_runner.report.plots.pareto import draw_front, scale_costs
-from qp_runner.report.plots.style import COLOURS, FLOAT_COLOUR, INK, canvas, tidy
+from qp_runner.report.plots.style import COLOURS, FLOAT_COLOUR, INK, save_png, tidy
 from qp_runner.report.words import label
 from qp_runner.search.trials import Trial, best, firsts
 
@@ -24,7 +24,7 @@ def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, refe
     found = [trial for trial in firsts(trials) if trial.state == "finished"]
     front = best(trials, metric)
     others = [trial for trial in found if trial not in front]
-    with canvas(*SIZE) as figure:
+    with save_png(path, *SIZE) as figure:
         axes = figure.subplots()
         tidy(axes, grid="both")
         shown = [point(each.figures) for each in found] + ([point(reference)] if reference else [])
@@ -40,7 +40,6 @@ def save_trial_plot(path: Path, trials: Sequence[Trial], *, metric: Metric, refe
         axes.set_title(title, fontsize=11, color=INK, loc="left")
         axes.legend(frameon=False, fontsize=10, loc="best")
         place(axes, [_label(each) for each in front], avoid=corners, size=10)
-        figure.savefig(path, dpi=144, facecolor="white")
 
 
 def point(figures: Mapping[str, float]) -> tuple[float, float]:

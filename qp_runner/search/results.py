@@ -11,12 +11,14 @@ from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.report.terminal import write_csv
 from qp_runner.report.words import number, with_unit
+from qp_runner.search.confirm import Results
 from qp_runner.search.plot import save_trial_plot
 from qp_runner.search.table import show_search
 from qp_runner.search.trials import Trial, best, firsts, hypervolume, trial_table
+from qp_runner.search.verdict import confirm_table, show_confirmation
 from qp_runner.sweep.parent import ParentRun
 
-TABLE, PICTURE = "search.csv", "search.png"
+TABLE, PICTURE, CONFIRMED = "search.csv", "search.png", "confirm.csv"
 
 
 class SearchFailedError(RuntimeError):
@@ -55,6 +57,16 @@ def keep(
     console = Console(markup=False)
     show_search(console, trials, metric=metric, reference=reference or None)
     console.print(f"\n{table}\n{picture}", style="dim", soft_wrap=True, highlight=False)
+
+
+def keep_confirmation(results: Results, *, parent: ParentRun, metric: Metric) -> None:
+    """Writes confirm.csv, records it in the parent run, and prints what it shows."""
+    path = parent.folder / CONFIRMED
+    write_csv(confirm_table(results, metric), path)
+    parent.files.artifact(path.name)
+    console = Console(markup=False)
+    show_confirmation(console, results, metric)
+    console.print(f"\n{path}", style="dim", soft_wrap=True, highlight=False)
 
 
 def _figures(trials: Sequence[Trial], metric: Metric) -> dict[str, float]:

@@ -9,6 +9,7 @@ from filelock import FileLock
 
 from qp_runner.errors import ConfigError
 from qp_runner.locking import try_lock
+from qp_runner.sweep.orphan import wait_for_orphans
 from qp_runner.sweep.parent import Sweep
 
 CLAIM = ".sweep.lock"
@@ -30,7 +31,10 @@ class Claim:
             named: the one folder to look at, where the command line names it.
         """
         candidates = sorted((results / "sweeps").glob("*"), reverse=True) if named is None else [named]
-        return next((each for each in candidates if digest and _is(each, digest) and self._take(each)), None)
+        found = next((each for each in candidates if digest and _is(each, digest) and self._take(each)), None)
+        if found is not None:  # what its last jobs still finish counts
+            wait_for_orphans(each for each in found.iterdir() if each.is_dir())
+        return found
 
     def new(self, wanted: Path) -> Path:
         """Makes and takes a folder that nobody had before: `wanted`, or that name with a number."""

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from qp_runner.config import Config
 from qp_runner.config.compose import Job
-from qp_runner.run.build import build_data, build_task
 from qp_runner.run.identity import job_digest
+from qp_runner.run.task import build_data, build_task
 from qp_runner.tracking import Record
 from qp_runner.training import Content, Tensors, content_of, seed_everything
 from qp_runner.training.identity import digest
@@ -54,7 +54,7 @@ def contents(jobs: dict[int, Config]) -> Iterator[tuple[int, Content]]:
         data, tensors, known = None, Tensors(), dict[str, Content]()
         for number in group:
             config = jobs[number]
-            key = digest([config.task.model_dump(), config.model.networks, config.trainer.batch_size, config.seed])
+            key = digest([config.task.model_dump(), config.model.model_dump(), config.trainer.batch_size, config.seed])
             if key not in known:
                 seed_everything(config.seed)  # as a run does
                 data = build_data(config) if data is None else data

@@ -4,17 +4,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from qp_runner.config import Config
 from qp_runner.config.compose import Job, Request
+from qp_runner.errors import ConfigError
 from qp_runner.run.labels import schedule_label, sweep_title
 from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.claim import Claim
 from qp_runner.sweep.earlier import Finished, finished, sweep_digest
 from qp_runner.sweep.outline import outline, sharing
+from qp_runner.training.identity import digest
 
 
 def plan_grid(request: Request, claim: Claim) -> SweepPlan:
     """Plans the combinations: which are done, what the others share, in which waves they run."""
     jobs = request.jobs()
+    check_comparable([job.config for job in jobs])
     title, config = sweep_title(jobs[0].choices), jobs[0].config
     overrides = {number: job.overrides for number, job in enumerate(jobs)}
     if not config.checkpoint.enabled:
@@ -31,6 +35,14 @@ def plan_grid(request: Request, claim: Claim) -> SweepPlan:
         print(line, file=sys.stderr)
     batch = Batch(overrides, planned.waves, planned.checkpoint_steps)
     return SweepPlan(title, len(jobs), lambda *_: iter([batch]), digest, before)
+
+
+def check_comparable(configs: Sequence[Config]) -> None:
+    """Raises ConfigError for a sweep over schedules whose runs may end early."""
+    early = next((each for each in configs if each.trainer.early_stop.patience is not None), None)
+    if early is not None and len({digest(each.schedule.events) for each in configs}) > 1:
+        allowed = "null in a sweep over schedules: runs that end early have recovered for different times"
+        raise ConfigError("trainer.early_stop.patience", early.trainer.early_stop.patience, allowed)
 
 
 def _report(jobs: Sequence[Job], before: Path, ended: Finished) -> None:

@@ -1,8 +1,8 @@
 """What Hydra calls for each job of a command line, in whatever process its launcher chose."""
 
-import time
 from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
@@ -10,18 +10,15 @@ from omegaconf import DictConfig, OmegaConf
 from qp_runner.config import validate
 from qp_runner.config.compose import is_multirun
 from qp_runner.errors import ConfigError
-from qp_runner.locking import RUNNING, is_locked
 from qp_runner.masking import mask_files, masked
 from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.labels import schedule_label, variant
-from qp_runner.run.run import run
+from qp_runner.run.run import Composed, run
 from qp_runner.run.signals import ending_as_interrupt
 from qp_runner.sweep.gpu import reserve_gpu
-from qp_runner.sweep.orphan import end_with_the_command
+from qp_runner.sweep.orphan import end_with_the_command, wait_for_orphans
 from qp_runner.sweep.parent import Sweep
 from qp_runner.tracking import following
-
-ORPHAN_S = 30.0  # that a worker of a killed command may take to end its step, and so to leave a job's folder
 
 
 def job(composed: DictConfig) -> float:
@@ -35,25 +32,25 @@ def _job(composed: DictConfig) -> float:
     settings = HydraConfig.get()
     if settings.output_subdir is not None:
         mask_files(Path(settings.runtime.output_dir, settings.output_subdir).glob("*.yaml"))
-    config_yaml = masked(OmegaConf.to_yaml(composed, resolve=True))
     config, context = validate(composed), run_context()
+    known = _known(composed)
     if config.search is not None and context.sweep is None:
         raise ConfigError("search", config.search.sampler, "needs hydra.mode=MULTIRUN and hydra/sweeper=trunks")
     if context.sweep is not None:
         side_by_side = settings.runtime.choices.get("hydra/launcher") != "basic"
-        _wait_for_orphans(context.folder)
+        wait_for_orphans([context.folder])
         with reserve_gpu(config, int(settings.job.num)) if side_by_side else nullcontext(config) as config:
-            return run(config, context, config_yaml=config_yaml)
+            return run(config, context, composed=known)
     results = Path(config.results)
     with following(config.store_uri(), experiment=config.task.name, results=results) as follower:
         follower.follow(context.folder)
-        return run(config, context, config_yaml=config_yaml, before_training=follower.check)
+        return run(config, context, composed=known, before_training=follower.check)
 
 
-def _wait_for_orphans(folder: Path) -> None:
-    patience = time.monotonic() + ORPHAN_S
-    while is_locked(folder / RUNNING) and time.monotonic() < patience:
-        time.sleep(0.2)
+def _known(composed: DictConfig) -> Composed:
+    """What a run keeps of its composition, without passwords."""
+    unresolved: Any = OmegaConf.to_container(OmegaConf.create(masked(OmegaConf.to_yaml(composed))))
+    return Composed(masked(OmegaConf.to_yaml(composed, resolve=True)), unresolved)
 
 
 def run_context() -> RunContext:

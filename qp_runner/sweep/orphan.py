@@ -5,9 +5,14 @@ import os
 import signal
 import threading
 import time
+from collections.abc import Iterable
 from functools import cache
+from pathlib import Path
+
+from qp_runner.locking import RUNNING, is_locked
 
 LOOK_S = 0.5
+ORPHAN_S = 30.0  # that a worker of a killed command may take to end its step, and so to leave a job's folder
 
 
 @cache
@@ -20,6 +25,14 @@ def end_with_the_command() -> None:
     parent = multiprocessing.parent_process()
     if parent is not None and parent.pid == os.getppid():
         threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+
+
+def wait_for_orphans(jobs: Iterable[Path]) -> None:
+    """Waits until nobody is at work in the folders of some jobs, for a while: a job may just end well."""
+    patience = time.monotonic() + ORPHAN_S
+    for folder in jobs:
+        while is_locked(folder / RUNNING) and time.monotonic() < patience:
+            time.sleep(0.2)
 
 
 def _watch(parent: int) -> None:

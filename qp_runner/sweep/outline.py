@@ -8,8 +8,9 @@ from qp_runner.config.compose import Job
 from qp_runner.config.instantiate import flatten
 from qp_runner.errors import ConfigError
 from qp_runner.report.words import plural
-from qp_runner.run.build import build_task, compile_schedule
+from qp_runner.run.build import compile_schedule
 from qp_runner.run.identity import identity
+from qp_runner.run.task import build_task
 from qp_runner.schedule import Stage
 from qp_runner.sweep import tree
 from qp_runner.training import Identity, content_of
@@ -81,7 +82,11 @@ def outline(jobs: Sequence[Job], *, done: frozenset[int] = frozenset(), lengths:
 def path(own: Identity) -> tree.Path:
     """A run as the tree sees it. How masks and scales are chosen counts from its first event on."""
     compress = digest(own.compress)
-    fired = {stage.first: digest([without_end(stage), compress]) for stage in own.stages if stage.fires}
+    firing = [stage for stage in own.stages if stage.fires]
+    fired = {
+        step: digest([*(without_end(stage) for stage in firing if stage.first == step), compress])
+        for step in own.events
+    }
     return tree.Path(own.root, own.stages[-1].last + 1, fired)
 
 
@@ -93,7 +98,8 @@ def sharing(made: Outline) -> list[str]:
     if not made.numbers:
         return []
     asked, computed = made.epochs_asked, made.epochs_computed
-    saving, waves = f"{asked / computed:.2f} × less", ", ".join(str(len(wave)) for wave in made.waves)
+    saving = f"{asked / computed:.2f} × less" if computed else "nothing to share"
+    waves = ", ".join(str(len(wave)) for wave in made.waves)
     runs = f"{plural(len(made.numbers), 'run')} ask{'s' if len(made.numbers) == 1 else ''}"
     total = f"{runs} for {asked:g} epochs; {computed:.4g} are computed ({saving})"
     return [f"{total}, in waves of {waves}", *([made.note] if made.note else []), *_differences(made)]

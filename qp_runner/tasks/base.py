@@ -3,13 +3,16 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
+from qp_runner.data import ImagePreprocessing
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
+from qp_runner.tasks.distillation import Distillation
 
 
 class Task(ABC):
@@ -29,6 +32,15 @@ class Task(ABC):
 
     caches: tuple[str, ...] = ()
     """Names of attributes that hold what can be computed again, and so are no part of a run's state."""
+
+    teacher: Distillation | None = None
+    """What the networks learn from besides the data. Tasks that have logits heed it: see `teachable`."""
+
+    teachable: bool = False
+    """Whether `updates` heeds the teacher."""
+
+    network_arguments: Mapping[str, int] = MappingProxyType({})
+    """What the factory of a teachable task's network was given besides its configuration."""
 
     def __init__(
         self, *, data: Any, samples: int, networks: Mapping[str, nn.Module], batch_size: int, seed: int
@@ -92,6 +104,16 @@ class Task(ABC):
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Figures by name, among them the metric, without gradients and in evaluation mode; restores all modes."""
 
+    def preprocessing(self) -> ImagePreprocessing | None:
+        """What makes the network's input of an image as people have it; None where the data has no such thing."""
+        make = getattr(self.data, "preprocessing", None)
+        made: ImagePreprocessing | None = None if make is None else make()
+        return made
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the classes, in the order of the network's outputs; empty where there are none."""
+        return tuple(getattr(self.data, "classes", ()))
+
     def pictures(self) -> Mapping[str, Tensor]:
         """Outputs for a few samples outside the training set, by name: RGB, uint8 [3, h, w], on the CPU.
 
@@ -117,6 +139,8 @@ class Task(ABC):
         """Moves networks and data."""
         for network in self.networks().values():
             network.to(device)
+        if self.teacher is not None:
+            self.teacher.to(device)
         self.data = self.data.to(device)
 
 

@@ -34,6 +34,7 @@ class ClassificationTask(Task):
     """
 
     metric = Metric("accuracy", higher_is_better=True, unit="%")
+    teachable = True
     data: ImageData
 
     def __init__(
@@ -50,8 +51,8 @@ class ClassificationTask(Task):
         if not isinstance(label_smoothing, int | float) or not 0 <= label_smoothing < 1:
             raise ConfigError("task.factory.label_smoothing", label_smoothing, "in [0, 1)")
         self.label_smoothing, self.eval_batch_size = label_smoothing, eval_batch_size
-        given = {NETWORK: {"in_channels": data.shape[0], "classes": len(data.classes)}}
-        built = build_networks(networks, given, task="classification", seed=seed)
+        self.network_arguments = {"in_channels": data.shape[0], "classes": len(data.classes)}
+        built = build_networks(networks, {NETWORK: self.network_arguments}, task="classification", seed=seed)
         super().__init__(data=data, samples=len(data.train), networks=built, batch_size=batch_size, seed=seed)
         self.network = built[NETWORK]
         check_shape(type(self.network).__name__, self.network, self.sample().images, (1, len(data.classes)))
@@ -59,7 +60,8 @@ class ClassificationTask(Task):
     def updates(self, batch: Batch) -> Iterator[tuple[str, Tensor]]:
         """One update."""
         logits = self.network(batch.images)
-        yield NETWORK, F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        loss = F.cross_entropy(logits, batch.labels, label_smoothing=self.label_smoothing)
+        yield NETWORK, loss if self.teacher is None else self.teacher(loss, logits, lambda each: each(batch.images))
 
     def infer(self, batch: Batch) -> None:
         """A forward pass."""
@@ -67,7 +69,7 @@ class ClassificationTask(Task):
 
     def sample(self) -> Batch:
         """The first training image."""
-        return self.data.normalise(self.data.train.take(slice(1)))
+        return self.data.sample()
 
     def evaluate(self, split: Literal["val", "test"]) -> dict[str, float]:
         """Accuracy in percent and mean cross entropy (without smoothing)."""

@@ -84,13 +84,13 @@ class RunFiles:
             self._record = replace(self._record, files=[*self._record.files, name])
             self._record.save(self._folder)
 
-    def finish(self, status: Status, error: str | None = None) -> None:
-        """Writes the status, the end and the error into run.json, once. A second call changes nothing."""
+    def finish(self, status: Status, error: str | None = None, *, end_time: str | None = None) -> None:
+        """Writes the status, the end (None: now) and the error into run.json, once. A second call changes nothing."""
         if self._file.closed:
             return
         os.fsync(self._file.fileno())
         self._file.close()
-        self._record = replace(self._record, status=status, end_time=now(), error=error)
+        self._record = replace(self._record, status=status, end_time=end_time or now(), error=error)
         self._record.save(self._folder)
         self._lock.release()
 

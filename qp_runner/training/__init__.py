@@ -3,17 +3,20 @@
 from qp_runner.training.checkpoints import CheckpointStore, RunCheckpoints
 from qp_runner.training.content import Content, content_of
 from qp_runner.training.digester import Tensors
+from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import resolve_executor
 from qp_runner.training.identity import Identity, numerics
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics, set_threads
+from qp_runner.training.step import StepOptions
 from qp_runner.training.trainer import Recorder, Trainer, TrainerSettings, TrainingDivergedError
 
 __all__ = [
     "Bar",
     "CheckpointStore",
     "Content",
+    "EarlyStop",
     "Identity",
     "LearningRate",
     "MakeOptimizer",
@@ -22,6 +25,7 @@ __all__ = [
     "Recorder",
     "RunCheckpoints",
     "Silent",
+    "StepOptions",
     "Tensors",
     "Trainer",
     "TrainerSettings",

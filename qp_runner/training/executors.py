@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.utils._pytree import tree_flatten, tree_map
 
@@ -19,7 +19,7 @@ from qp_runner.compress.python_state import differences, structure
 from qp_runner.errors import ConfigError
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches, state_roots
-from qp_runner.training.step import EagerStep, Precision, Step
+from qp_runner.training.step import PLAIN, EagerStep, Precision, Step, StepOptions
 from qp_runner.training.undo import Undo
 
 log = logging.getLogger(__name__)
@@ -36,19 +36,21 @@ def make_step(
     compressor: Compressor | None,
     precision: Precision,
     device: torch.device,
+    options: StepOptions = PLAIN,
 ) -> Step:
     """The step that an executor runs (see `resolve_executor`). Raises ValueError for `graph` without CUDA."""
     asked, executor = executor, resolve_executor(executor, task, device)
     if executor == "eager":
         if asked in ("compile", "graph"):
-            log.warning("trainer.executor=%s: this task's shapes change from step to step, so it runs eagerly", asked)
-        return EagerStep(task, optimizers, precision=precision, device=device)
+            log.warning("trainer.executor=%s: %s, so it runs eagerly", asked, _only_eager(task))
+        return EagerStep(task, optimizers, precision=precision, device=device, options=options)
     if executor == "graph":
         for optimizer in optimizers.values():
             make_capturable(optimizer, device)
     bank = compressor.bank() if compressor is not None else None
     compiled = CompiledStep(
-        EagerStep(task, optimizers, precision=precision, device=device, bank=bank), compressor=compressor
+        EagerStep(task, optimizers, precision=precision, device=device, bank=bank, options=options),
+        compressor=compressor,
     )
     return compiled if executor == "compile" else GraphStep(compiled)
 
@@ -56,15 +58,25 @@ def make_step(
 def resolve_executor(executor: Executor, task: Task, device: torch.device) -> Executor:
     """The executor that will run: `auto` becomes `graph` on CUDA and `eager` elsewhere.
 
-    A task whose shapes change always runs eagerly. Raises ValueError for `graph` without CUDA.
+    Some tasks always run eagerly (see `_only_eager`). Raises ValueError for `graph` without CUDA.
     """
     if executor == "graph" and device.type != "cuda":
         raise ValueError("graph captures CUDA graphs and needs a CUDA device; allowed here: auto, eager, compile")
-    if not task.fixed_shapes:
+    if _only_eager(task):
         return "eager"
     if executor == "auto":
         return "graph" if device.type == "cuda" else "eager"
     return executor
+
+
+def _only_eager(task: Task) -> str:
+    """Why a task can be neither compiled nor captured; empty if it can."""
+    if not task.fixed_shapes:
+        return "this task's shapes change from step to step"
+    modules = (module for network in task.networks().values() for module in network.modules())
+    if any(isinstance(module, nn.RNNBase) for module in modules):
+        return "torch does not compile recurrent layers, and captured ones wait for the device"
+    return ""
 
 
 def make_capturable(optimizer: Optimizer, device: torch.device) -> None:

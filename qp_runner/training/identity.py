@@ -41,7 +41,7 @@ class Identity:
     @property
     def events(self) -> list[int]:
         """The steps before which something fires, in ascending order."""
-        return [stage.first for stage in self.stages if stage.fires]
+        return sorted({stage.first for stage in self.stages if stage.fires})
 
     def prefix(self, step: int) -> dict[str, Any]:
         """Everything that decides the state after `step` steps, before an event that fires there."""

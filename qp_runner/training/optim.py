@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
@@ -20,32 +21,72 @@ class LearningRate:
 
 
 class LearningRates:
-    """The learning-rate schedules of a run's optimizers, all made alike; without `kind` the rates are constant."""
+    """The learning-rate schedules of a run's optimizers, all made alike; without `kind` the rates are constant.
 
-    def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None) -> None:
-        self._first = next(iter(optimizers.values()))
+    In the first `warmup` steps the rates that the schedules give are multiplied by 1/warmup, 2/warmup, ..., 1.
+    """
+
+    def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None, *, warmup: int = 0) -> None:
+        self._optimizers = list(optimizers.values())
         self._interval = kind.interval if kind else None
-        self._schedules = [kind.make(optimizer) for optimizer in optimizers.values()] if kind else []
+        self._schedules = [kind.make(optimizer) for optimizer in self._optimizers] if kind else []
+        self._warmup, self._steps = warmup, 0
+        self._scheduled: list[Any] = []  # rates while warming up; afterwards the last ones
+        self._damp()
 
     @property
     def current(self) -> float:
         """The rate of the first optimizer's first parameter group."""
-        return float(self._first.param_groups[0]["lr"])
+        return float(self._optimizers[0].param_groups[0]["lr"])
 
     def after(self, interval: Literal["epoch", "step"]) -> None:
         """Advances the schedules if they step at the end of this interval."""
+        self._undamp()
+        self._steps += interval == "step"
         if interval == self._interval:
             for schedule in self._schedules:
                 schedule.step()
+        self._damp()
+
+    def _damp(self) -> None:
+        """While warming up, sets the rates of the coming step; keeps those that the schedules gave."""
+        if self._steps < self._warmup:
+            self._scheduled = [_copied(group["lr"]) for group in self._groups()]
+            for group in self._groups():
+                _set_rate(group, group["lr"] * ((self._steps + 1) / self._warmup))
+
+    def _undamp(self) -> None:
+        if self._steps < self._warmup:
+            for group, rate in zip(self._groups(), self._scheduled, strict=True):
+                _set_rate(group, rate)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
     def state_dict(self) -> list[dict[str, Any]]:
-        """The schedules' states as plain data."""
-        return [schedule.state_dict() for schedule in self._schedules]
+        """The schedules' states as plain data, and how far a warm-up is."""
+        warming = {"steps": self._steps, "scheduled": list(self._scheduled)}
+        return [*(schedule.state_dict() for schedule in self._schedules), *([warming] if self._warmup else [])]
 
     def load_state_dict(self, states: list[dict[str, Any]]) -> None:
-        """Restores what `state_dict` gave."""
+        """Restores what `state_dict` gave, once the optimizers are restored."""
+        if self._warmup:
+            *states, warming = states
+            self._steps, self._scheduled = warming["steps"], list(warming["scheduled"])
         for schedule, state in zip(self._schedules, states, strict=True):
             schedule.load_state_dict(state)
+
+
+def _copied(rate: Any) -> Any:
+    return rate.clone() if isinstance(rate, Tensor) else rate
+
+
+def _set_rate(group: dict[str, Any], rate: Any) -> None:
+    """Sets a rate; one that captured steps read on the device, in place."""
+    if isinstance(group["lr"], Tensor):
+        group["lr"].copy_(rate) if isinstance(rate, Tensor) else group["lr"].fill_(rate)
+    else:
+        group["lr"] = rate
 
 
 def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptimizer) -> dict[str, Optimizer]:

@@ -14,6 +14,7 @@ from torch.optim import Optimizer
 from qp_runner.compress import Compressor
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import AttributeState
+from qp_runner.training.averaging import WeightAverage
 from qp_runner.training.checkpoint_file import CheckpointError
 from qp_runner.training.digester import Digester, NotDigestibleError
 from qp_runner.training.fitting import fixed_shapes, misfit, optimizer_misfit
@@ -27,6 +28,7 @@ class RunState:
     Attributes:
         task: holds the networks.
         compressor: holds masks and scales; None for a plain float run.
+        average: of the weights; None where none is kept.
         steps_done: the training steps so far.
         events_fired: whether any event of the schedule has fired.
         history: everything recorded so far, as (steps done, values by name).
@@ -42,7 +44,9 @@ class RunState:
         optimizers: Mapping[str, Optimizer],
         learning_rates: LearningRates,
         device: torch.device,
+        average: WeightAverage | None = None,
     ) -> None:
+        self.average = average
         self.task, self.compressor, self.device = task, compressor, device
         self.optimizers, self.learning_rates = optimizers, learning_rates
         self.steps_done = 0
@@ -88,6 +92,7 @@ class RunState:
             "compressor": None if compressor is None else compressor.state_dict(),
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "learning_rates": self.learning_rates.state_dict(),
+            "average": None if self.average is None else self.average.state_dict(),
             "task": dict(self.task.state_dict()),
             "attributes": self._attributes.capture(),
             "epoch_start": self._epoch_start,
@@ -124,6 +129,7 @@ class RunState:
         whole = {"step": 0, "epoch": 0, "loss": self.epoch_loss, "seconds": 0.0, "history": "", "batch": ""}
         whole |= {"networks": {name: fixed_shapes(network) for name, network in self.task.networks().items()}}
         whole |= {"learning_rates": self.learning_rates.state_dict(), "generators": generator_states(self.device)}
+        whole |= {"average": None if self.average is None else self.average.state_dict()}
         whole |= {"optimizers": dict.fromkeys(self.optimizers), "task": dict.fromkeys(self.task.state_dict())}
         whole |= {
             "epoch_start": {"generators": {}, "around": {"set": {}}},
@@ -152,6 +158,8 @@ class RunState:
                 if isinstance(group["lr"], Tensor):  # captured steps read it on the device
                     group["lr"] = group["lr"].to(self.device)
         self.learning_rates.load_state_dict(content["learning_rates"])
+        if self.average is not None:
+            self.average.load_state_dict(content["average"])
         self.task.load_state_dict(content["task"])
         self.history = saved_history(content)
         self.steps_done, self.events_fired = content["step"], content["compressor"] is not None

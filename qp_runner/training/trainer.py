@@ -3,6 +3,7 @@
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -13,12 +14,14 @@ from qp_runner.compress.python_state import Snapshot
 from qp_runner.schedule import FLOAT_BITS, Stage, Target
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches
+from qp_runner.training.averaging import WeightAverage
 from qp_runner.training.checkpoints import RunCheckpoints
+from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.run_state import RunState
-from qp_runner.training.step import Precision, autocast
+from qp_runner.training.step import PLAIN, Precision, StepOptions, autocast
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,8 @@ class TrainerSettings:
     Attributes:
         evaluate_every: epochs between measurements on validation data; the last epoch is always measured.
         calibration_samples: training samples that masks and scales are chosen from at an event.
+        warmup_steps: see `LearningRates`.
+        ema: the decay of a `WeightAverage`, on which the run is measured and with which it ends; None for none.
     """
 
     epochs: int
@@ -52,6 +57,10 @@ class TrainerSettings:
     precision: Precision = "float32"
     executor: Executor = "auto"
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    step: StepOptions = PLAIN
+    warmup_steps: int = 0
+    ema: float | None = None
+    early_stop: EarlyStop | None = None
 
 
 class Trainer:
@@ -94,18 +103,19 @@ class Trainer:
             compressor=compressor,
             precision=settings.precision,
             device=settings.device,
+            options=settings.step,
         )
         self.state = RunState(
             task=task,
             compressor=compressor,
             optimizers=optimizers,
-            learning_rates=LearningRates(optimizers, learning_rate),
+            learning_rates=LearningRates(optimizers, learning_rate, warmup=settings.warmup_steps),
             device=settings.device,
+            average=None if settings.ema is None else WeightAverage(task.compressible(), settings.ema),
         )
         self.total_steps = settings.epochs * task.steps_per_epoch
         self.resumed_from = 0
         self.stages = tuple(stages)
-        self._stage_at = {stage.first: stage for stage in stages}
         self._batches: Iterator[Any] | None = None  # those of the epoch that a resumed run begins in
         self._validation: Mapping[str, float] = {}
         self._setup_recorded = 0.0
@@ -116,9 +126,13 @@ class Trainer:
         Raises TrainingDivergedError when the loss, weights or activations stop being finite.
         """
         self._start_or_resume()
-        while self.state.epoch < self.settings.epochs:
+        if self.total_steps == 0:
+            self._compress_untrained()
+        while self.state.epoch < self.settings.epochs and not self._ends_early():
             self._train_epoch()
             self.state.start_epoch(self.state.epoch + 1)
+        if self.state.average is not None:
+            self.state.average.keep()
         if self.checkpoints is not None:
             self.checkpoints.delete_recovery_point()
         return self._validation
@@ -139,6 +153,14 @@ class Trainer:
         self.resumed_from = self.state.steps_done
         self.progress.advance(self.resumed_from)
 
+    def _compress_untrained(self) -> None:
+        """All there is to do where there are no steps: events, then a measurement."""
+        self._enter_due(0)
+        values = self._validate()
+        if self.compressor is not None:
+            values |= _measured_compression(self.compressor)
+        self._record(values, 0)
+
     def _train_epoch(self) -> None:
         """Trains to the end of the current epoch, of which a resumed run has some steps already."""
         state = self.state
@@ -156,6 +178,8 @@ class Trainer:
             self._enter_due(state.steps_done)
             state.epoch_loss += self.step(batch)
             state.steps_done += 1
+            if state.average is not None:
+                state.average.update(state.steps_done)
             state.learning_rates.after("step")
             if self._steps_into_epoch() % CHECK_EVERY == 0:
                 self._checked_loss()
@@ -169,6 +193,11 @@ class Trainer:
         if at_end:
             self._enter_due(state.steps_done)  # compression after training
         self._record_epoch(values | {"time/epoch_s": state.epoch_seconds})
+
+    def _ends_early(self) -> bool:
+        last_event = max((stage.first for stage in self.stages if stage.fires), default=None)
+        early = self.settings.early_stop
+        return early is not None and early.reached(self.state.history, self.task.metric, last_event=last_event)
 
     def _steps_into_epoch(self) -> int:
         return self.state.steps_done - self.state.epoch * self.task.steps_per_epoch
@@ -197,17 +226,17 @@ class Trainer:
 
     def _enter_due(self, step: int) -> None:
         """Applies the events that fire before this step, and records the compression that results."""
-        stage = self._stage_at.get(step)
-        if stage is None or self.compressor is None:
+        if self.compressor is None:
             return
         try:
-            self.compressor.enter(stage, run=self._calibrate)
+            if not self.compressor.enter_due(self.stages, step, run=self._calibrate):
+                return
         except CalibrationError as error:
             raise TrainingDivergedError(f"at the events of {self._position(step)}: {error}") from error
-        self.state.events_fired = self.state.events_fired or bool(stage.fires)
+        begun = [stage for stage in self.stages if stage.first <= step]
+        self.state.events_fired = any(stage.fires for stage in begun)
         self._record(_measured_compression(self.compressor), step)
-        number = sum(each.first <= step for each in self.stages)
-        self.progress.describe(stage=f"stage {number}/{len(self.stages)} {_stage_text(stage)}")
+        self.progress.describe(stage=f"stage {len(begun)}/{len(self.stages)} {_stage_text(begun[-1])}")
 
     def _calibrate(self) -> None:
         before = Snapshot({"task": self.task}, apart=[*caches(self.task), *self.task.networks().values()])
@@ -236,7 +265,8 @@ class Trainer:
 
     def _validate(self) -> dict[str, float]:
         """Measurements on validation data under their record names."""
-        with autocast(self.settings.precision, self.settings.device):
+        averaged = nullcontext() if self.state.average is None else self.state.average.applied()
+        with averaged, autocast(self.settings.precision, self.settings.device):
             measured = self._validation = self.task.evaluate("val")
         metric = self.task.metric
         self.progress.describe(metric=f"{metric.name} {measured[metric.name]:.2f}{metric.unit}")

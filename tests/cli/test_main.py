@@ -37,7 +37,7 @@ def only_run(root: Path) -> Path:
         (["model=vgg11"], r"model=\S+: .*fit.*1×8×8"),
         (["model.networks.network.width=wide"], r"model"),
         (["+model.networks.network.depth=3"], r"model.*depth"),
-        (["trainer.epochs=0"], r"trainer\.epochs=0: should be greater than or equal to 1"),
+        (["trainer.epochs=-1"], r"trainer\.epochs=-1: should be greater than or equal to 0"),
         (["trainer.batch_size=100000"], r"trainer\.batch_size=100000"),
         (["trainer.optimizer._target_=torch.optim.Nope"], r"trainer\.optimizer=torch\.optim\.Nope"),
         (["trainer.optimizer.speed=3"], r"trainer\.optimizer\.speed=3: no such key"),
@@ -83,7 +83,7 @@ def test_a_run_leaves_records_in_plain_files(here: Path) -> None:
     assert values["final/pd_total"] == pytest.approx(values["final/accuracy"] / values["final/footprint_total_mb"])
     for name in ("config.yaml", "schedule.png", "stages.json", "sites.csv"):
         assert (folder / "artifacts" / name).stat().st_size > 0
-    assert (folder / "model.pt").stat().st_size > 0
+    assert (folder / "model.safetensors").stat().st_size > 0
 
 
 def interrupted(how: Callable[[int, signal.Signals], None], number: signal.Signals, *arguments: str) -> tuple[int, str]:
@@ -171,7 +171,7 @@ def test_threads_hold_from_the_first_use_of_data(
         used.append(torch.get_num_threads())
         return instantiate(name, factory)
 
-    monkeypatch.setattr("qp_runner.run.build.instantiate", counted)
+    monkeypatch.setattr("qp_runner.run.task.instantiate", counted)
     before = torch.get_num_threads()
     torch.set_num_threads(2)
     try:

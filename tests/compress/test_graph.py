@@ -10,6 +10,7 @@ from torch.nn.utils.parametrizations import weight_norm
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.compress.graph import trace
+from qp_runner.schedule import Op, Stage, Target, TargetState
 
 
 def graph_of(network, activation=(), x=None, **settings):
@@ -152,6 +153,30 @@ def test_a_recurrent_layer_is_one_operation():
     )  # fmt: skip
     graph = graph_of(network, x=torch.randint(50, (1, 7)))
     assert [(t.name, t.elements) for t in graph.ledger] == [("e", 42), ("l", 28), ("l", 28), ("f", 3)]  # two directions
+
+
+def test_parameters_in_one_storage_are_told_apart():
+    """Recurrent layers on a GPU keep all of theirs in one."""
+    network = Model(lambda m, x: m.f(m.l(x)[0][:, -1]), l=nn.LSTM(6, 4, batch_first=True), f=nn.Linear(4, 3))
+    buffer, start = torch.cat([each.detach().flatten() for each in network.l.parameters()]), 0
+    for each in network.l.parameters():
+        each.data = buffer[start : start + each.numel()].view_as(each)
+        start += each.numel()
+    compressor = Compressor({"network": network}, sites=SiteSelection(("*",), ()), settings=Settings())
+    compressor.trace(lambda: network(torch.randn(1, 7, 6)))
+    stage = Stage(0, 9, TargetState(0.5, 8), TargetState(), frozenset((op, Target.WEIGHT) for op in Op))
+    compressor.check([stage])
+    assert {site.path for site in compressor.sites(Target.WEIGHT)} == {"l.weight_ih_l0", "l.weight_hh_l0", "f.weight"}
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_pooling_to_one_pixel_is_no_new_tensor_in_any_layout(layout):
+    network = Model(
+        lambda m, x: m.f(F.adaptive_avg_pool2d(m.relu(m.a(x)), 1).flatten(1)),
+        a=nn.Conv2d(2, 5, 1), relu=nn.ReLU(), f=nn.Linear(5, 3),
+    )  # fmt: skip
+    graph = graph_of(network.to(memory_format=layout), x=torch.randn(1, 2, 4, 4).to(memory_format=layout))
+    assert [(t.name, t.elements) for t in graph.ledger] == [("relu", 80), ("f", 3)]
 
 
 def test_parameters_of_several_networks_are_told_apart():

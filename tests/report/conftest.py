@@ -69,6 +69,8 @@ def job(folder: Path, sweep: str, schedule: str, seed: int, *, metric: str, end:
     run.metrics({"compress/coverage_weight": 1.0, "compress/coverage_activation": 0.9}, step=STEPS)
     if metric == "fid":
         keep_pictures(run, seed)
+        exported = {"final/file_mb": megabits / 2, "final/file_verified": float(schedule != "q_wf")}
+        run.metrics(exported, step=STEPS)
     return run.finish("FINISHED")
 
 

@@ -86,7 +86,8 @@ def test_the_page_tells_everything(page: Page) -> None:
     ):
         assert words in page.words
     assert "nan" not in page.words.replace("NaN", "").lower().split()
-    assert page.tags.count("svg") == 2 * (4 + 2 + 2)  # of each task: panels, the front and the effect, wide and narrow
+    drawn = 2 * (4 + 2 + 2)  # of each task: panels, the front and the effect, wide and narrow
+    assert page.tags.count("svg") == drawn + 2  # and the files of one
 
 
 def test_pictures_are_in_the_page_where_runs_have_some(page: Page) -> None:
@@ -95,6 +96,22 @@ def test_pictures_are_in_the_page_where_runs_have_some(page: Page) -> None:
     assert "front door" in page.words
     assert "left to right: input, output, target" in page.words
     assert sum(each.startswith("data:image/jpeg;base64,") for each in page.loaded) == 8
+
+
+def test_measured_files_stand_beside_footprints_where_runs_have_some(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["--store", str(store), "--sweep", "last", "--out", str(tmp_path)]) == 0
+    shown = capsys.readouterr().out
+    assert "file" in shown
+    assert sum("✓" in line for line in shown.splitlines()) == 3  # that of q_wf was not
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert "against exported file" in text
+    assert text.count("<small>verified</small>") == 3
+    with (tmp_path / "summary.csv").open(encoding="utf-8", newline="") as file:
+        table = {row["schedule"]: row for row in csv.DictReader(file) if row["status"] == "FINISHED"}
+    assert {name: row["file_verified"] for name, row in table.items()}["q_wf"] == "0.0"
+    assert all(float(row["file_mb"]) == float(row["footprint_total_mb"]) / 2 for row in table.values())
 
 
 def test_tasks_are_compared_where_there_are_several(

@@ -70,6 +70,16 @@ def test_compression_after_training_is_seen_behind_the_last_step() -> None:
     assert " ".join(lines[-1].split()) == "recovery 0 epochs 0 steps 0.0% of training"
 
 
+def test_ranks_after_training_are_drawn_in_their_order() -> None:
+    events = {
+        "p": {"op": "prune", "target": "weight", "to": 0.5, "start": "1dur", "rank": 1},
+        "q": {"op": "quantize", "target": "weight", "to": 8, "start": "1dur", "rank": 0},
+    }
+    lines = drawn(compiled(events))
+    assert next(line for line in lines if line.startswith("events")).split() == ["events", "QP"]
+    assert [line.split()[-1] for line in lines if "after 97,499" in line] == ["Q(w)", "P(w)"]
+
+
 def test_stages_that_share_a_column_are_marked_as_both() -> None:
     events = {"p": RAMP | {"target": "weight", "steps": 1}, "q": P_Q["quantize_weight"] | {"start": "0.64dur"}}
     lines = drawn(compiled(events))
@@ -98,4 +108,5 @@ def test_the_figure_shows_both_targets_and_the_recovery() -> None:
 
 @pytest.mark.parametrize("events", [{}, P_Q, {"q": P_Q["quantize_weight"] | {"start": "1dur"}}])
 def test_the_figure_can_be_saved(events: dict[str, dict[str, object]]) -> None:
-    assert schedule_png(compiled(events, 2, 3), 3, "t").startswith(b"\x89PNG")
+    for epochs in (2, 0):
+        assert schedule_png(compiled(events, epochs, 3), 3, "t").startswith(b"\x89PNG")

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from qp_runner.errors import ConfigError
 from qp_runner.schedule import (
     Curve,
     Event,
@@ -188,6 +189,51 @@ def test_32_bits_turn_quantization_off() -> None:
     assert [s.weight.bits for s in stages] == [32, 8, 32]
 
 
-def test_a_training_without_steps_is_no_training() -> None:
-    with pytest.raises(ValueError, match="at least 1 step"):
-        Schedule().compile(total_steps=0, steps_per_epoch=1)
+def ranked(*events: tuple[str, str, int], total: int = 100) -> list[tuple[int, int, list[str]]]:
+    """Stages of events (op, time, rank) of weights: first step, last step, ops that fire."""
+    config = {
+        f"{op}_{number}": {
+            "op": op,
+            "target": "weight",
+            "to": 0.5 if op == "prune" else 8,
+            "start": start,
+            "rank": rank,
+        }
+        for number, (op, start, rank) in enumerate(events)
+    }
+    stages = Schedule.from_config(config).compile(total_steps=total, steps_per_epoch=10)
+    return [(each.first, each.last, sorted(op for op, _ in each.fires)) for each in stages]
+
+
+@pytest.mark.parametrize(("one", "other"), [("prune", "quantize"), ("quantize", "prune")])
+def test_ranks_split_a_step_into_stages_in_their_order(one: str, other: str) -> None:
+    assert ranked((other, "1dur", 1), (one, "1dur", 0)) == [(0, 99, []), (100, 99, [one]), (100, 99, [other])]
+    assert ranked((other, "0.4dur", 7), (one, "4ep", 0)) == [(0, 39, []), (40, 39, [one]), (40, 99, [other])]
+    assert ranked((other, "0dur", 1), (one, "0dur", 0)) == [(0, -1, [one]), (0, 99, [other])]
+
+
+def test_equal_ranks_fire_together_and_times_come_before_ranks() -> None:
+    assert ranked(("prune", "1dur", 3), ("quantize", "1dur", 3)) == [(0, 99, []), (100, 99, ["prune", "quantize"])]
+    assert ranked(("prune", "0.401dur", 0), ("quantize", "0.4dur", 1))[1:] == [
+        (40, 39, ["quantize"]),
+        (40, 99, ["prune"]),
+    ]
+
+
+def test_one_op_may_fire_twice_at_a_time_if_ranks_differ() -> None:
+    assert len(ranked(("prune", "1dur", 0), ("quantize", "1dur", 1), ("prune", "1dur", 2))) == 4
+    with pytest.raises(ConfigError, match="apart from prune_0"):
+        ranked(("prune", "1dur", 0), ("prune", "1dur", 0))
+
+
+def test_without_steps_events_keep_the_order_of_their_times() -> None:
+    assert ranked(("prune", "0.9dur", 0), ("quantize", "0.2dur", 0), total=0) == [
+        (0, -1, ["quantize"]),
+        (0, -1, ["prune"]),
+    ]
+    assert ranked(("prune", "0it", 0), total=0) == [(0, -1, ["prune"])]
+    assert ranked(total=0) == [(0, -1, [])]
+    with pytest.raises(ConfigError, match="at most 1dur"):
+        ranked(("prune", "3ep", 0), total=0)
+    with pytest.raises(ValueError, match="no less than 0 steps"):
+        Schedule().compile(total_steps=-1, steps_per_epoch=1)

@@ -10,7 +10,7 @@ QUANTIZE: dict[str, object] = {"op": "quantize", "target": "weight", "to": 8, "s
 TIME = "a time with its unit, such as 0.4dur, 230/250dur, 12ep or 300it"
 BITS = "whole bits from 2 to 16, or 32 for off"
 SPARSITY = "a sparsity from 0 to below 1, as a number"
-KEYS = "op, target, to, start, end, steps, curve"
+KEYS = "op, target, to, start, end, steps, curve, rank"
 
 
 def message(events: object, **lengths: int) -> str:

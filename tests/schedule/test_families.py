@@ -43,7 +43,7 @@ def epochs_of(stages: tuple[Stage, ...], op: Op, target: Target, steps_per_epoch
 def test_every_family_compiles_to_what_it_says(family: str, epochs: int, steps_per_epoch: int) -> None:
     schedule = load(family)
     last = schedule.compile(total_steps=epochs * steps_per_epoch, steps_per_epoch=steps_per_epoch)[-1]
-    assert last.steps > 0
+    assert (last.steps > 0) == (not family.startswith("after_training/"))
     kind = family.rsplit("/", 1)[-1]
     order, _, targets = kind.rpartition("_") if "_" in kind else (kind, "", "")
     pruned = targets if "p" in order else ""

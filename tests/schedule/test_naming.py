@@ -56,3 +56,11 @@ def test_mixed_units_are_ordered_once_the_length_is_known() -> None:
     assert mixed.name_for(total_steps=80, steps_per_epoch=10) == "Q8(w) → P0.5(w)"
     assert mixed.name_for(total_steps=100, steps_per_epoch=10) == "P0.5(w) + Q8(w)"
     assert mixed.name_for(total_steps=200, steps_per_epoch=10) == "P0.5(w) → Q8(w)"
+
+
+def test_ranks_decide_where_times_do_not() -> None:
+    events = {
+        name: {"op": op, "target": "weight", "to": to, "start": "1dur", "rank": rank}
+        for name, op, to, rank in (("a", "prune", 0.5, 1), ("b", "quantize", 8, 0))
+    }
+    assert Schedule.from_config(events).name == "Q8(w) → P0.5(w)"

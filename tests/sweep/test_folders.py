@@ -28,6 +28,31 @@ def finished(sweep: Path) -> bool:
     return all(load(folder).status == "FINISHED" for folder in (sweep, sweep / "0", sweep / "1"))
 
 
+ENDS_LATE = """
+import sys, time
+from pathlib import Path
+from qp_runner.locking import RUNNING, try_lock
+job = Path(sys.argv[1])
+lock = try_lock(job / RUNNING)
+print("at work", flush=True)
+time.sleep(1.5)
+(job / "run.json").write_text("ended well")
+"""
+
+
+def test_what_the_last_jobs_of_a_killed_command_still_finish_is_seen_by_the_next(tmp_path: Path) -> None:
+    """Else a job that just ended well would run again, and be two runs in MLflow."""
+    folder = tmp_path / "sweeps" / "now"
+    (folder / "0").mkdir(parents=True)
+    Sweep("now", "a sweep", 1, digest="x").save(folder)
+    with subprocess.Popen([sys.executable, "-c", ENDS_LATE, folder / "0"], stdout=subprocess.PIPE) as worker:
+        assert worker.stdout is not None
+        worker.stdout.readline()
+        with claiming() as next_command:
+            assert next_command.earlier("x", results=tmp_path, named=None) == folder
+            assert (folder / "0" / "run.json").exists()
+
+
 def test_a_folder_is_held_by_one_command_and_others_get_their_own(tmp_path: Path) -> None:
     wanted = tmp_path / "sweeps" / "now"
     with claiming() as one, claiming() as other:

@@ -40,8 +40,8 @@ def artifacts(run: Any) -> Path:
 def test_a_store_has_what_the_files_have(brought: Bring, client: Any, uri: str, tmp_path: Path) -> None:
     run = write(tmp_path, store="s", steps=1200, end=None)  # more than one call may carry
     run.text("plots/about.txt", "below a folder")
-    (tmp_path / "model.pt").write_bytes(b"weights")
-    run.artifact("model.pt")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
+    run.artifact("model.safetensors")
     run.finish("FINISHED")
     found, record = brought(tmp_path), load(tmp_path)
     assert lacking(client, tmp_path) == []
@@ -52,7 +52,7 @@ def test_a_store_has_what_the_files_have(brought: Bring, client: Any, uri: str, 
         milliseconds(record.end_time or ""),
     )
     assert client.get_experiment(found.info.experiment_id).name == "classification"
-    names = ("config.yaml", "plots/about.txt", "model.pt")
+    names = ("config.yaml", "plots/about.txt", "model.safetensors")
     assert [(artifacts(found) / name).read_bytes() for name in names] == [b"seed: 0\n", b"below a folder", b"weights"]
     assert artifacts(found).is_relative_to(Path(uri.removeprefix("sqlite:///")).parent / "mlartifacts")
 

@@ -62,13 +62,13 @@ def test_a_second_finish_changes_nothing(tmp_path: Path) -> None:
 def test_only_files_outside_the_artifacts_are_listed(tmp_path: Path) -> None:
     run = RunFiles(tmp_path, INFO, store=None)
     run.text("config.yaml", "seed: 0\n")
-    (tmp_path / "model.pt").write_bytes(b"weights")
+    (tmp_path / "model.safetensors").write_bytes(b"weights")
     for _ in range(2):
-        run.artifact("model.pt")
+        run.artifact("model.safetensors")
     run.finish("FINISHED")
     known = load(tmp_path)
-    assert known.files == ["model.pt"]
-    assert [name for _, name in artifact_files(tmp_path, known)] == ["config.yaml", "model.pt"]
+    assert known.files == ["model.safetensors"]
+    assert [name for _, name in artifact_files(tmp_path, known)] == ["config.yaml", "model.safetensors"]
 
 
 @pytest.mark.parametrize("go_on", [False, True])

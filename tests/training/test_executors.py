@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from qp_runner.training import set_numerics
 from qp_runner.training.executors import EagerStep, GraphStep, make_step, resolve_executor
@@ -111,6 +112,15 @@ def test_tasks_of_changing_shapes_run_eagerly_and_say_so_where_something_else_wa
         step = make_step(asked, task, trainer.state.optimizers, compressor=None, precision="float32", device=DEVICE)
     assert isinstance(step, EagerStep)
     assert [asked in record.message for record in caplog.records] == ([] if asked == "auto" else [True])
+
+
+def test_recurrent_networks_run_eagerly_and_say_so(caplog: pytest.LogCaptureFixture) -> None:
+    trainer, task, _ = make_trainer({}, device=DEVICE)
+    task.network.add_module("memory", nn.GRU(3, 3))
+    assert resolve_executor("auto", task, torch.device("cuda")) == "eager"
+    step = make_step("compile", task, trainer.state.optimizers, compressor=None, precision="float32", device=DEVICE)
+    assert isinstance(step, EagerStep)
+    assert "trainer.executor=compile: torch does not compile recurrent layers" in caplog.text
 
 
 def test_many_networks_in_one_process_are_all_compiled() -> None:

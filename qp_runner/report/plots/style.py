@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from html import escape
 from io import StringIO
 from itertools import cycle
+from pathlib import Path
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
@@ -58,6 +59,14 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
     """A figure of a size in pixels, without window or global state."""
     with mpl.rc_context(SETTINGS):
         yield Figure(figsize=(width / 72, height / 72), dpi=72, layout="constrained", facecolor="none")
+
+
+@contextmanager
+def save_png(path: Path, width: float, height: float) -> Iterator[Figure]:
+    """A figure of a size in pixels, written as a PNG of twice that size at the end."""
+    with canvas(width, height) as figure:
+        yield figure
+        figure.savefig(path, dpi=144, facecolor="white", metadata={"Software": None})
 
 
 def tidy(axes: Axes, *, grid: str = "y") -> None:

@@ -66,7 +66,7 @@ def training_plot(
         if limits is not None:
             axes.set_ylim(limits[0], limits[1] + 0.22 * (limits[1] - limits[0]))  # room for the labels
         end = row.figures.get("total_steps", float(found.index.max() if len(found) else 1))
-        axes.set_xlim(0, end / per_epoch)
+        axes.set_xlim(0, max(end, 1) / per_epoch)  # 0: nothing was trained
         _mark_events(axes, row, histories, end=end, per_epoch=per_epoch)
         axes.set_xlabel("epoch", fontsize=10)
         axes.set_ylabel(f"validation {label(metric)}", fontsize=10)

@@ -1,0 +1,93 @@
+"""The graph that computes as training did: `x̂ = s · clamp(round(m·x / s), low, high)` in float, step by step.
+
+Weights are stored as codes, which the runtime dequantizes; the rest is in float. So the outputs are those of the
+network, as far as a runtime adds up products in the same order.
+"""
+
+import numpy as np
+import onnx_ir as ir
+
+from qp_runner.compress.bake import Output
+from qp_runner.compress.fake_quantize import code_range
+from qp_runner.export.contents import Contents, Weight, spread
+from qp_runner.export.graph import INT4, Editor
+from qp_runner.export.marking import RESULT, WEIGHT, call_key, site_of
+
+
+def results_of(contents: Contents) -> dict[str, Output]:
+    """What is done with results, by the names of marks."""
+    return contents.outputs | {call_key(place): output for place, output in contents.calls.items()}
+
+
+def put_in_exact(editor: Editor, contents: Contents) -> None:
+    """Puts the arithmetic of training in the place of all marks."""
+    weights = {each.name: each for each in contents.weights}
+    for mark in editor.marks(WEIGHT):
+        editor.replace(mark, dequantized(editor, mark, weights[site_of(mark)]))
+    results = results_of(contents)
+    for mark in editor.marks(RESULT):
+        name = site_of(mark)
+        editor.replace(mark, compressed(editor, mark, results[name], name))
+
+
+def dequantized(editor: Editor, before: ir.Node, weight: Weight) -> ir.Value:
+    """The weight's value: a float constant, or codes of 4, 8 or 16 bits and what makes values of them."""
+    name = weight.name
+    if weight.codes is None or weight.scale is None:
+        return editor.constant(name, weight.value.numpy())
+    codes = weight.codes.numpy()
+    kind = INT4 if weight.bits <= 4 else np.int8 if weight.bits <= 8 else np.int16
+    stored = editor.constant(f"{name}/codes", codes, kind)
+    if weight.groups == 1:
+        scale = editor.constant(f"{name}/scale", weight.scale.numpy())
+        return editor.add(before, "DequantizeLinear", stored, scale, name=name, axis=weight.channel_axis)
+    whole = spread(weight.scale, shape=weight.value.shape, channel_axis=weight.channel_axis, groups=weight.groups)
+    scale = editor.constant(f"{name}/scale", whole.numpy())
+    floats = editor.add(before, "Cast", stored, name=f"{name}/float", to=ir.DataType.FLOAT)
+    return editor.add(before, "Mul", floats, scale, name=name)
+
+
+def compressed(editor: Editor, mark: ir.Node, output: Output, name: str) -> ir.Value:
+    """`Q(M ⊙ x)` of a mark's input, in float."""
+    value = mark.inputs[0]
+    assert value is not None
+    if output.mask is not None:
+        mask = mask_for(editor, mark, output, name)
+        kept = editor.add(mark, "Cast", mask, name=f"{name}/mask/float", to=ir.DataType.FLOAT)
+        value = editor.add(mark, "Mul", value, kept, name=f"{name}/masked")
+    if output.scale is None:
+        return value
+    scale = editor.constant(f"{name}/scale", output.scale.numpy())
+    low, high = (
+        editor.constant(f"{name}/{end}", np.float32(code))
+        for end, code in zip(("low", "high"), code_range(output.bits), strict=True)
+    )
+    divided = editor.add(mark, "Div", value, scale, name=f"{name}/divided")
+    rounded = editor.add(mark, "Round", divided, name=f"{name}/rounded")
+    codes = editor.add(mark, "Clip", rounded, low, high, name=f"{name}/codes")
+    return editor.add(mark, "Mul", codes, scale, name=f"{name}/quantized")
+
+
+def mask_for(editor: Editor, mark: ir.Node, output: Output, name: str) -> ir.Value:
+    """A mark's mask (uint8) in a shape that broadcasts against its input: repeated over the positions of samples whose
+    size is not fixed, as `compress.mask.tiled` does.
+    """
+    assert output.mask is not None
+    mask = output.mask.numpy()
+    value = mark.inputs[0]
+    assert value is not None
+    stored = editor.constant(f"{name}/mask", mask, np.uint8)
+    if value.shape is None or all(size in (1, there) for size, there in zip(mask.shape, value.shape[1:], strict=True)):
+        return stored
+    here = np.array(mask.shape[1:], np.int64)
+    axes = np.arange(1, mask.ndim, dtype=np.int64)
+    sizes = editor.add(mark, "Shape", value, name=f"{name}/size", start=2)
+    more = editor.add(mark, "Add", sizes, editor.constant(f"{name}/more", here - 1), name=f"{name}/size/more")
+    times = editor.add(mark, "Div", more, editor.constant(f"{name}/mask/size", here), name=f"{name}/mask/times")
+    one = editor.constant("one", np.ones(1, np.int64))
+    repeats = editor.add(mark, "Concat", one, times, name=f"{name}/mask/repeats", axis=0)
+    tiles = editor.add(mark, "Tile", stored, repeats, name=f"{name}/mask/tiles")
+    starts = editor.constant(f"{name}/mask/start", np.zeros_like(here))
+    return editor.add(
+        mark, "Slice", tiles, starts, sizes, editor.constant(f"{name}/mask/axes", axes), name=f"{name}/mask/tiled"
+    )

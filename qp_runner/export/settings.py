@@ -1,0 +1,46 @@
+"""What to export, and whether it can be done here."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Literal
+
+from qp_runner.errors import ConfigError
+from qp_runner.tasks import DetectionTask, Task
+
+Format = Literal["packed", "onnx"]
+NEEDED = ("onnx", "onnxruntime", "onnxscript", "onnx_ir")
+"""Libraries of the extra `export`; a packed file needs none of them."""
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What to write of a run.
+
+    Attributes:
+        formats: files to write.
+        mode: of ONNX: `exact` keeps the arithmetic of training, `int8` is for integer kernels.
+        branches: with `int8`, whether branches before sums are quantized too, which training did not do.
+        signed_weights: with `int8`, whether weights are int8 instead of uint8 (see `integer`).
+    """
+
+    formats: Sequence[Format] = ()
+    mode: Literal["exact", "int8"] = "exact"
+    branches: bool = False
+    signed_weights: bool = False
+
+
+def check_libraries(settings: ExportSettings, *, key: str) -> None:
+    """Raises ConfigError, of this key, for what can't be exported here."""
+    if "onnx" not in settings.formats:
+        return
+    missing = [name for name in NEEDED if find_spec(name) is None]
+    if missing:
+        raise ConfigError(key, "onnx", f"needs pip install 'qp_runner[export]' ({', '.join(missing)} missing)")
+
+
+def check_task(settings: ExportSettings, task: Task, *, key: str) -> None:
+    """Raises ConfigError, of this key, for a task that can't be exported."""
+    if "onnx" in settings.formats and isinstance(task, DetectionTask):
+        reason = "a detector chooses boxes by code without fixed shapes, which torch's exporter can't follow"
+        raise ConfigError(key, "onnx", f"not for detection: {reason}; use packed")

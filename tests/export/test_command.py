@@ -1,0 +1,138 @@
+"""`qp-runner export`, and files that jobs end with."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import qp_runner
+from qp_runner.export import exporting_packed, settings
+from qp_runner.export.loading import load_packed
+from qp_runner.models import SmallCNN
+from qp_runner.tracking.records import Record, artifact_files
+from support import execute, metrics
+
+RUN = ["seed=0", "trainer.epochs=4", "trainer.device=cpu", "tracking=none", "checkpoint.enabled=false"]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a run that ended with a packed file."""
+    folder = tmp_path_factory.mktemp("results") / "runs" / "one"
+    assert execute([*RUN, f"results={folder.parents[1]}", f"hydra.run.dir={folder}", "export=packed"]) == 0
+    return folder
+
+
+def figures(folder: Path) -> dict[str, dict]:
+    return {each["file"]: each for each in json.loads((folder / "export" / "verified.json").read_text("utf-8"))}
+
+
+def test_a_run_ends_with_its_file_and_records_its_figures(trained: Path) -> None:
+    found = figures(trained)["packed.safetensors"]
+    assert found["failures"] == []
+    assert found["figures"]["equal_outputs"] == 1
+    assert found["figures"]["accuracy"] == found["figures"]["accuracy_before"]
+    assert found["figures"]["file_bytes"] == (trained / "export" / "packed.safetensors").stat().st_size
+    table = metrics(trained).set_index("name")["value"]
+    assert table["final/file_mb"] == 8 * found["figures"]["file_bytes"] / 1e6
+    assert table["final/file_verified"] == 1
+    assert table["final/accuracy"] == found["figures"]["accuracy"]
+    artifacts = {name for _, name in artifact_files(trained, Record.load(trained))}
+    assert {"export/packed.safetensors", "export/verified.json"} <= artifacts
+
+
+def test_the_file_of_a_run_is_loaded_without_its_configuration(trained: Path) -> None:
+    run = qp_runner.load(trained)
+    given = run.file.about.given["network"]
+    loaded = qp_runner.load(trained / "export" / "packed.safetensors", network=SmallCNN(width=6, **given))
+    x = torch.randn(3, 1, 8, 8)
+    assert torch.equal(loaded(x), run.network(x))
+
+
+def test_the_command_writes_verifies_and_records(trained: Path, capsys) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    before = Record.load(trained)
+    assert execute(["export", f"run={trained}", "format=packed,onnx", "onnx.mode=int8"]) == 0
+    out = capsys.readouterr().out
+    for word in ("packed.safetensors", "model.int8.onnx", "onnx int8", "top1 agreement", "verified", "float ms"):
+        assert word in out
+    assert execute(["export", f"run={trained}", "format=onnx"]) == 0
+    found = figures(trained)
+    assert sorted(found) == ["model.int8.onnx", "model.onnx", "packed.safetensors"]
+    assert sorted(each.name for each in (trained / "export").iterdir()) == [*sorted(found), "verified.json"]
+    exact, integer = found["model.onnx"]["figures"], found["model.int8.onnx"]["figures"]
+    assert (exact["top1_agreement"], exact["equal_outputs"]) == (1, 1)
+    assert integer["top1_agreement"] >= 0.99
+    assert (integer["integer_convolutions"], integer["convolutions"]) == (2, 3)
+    assert metrics(trained).set_index("name")["value"]["export/model_onnx/verified"] == 1
+    after = Record.load(trained)
+    assert (after.status, after.end_time, after.id) == ("FINISHED", before.end_time, before.id)
+
+
+def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkeypatch) -> None:
+    def damaged(*args, **kwargs):
+        network = load_packed(*args, **kwargs)
+        with torch.no_grad():
+            network.fc.bias += 0.1
+        return network
+
+    monkeypatch.setattr(exporting_packed, "load_packed", damaged)
+    assert execute(["export", f"run={trained}", "format=packed"]) == 1
+    assert "not as it should be: packed.safetensors: outputs differ by up to" in capsys.readouterr().err
+    assert figures(trained)["packed.safetensors"]["failures"]
+    monkeypatch.undo()
+    assert execute(["export", f"run={trained}", "format=packed"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["format=packed"], "run=?: one finished run"),
+        (["run={run}"], "format=?: one of packed, onnx, or both"),
+        (["run={run}", "format=pickle"], "format=pickle: one of packed, onnx"),
+        (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
+        (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
+        (
+            ["run={run}", "format=onnx", "onnx.branch=true"],
+            "export.onnx.branch=True: unknown key; did you mean branches?",
+        ),
+    ],
+)
+def test_bad_arguments_are_one_line(trained: Path, capsys, arguments: list[str], message: str) -> None:
+    assert execute(["export", *(each.format(run=trained) for each in arguments)]) == 2
+    err = capsys.readouterr().err
+    assert message in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_missing_extra_an_unfinished_run_and_another_version_are_one_line(
+    trained: Path, tmp_path: Path, capsys, monkeypatch
+) -> None:
+    monkeypatch.setattr(settings, "find_spec", lambda name: None if name == "onnxruntime" else name)
+    assert execute(["export", f"run={trained}", "format=onnx"]) == 2
+    assert "format=onnx: needs pip install 'qp_runner[export]' (onnxruntime missing)" in capsys.readouterr().err
+    name = "model.safetensors"
+    with safe_open(trained / name, "pt") as file:
+        metadata = file.metadata()
+    save_file(load_file(trained / name), tmp_path / name, metadata)
+    (tmp_path / "run.json").write_text((trained / "run.json").read_text("utf-8").replace("FINISHED", "FAILED"), "utf-8")
+    assert execute(["export", f"run={tmp_path}", "format=packed"]) == 2
+    assert "a finished run; it is FAILED" in capsys.readouterr().err
+    newer = metadata["qp_runner"].replace('"format": 1', '"format": 9')
+    save_file(load_file(trained / name), tmp_path / name, metadata | {"qp_runner": newer})
+    assert execute(["export", f"run={tmp_path}", "format=packed"]) == 2
+    assert "of another version" in capsys.readouterr().err
+
+
+def test_detection_is_refused_as_onnx_before_training(tmp_path: Path, capsys) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    small = ["experiment=orders/detection", "data.factory.train=24", "data.factory.val=2", "data.factory.test=2"]
+    command = [*RUN, *small, "trainer.batch_size=3", f"results={tmp_path}", f"hydra.run.dir={tmp_path}/runs/a"]
+    one = ["hydra.mode=RUN", "schedule=float", "export=onnx"]
+    assert execute([*command, *one]) == 2
+    err = capsys.readouterr().err
+    assert "export.formats=onnx: not for detection:" in err
+    assert "use packed" in err

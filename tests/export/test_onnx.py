@@ -1,0 +1,225 @@
+"""ONNX files compute what the network computes, in a runtime."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+pytest.importorskip("onnxscript", reason="needs the extra `export`")
+
+import onnx
+
+from qp_runner.compress import SiteSelection
+from qp_runner.errors import ExportError
+from qp_runner.export.contents import contents
+from qp_runner.export.onnx_file import NetworkToExport, save_onnx, sections
+from qp_runner.export.runtime import call, flat, integer_convolutions, kernels, session
+from qp_runner.export.settings import ExportSettings
+from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
+from qp_runner.schedule import Op, Target
+
+WITHOUT_MASKS = {(Op.PRUNE, Target.WEIGHT), (Op.QUANTIZE, Target.WEIGHT), (Op.QUANTIZE, Target.ACTIVATION)}
+RESNET = SiteSelection(("*",), ("*relu?", "fc"), ("conv1.weight", "relu1", "fc.weight", "fc"))
+MOBILENET = SiteSelection(
+    ("*",), ("relu1", "layers.*.relu[12]", "layers.[0-9]", "layers.1[0-9]", "relu2", "fc"), ("conv1.weight", "fc*")
+)
+
+
+def images(*shape: int, seed: int = 2) -> torch.Tensor:
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+
+
+def settled(network: nn.Module, x: torch.Tensor, *, negative: bool = False) -> nn.Module:
+    """A network whose batch norms have seen data, some with negative factors."""
+    random = torch.Generator().manual_seed(0)
+    for module in network.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            nn.init.uniform_(module.weight, 0.5, 1.5, generator=random)
+            module.weight.data[::7] *= -1 if negative else 1
+            nn.init.normal_(module.bias, 0, 0.2, generator=random)
+    network.train()
+    for _ in range(8):
+        network(x)
+    return network.eval()
+
+
+def exported(path: Path, compressor, network: nn.Module, x: torch.Tensor, *, free=(), **settings) -> Path:
+    given = NetworkToExport(network, compressor, contents(compressor, network), (x[:2],), free, [(x,)])
+    save_onnx(path / "net.onnx", given, ExportSettings(("onnx",), **settings)).unlink()
+    return path / "net.onnx"
+
+
+def outputs(
+    path: Path, network: nn.Module, x: torch.Tensor, *, optimised: bool = True
+) -> tuple[np.ndarray, np.ndarray]:
+    """The runtime's outputs and the network's, a row for each sample."""
+    with torch.no_grad():
+        expected = network(x)
+    return flat(call(session(path, optimised=optimised), [x.numpy()])), flat([expected.numpy()])
+
+
+@pytest.mark.parametrize(
+    ("bits", "scale"), [(2, "power_of_two"), (8, "power_of_two"), (8, "float"), (12, "power_of_two"), (16, "float")]
+)
+def test_exact_files_compute_the_same(tmp_path: Path, compressed, bits: int, scale: str) -> None:
+    x = images(16, 3, 12, 12)
+    network = settled(SmallCNN(in_channels=3, classes=10), x)
+    compressor = compressed(network, x, bits=bits, scale=scale)
+    path = exported(tmp_path, compressor, network, x)
+    for optimised in (True, False):
+        made, expected = outputs(path, network, x[:5], optimised=optimised)
+        assert (made.argmax(1) == expected.argmax(1)).all()
+        if scale == "power_of_two" and bits <= 8:
+            assert np.array_equal(made, expected)
+        else:
+            assert (made == expected).mean() > 0.8
+    assert integer_convolutions(kernels(path)) == (0, 3)
+
+
+@pytest.mark.parametrize("granularity", ["element", "channel"])
+def test_espcn_computes_the_same_at_any_size(tmp_path: Path, compressed, granularity: str) -> None:
+    torch.manual_seed(0)
+    network, x = ESPCN(scale=3), images(8, 1, 17, 17)
+    compressor = compressed(network, x, granularity=granularity)
+    path = exported(tmp_path, compressor, network, x, free=[[2, 3]])
+    for shape in ((3, 1, 17, 17), (1, 1, 5, 40), (2, 1, 34, 51)):
+        made, expected = outputs(path, network, images(*shape))
+        assert np.array_equal(made, expected)
+
+
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+@pytest.mark.parametrize("norm", ["instance", pytest.param("batch", marks=pytest.mark.slow)])
+def test_a_unet_computes_the_same(tmp_path: Path, compressed, norm: str, mode: str) -> None:
+    x = images(4, 3, 32, 32)
+    torch.manual_seed(0)
+    network = UNetGenerator(in_channels=3, out_channels=3, width=4, depth=3, norm=norm).eval()
+    compressor = compressed(network, x)
+    made, expected = outputs(exported(tmp_path, compressor, network, x, mode=mode), network, x[:3])
+    if mode == "exact":
+        assert np.array_equal(made, expected)
+    assert np.abs(made - expected).mean() < 0.01
+
+
+def test_several_calls_and_shared_weights_compute_the_same(tmp_path: Path, compressed) -> None:
+    class Shared(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.one, self.two = nn.Conv2d(3, 3, 3, padding=1), nn.Conv2d(3, 3, 3, padding=1)
+            self.two.weight = self.one.weight
+            self.up = nn.ConvTranspose2d(3, 6, 2, stride=2, groups=3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            x = torch.relu(self.one(x))
+            return self.up(torch.relu(self.two(x)) + x)
+
+    torch.manual_seed(0)
+    network, x = Shared(), images(6, 3, 8, 8)
+    compressor = compressed(network, x)
+    for mode in ("exact", "int8"):
+        made, expected = outputs(exported(tmp_path, compressor, network, x, mode=mode), network, x)
+        assert np.allclose(made, expected, atol=0.05)
+        assert (made == expected).mean() > 0.9
+
+
+@pytest.mark.parametrize(("bits", "signed"), [(2, False), (3, True), (6, False), (8, False), (8, True)])
+def test_int8_files_compute_nearly_the_same_by_integer_kernels(tmp_path: Path, compressed, bits: int, signed) -> None:
+    x = images(16, 3, 12, 12)
+    network = settled(SmallCNN(in_channels=3, classes=10), x, negative=bits < 8)
+    compressor = compressed(network, x, bits=bits)
+    path = exported(tmp_path, compressor, network, x, mode="int8", signed_weights=signed)
+    made, expected = outputs(path, network, x)
+    plain, _ = outputs(path, network, x, optimised=False)
+    assert (made.argmax(1) == expected.argmax(1)).mean() >= 0.9
+    assert np.abs(made - expected).mean() < 0.05 * expected.std()
+    assert np.abs(made - plain).mean() <= 0.02
+    assert integer_convolutions(kernels(path)) == (2, 3)  # the first one reads floats
+
+
+@pytest.mark.parametrize(("branches", "integer"), [(False, 9), (True, 18)])
+def test_a_residual_network_runs_by_integer_kernels(tmp_path: Path, compressed, branches: bool, integer: int) -> None:
+    x = images(8, 3, 16, 16)
+    torch.manual_seed(0)
+    network = settled(resnet20(in_channels=3, classes=10), x)
+    compressor = compressed(network, x, sites=RESNET)
+    path = exported(tmp_path, compressor, network, x, mode="int8", branches=branches)
+    made, expected = outputs(path, network, x)
+    plain, _ = outputs(path, network, x, optimised=False)
+    counts = kernels(path)
+    assert integer_convolutions(counts) == (integer, 19)
+    assert counts["QLinearAdd"] == (9 if branches else 0)
+    assert np.abs(made - plain).mean() <= 0.02
+    assert np.corrcoef(made.ravel(), expected.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("branches", "integer"), [(False, 38), (True, 56)])
+def test_mobilenetv2_runs_by_integer_kernels_and_is_small(tmp_path: Path, compressed, branches: bool, integer) -> None:
+    x = images(8, 3, 32, 32)
+    network = settled(MobileNetV2(in_channels=3, classes=10), x)
+    for bits, megabytes in ((8, 2.65), (4, 1.5)):
+        compressor = compressed(network, x, bits=bits, sites=MOBILENET, fires=WITHOUT_MASKS)
+        path = exported(tmp_path, compressor, network, x, mode="int8", branches=branches)
+        assert integer_convolutions(kernels(path)) == (integer, 57)
+        assert path.stat().st_size <= megabytes * 1e6
+        compressor.detach()
+
+
+def test_a_file_says_nothing_of_where_it_was_made_and_its_sections_add_up(tmp_path: Path, compressed) -> None:
+    network, x = SmallCNN(in_channels=3, classes=10), images(8, 3, 12, 12)
+    compressor = compressed(network, x)
+    pruned = [site.mask.numel() for site in compressor.sites(Target.ACTIVATION) if site.is_pruning]
+    for mode in ("exact", "int8"):
+        path = exported(tmp_path, compressor, network, x, mode=mode)
+        model = onnx.load(path)
+        onnx.checker.check_model(model, full_check=True)
+        assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+        assert [each.domain for each in model.opset_import] == [""]
+        found = sections(path)
+        assert sum(found.values()) == path.stat().st_size
+        assert found["masks"] == sum(pruned)
+        assert found["codes"] == sum(site.mask.numel() for site in compressor.sites(Target.WEIGHT))
+
+
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+def test_weights_that_are_not_quantized_stay_float(tmp_path: Path, compressed, mode: str) -> None:
+    x = images(16, 3, 12, 12)
+    network = settled(SmallCNN(in_channels=3, classes=10), x)
+    compressor = compressed(network, x, fires={(Op.PRUNE, Target.WEIGHT), (Op.QUANTIZE, Target.ACTIVATION)})
+    path = exported(tmp_path, compressor, network, x, mode=mode)
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (0, 3)
+    assert (made == expected).mean() > 0.95
+    values = {onnx.numpy_helper.to_array(each).tobytes() for each in onnx.load(path).graph.initializer}
+    assert all(site.value(latent).numpy().tobytes() in values for site, latent in compressor.latents().items())
+
+
+def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
+    class Undecided(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 3)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.conv(x) if float(x.sum()) > 0 else self.conv(-x)
+
+    network, x = Undecided(), images(4, 3, 8, 8)
+    compressor = compressed(network, x, fires={(Op.QUANTIZE, Target.WEIGHT)})
+    with pytest.raises(ExportError, match="torch can't export Undecided") as caught:
+        exported(tmp_path, compressor, network, x)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+def test_openvino_loads_the_same_files(tmp_path: Path, compressed, mode: str) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino")
+    x = images(16, 3, 12, 12)
+    network = settled(SmallCNN(in_channels=3, classes=10), x)
+    path = exported(tmp_path, compressed(network, x), network, x, mode=mode)
+    compiled = openvino.Core().compile_model(openvino.Core().read_model(path), "CPU")
+    made = compiled([x.numpy()])[compiled.output(0)]
+    with torch.no_grad():
+        expected = network(x).numpy()
+    assert (made.argmax(1) == expected.argmax(1)).mean() >= 0.9
