@@ -190,9 +190,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def repeat(what: str, times: int, one: Callable[[Figures, random.Random, int], list[str]], reference: Figures) -> int:
+def repeat(
+    what: str, times: int, one: Callable[[Figures, random.Random, int], list[str]], reference: Figures, *, seed: int
+) -> int:
     """Tries something several times and prints how it went; returns how often something was lost."""
-    chance, lost = random.Random(0), 0
+    chance, lost = random.Random(seed), 0
     for number in range(times):
         wrong = one(reference, chance, number)
         lost += bool(wrong)
@@ -207,13 +209,14 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--outages", type=int, default=3)
+    parser.add_argument("--seed", type=int, default=0, help="of the moments; several can run side by side")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         subprocess.run(command(Path(name), "seed=0,1"), check=True, capture_output=True)
         reference = figures(Path(name))
-    lost = repeat("kill", arguments.kills, kill, reference)
-    lost += repeat("pair", arguments.pairs, pair, reference)
-    lost += repeat("outage", arguments.outages, outage, reference)
+    lost = repeat("kill", arguments.kills, kill, reference, seed=arguments.seed)
+    lost += repeat("pair", arguments.pairs, pair, reference, seed=arguments.seed)
+    lost += repeat("outage", arguments.outages, outage, reference, seed=arguments.seed)
     sys.exit(1 if lost else 0)
 
 

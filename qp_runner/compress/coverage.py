@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from qp_runner.compress.calls import prefixes
-from qp_runner.compress.graph import Graph
+from qp_runner.compress.graph import Graph, LedgerTensor
 from qp_runner.schedule import Target
 from qp_runner.shares import percent
 
@@ -78,37 +78,38 @@ def coverage(
     matrices = {id(p): (name, module, p) for name, module, p in _parameters(networks) if p.dim() >= 2}
     all_weights = sum(p.numel() for _, _, p in matrices.values())
     all_activations = sum(tensor.elements for tensor in graph.ledger)
-    left = [
-        LeftOut(
-            path=name,
-            target=Target.WEIGHT,
-            elements=p.numel(),
-            share=p.numel() / all_weights,
-            reason=reasons.get(name) or _reason(module, p),
-            kind=type(module).__name__,
-            shape=tuple(p.shape),
-        )
-        for key, (name, module, p) in matrices.items()
-        if key not in covered
-    ]
-    left += [
-        LeftOut(
-            path=tensor.name,
-            target=Target.ACTIVATION,
-            elements=tensor.elements,
-            share=tensor.elements / all_activations,
-            reason=reasons.get(tensor.name) or tensor.reason,
-            kind=tensor.operation,
-            shape=tensor.shape,
-        )
-        for tensor in graph.ledger
-        if not tensor.sites
-    ]
+    rest = [each for key, each in matrices.items() if key not in covered]
+    left = [_weight(*each, all_weights, reasons) for each in rest]
+    left += [_activation(tensor, all_activations, reasons) for tensor in graph.ledger if not tensor.sites]
     left.sort(key=lambda each: -each.share)
     return Coverage(
         weight=_rest(all_weights, left, Target.WEIGHT),
         activation=_rest(all_activations, left, Target.ACTIVATION),
         left_out=tuple(left),
+    )
+
+
+def _weight(name: str, module: nn.Module, p: nn.Parameter, total: int, reasons: Mapping[str, str]) -> LeftOut:
+    return LeftOut(
+        path=name,
+        target=Target.WEIGHT,
+        elements=p.numel(),
+        share=p.numel() / total,
+        reason=reasons.get(name) or _reason(module, p),
+        kind=type(module).__name__,
+        shape=tuple(p.shape),
+    )
+
+
+def _activation(tensor: LedgerTensor, total: int, reasons: Mapping[str, str]) -> LeftOut:
+    return LeftOut(
+        path=tensor.name,
+        target=Target.ACTIVATION,
+        elements=tensor.elements,
+        share=tensor.elements / total,
+        reason=reasons.get(tensor.name) or tensor.reason,
+        kind=tensor.operation,
+        shape=tensor.shape,
     )
 
 
