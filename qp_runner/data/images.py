@@ -112,9 +112,12 @@ class ImageData:
         return replace(self, **moved)
 
     def preprocessing(self) -> ImagePreprocessing:
-        """What `normalise` does, for images from anywhere."""
-        channels, *size = self.shape
-        return ImagePreprocessing(channels, (size[0], size[1]), tuple(self.mean.tolist()), tuple(self.std.tolist()))
+        """What was done to the test images, for images from anywhere."""
+        channels, height, width = self.shape
+        streamed = isinstance(self.train, StreamedImages)
+        spare = self.train.prepare.spare if streamed else self.augmentation.spare  # type: ignore[union-attr]
+        mean, std = (tuple(each.tolist()) for each in (self.mean, self.std))
+        return ImagePreprocessing(channels, (height, width), mean, std, spare)
 
     def with_preprocessing(self, preprocessing: ImagePreprocessing) -> "ImageData":
         """The same images, normalised as another set's were. Raises ConfigError for images of another shape."""

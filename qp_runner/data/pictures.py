@@ -51,15 +51,20 @@ class Preparation:
         _, height, width = self.shape
         least = self.size[0] + self.spare, self.size[1] + self.spare
         image = ImageOps.exif_transpose(picture)
-        if least[0] * image.width < least[1] * image.height:  # rounded as torchvision's Resize and CenterCrop do
-            wanted = least[1], max(least[0], least[1] * image.height // image.width)
-        else:
-            wanted = max(least[1], least[0] * image.width // image.height), least[0]
+        tall, wide = covering(image.height, image.width, least)
+        wanted = wide, tall
         image = converted(image, self.channels)
         if image.size != wanted:
             image = image.resize(wanted, Image.Resampling.BILINEAR)
         left, top = round((wanted[0] - width) / 2), round((wanted[1] - height) / 2)
         return pil_to_tensor(image.crop((left, top, left + width, top + height))).to(torch.uint8)
+
+
+def covering(height: int, width: int, least: tuple[int, int]) -> tuple[int, int]:
+    """Height and width of a picture scaled so that it just covers `least`, rounded as torchvision's Resize does."""
+    if least[0] * width < least[1] * height:
+        return max(least[0], least[1] * height // width), least[1]
+    return least[0], max(least[1], least[0] * width // height)
 
 
 def converted(image: Image.Image, channels: int) -> Image.Image:

@@ -5,11 +5,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
 
-MODES = {1: "L", 3: "RGB"}
+from qp_runner.data.pictures import Preparation, covering
 
 
 @dataclass(frozen=True)
@@ -43,27 +43,23 @@ class ImagePreprocessing:
     def _pixels(self, image: Image.Image | Tensor) -> Tensor:
         """One image as uint8 [channels, height, width]."""
         if isinstance(image, Image.Image):
-            upright = ImageOps.exif_transpose(image)
-            pixels: Tensor = transforms.pil_to_tensor(self._cut(upright.convert(MODES[self.channels])))
-            return pixels
+            return Preparation(self.size, self.spare, self.channels)(image)
         if image.dtype != torch.uint8 or image.dim() != 3:
             raise ValueError(f"images are PIL's, or uint8 [c, h, w]; this is {image.dtype} {[*image.shape]}")
-        if image.shape[0] != self.channels:
-            to_grey = self.channels == 1
-            image = transforms.rgb_to_grayscale(image) if to_grey else transforms.grayscale_to_rgb(image)
-        return self._cut(image)
+        pixels: Tensor = image
+        if pixels.shape[0] != self.channels:
+            convert = transforms.rgb_to_grayscale if self.channels == 1 else transforms.grayscale_to_rgb
+            pixels = convert(pixels)
+        return self._cut(pixels)
 
-    def _cut(self, image: Any) -> Any:
-        """A picture or its pixels, scaled and cut to `size`."""
-        height, width = transforms.get_size(image)
+    def _cut(self, image: Tensor) -> Tensor:
+        """Pixels, scaled and cut to `size`; those that have it are a sample already."""
+        height, width = image.shape[1:]
         if (height, width) == self.size:
             return image
-        least = [side + self.spare for side in self.size]
-        if least[0] * width < least[1] * height:  # rounded as torchvision's Resize does
-            wanted = [max(least[0], least[1] * height // width), least[1]]
-        else:
-            wanted = [least[0], max(least[1], least[0] * width // height)]
-        return transforms.center_crop(transforms.resize(image, wanted, antialias=True), list(self.size))
+        wanted = covering(height, width, (self.size[0] + self.spare, self.size[1] + self.spare))
+        scaled: Tensor = transforms.resize(image, list(wanted), antialias=True)
+        return transforms.center_crop(scaled, list(self.size))
 
     def record(self) -> dict[str, Any]:
         """As plain data, from which `from_record` makes the same."""

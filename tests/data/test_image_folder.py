@@ -230,3 +230,13 @@ def test_the_folder_has_to_be_there() -> None:
         image_folder(root="nowhere", size=8)
     with pytest.raises(ConfigError, match=r"^data\.root=None: a folder with train/<class>"):
         image_folder(root=None, size=8)
+
+
+@pytest.mark.parametrize("options", [{}, {"memory_gb": 0}, {"resize": None}])
+def test_pictures_from_anywhere_are_prepared_as_those_of_the_test_split(
+    whole: Path, options: dict[str, object]
+) -> None:
+    data = made(whole, **options)
+    files = sorted((whole / "test").rglob("*.*g"))
+    [batch] = data.evaluation("test", batch_size=len(files))
+    assert torch.equal(data.preprocessing()([Image.open(file) for file in files]), batch.images)
