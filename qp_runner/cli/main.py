@@ -77,7 +77,7 @@ def _main(arguments: list[str]) -> int:
         if arguments[:1] == ["plan"]:
             from qp_runner.cli.plan import show  # not above: to run, nothing has to be drawn on a terminal
 
-            args = _parser().parse_intermixed_args(arguments[1:])
+            args = _plan_parser().parse_intermixed_args(arguments[1:])
             show(args.overrides, multirun=args.multirun, extra_dir=args.config_dir)
         elif arguments[:1] == ["sites"]:
             from qp_runner.cli.sites import show_sites
@@ -132,55 +132,47 @@ def _extra_dirs(arguments: list[str]) -> list[Path]:
 
 
 def _sites_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qp-runner sites",
-        description="Lists what of a network is pruned and quantized, and what is left and why. Trains nothing.",
-        epilog=SITES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
+    about = "Lists what of a network is pruned and quantized, and what is left and why. Trains nothing."
+    parser = _parser("sites", about, epilog=SITES)
     parser.add_argument("--csv", action="store_true", help="as CSV")
-    _add_common(parser)
     return parser
 
 
 def _evaluate_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qp-runner evaluate",
-        description="Measures the finished run in a folder (run=DIR) again, with other values if any are given.",
-        allow_abbrev=False,
+    return _parser(
+        "evaluate", "Measures the finished run in a folder (run=DIR) again, with other values if any are given."
     )
-    _add_common(parser)
-    return parser
 
 
 def _export_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="qp-runner export",
-        description="Writes the finished run in a folder (run=DIR) as files for use elsewhere (format=packed,onnx), "
+    return _parser(
+        "export",
+        "Writes the finished run in a folder (run=DIR) as files for use elsewhere (format=packed,onnx), "
         "loads them again and measures them on the test set. onnx.mode=exact keeps the arithmetic of training; int8 "
         "is for integer kernels, with onnx.branches=true before sums too, onnx.signed_weights=true with int8 weights.",
-        allow_abbrev=False,
     )
-    _add_common(parser)
-    return parser
 
 
-def _parser() -> argparse.ArgumentParser:
-    """Of `plan`; a run is parsed by Hydra."""
-    parser = argparse.ArgumentParser(
-        prog="qp-runner plan",
-        description="Draws schedules, their expected footprint, and what the runs of a sweep share. Trains nothing.",
-        allow_abbrev=False,
-    )
+def _plan_parser() -> argparse.ArgumentParser:
+    about = "Draws schedules, their expected footprint, and what the runs of a sweep share. Trains nothing."
+    parser = _parser("plan", about)
     parser.add_argument("-m", "--multirun", action="store_true", help="a sweep: every combination of a,b,c")
-    _add_common(parser)
     return parser
 
 
-def _add_common(parser: argparse.ArgumentParser) -> None:
+def _parser(command: str, description: str, *, epilog: str | None = None) -> argparse.ArgumentParser:
+    """What all commands but a run have in common; a run is parsed by Hydra. An epilog's lines stay as they are."""
+    formatter = argparse.HelpFormatter if epilog is None else argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(
+        prog=f"qp-runner {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=formatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("-cd", "--config-dir", type=Path, metavar="DIR", help="your own YAML files beside ours")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="as for a run")
+    return parser
 
 
 def _report(error: Exception, arguments: list[str]) -> int:
