@@ -20,7 +20,8 @@ class ImagePreprocessing:
         channels: 1 for grey images, 3 for colours; others are converted.
         size: height and width that the network takes.
         mean, std: by channel, where black is 0 and white 1.
-        spare: an image is scaled so that it just covers `size` and this many more pixels, then cut to its middle.
+        spare: an image is scaled so that it just covers `size` and this many more pixels, then cut to its middle;
+            pixels (a tensor) of `size` are taken for a sample already.
     """
 
     channels: int

@@ -5,6 +5,7 @@ import pytest
 import torch
 from PIL import Image
 from torchvision import transforms
+from torchvision.transforms.functional import pil_to_tensor
 
 from qp_runner.data import ImagePreprocessing, digits
 
@@ -22,12 +23,19 @@ def test_a_picture_is_scaled_and_cut_as_torchvision_does(width: int, height: int
     image = picture(width, height)
     theirs = transforms.Compose(
         [
-            *([transforms.Resize(28), transforms.CenterCrop(24)] if (width, height) != (24, 24) else []),
+            transforms.Resize(28),
+            transforms.CenterCrop(24),
             transforms.ToTensor(),
             transforms.Normalize(COLOUR.mean, COLOUR.std),
         ]
     )
     assert torch.allclose(COLOUR(image)[0], theirs(image), atol=1e-6)
+
+
+def test_pixels_of_the_right_size_are_a_sample_already() -> None:
+    pixels = pil_to_tensor(picture(24, 24))
+    mean, std = (torch.tensor(each).view(3, 1, 1) for each in (COLOUR.mean, COLOUR.std))
+    assert torch.equal(COLOUR(pixels)[0], (pixels.float() / 255 - mean) / std)
 
 
 def test_it_computes_what_the_set_computes() -> None:
