@@ -12,6 +12,7 @@ from qp_runner.compress.attach import Attachment, attach_weight, latent
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
 from qp_runner.compress.calls import prefixes
+from qp_runner.compress.candidates import parameters_behind
 from qp_runner.compress.checks import check_batch, check_used
 from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
@@ -19,7 +20,7 @@ from qp_runner.compress.graph import LATENT, Graph, trace
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.places import Places, places
 from qp_runner.compress.results import attach_activation, attach_results
-from qp_runner.compress.selection import SiteSelection, parameters_behind, select
+from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site, switched_off
 from qp_runner.compress.sites import ActivationSite, WeightSite, serving

@@ -7,7 +7,7 @@ from torch import nn
 
 from qp_runner.compress.attach import Attachment, Counting, Reference, attach_calls
 from qp_runner.compress.calls import Calls, prefixes
-from qp_runner.compress.selection import SiteLocation
+from qp_runner.compress.location import SiteLocation
 from qp_runner.compress.sites import ActivationSite
 
 

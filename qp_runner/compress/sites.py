@@ -10,9 +10,9 @@ from torch import Tensor, nn
 from qp_runner.compress.attach import latent
 from qp_runner.compress.calls import first_tensor, with_first
 from qp_runner.compress.errors import Granularity, not_a_tensor, wrong_shape
+from qp_runner.compress.location import SiteLocation
 from qp_runner.compress.mask import broadcasts, tileable, tiled
 from qp_runner.compress.observers import Observer, channel_means
-from qp_runner.compress.selection import SiteLocation
 from qp_runner.compress.site import Site
 
 

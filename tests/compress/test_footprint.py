@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import nn
 
 from qp_runner.compress import Compressor, Settings, SiteSelection, expected, measure, performance_density, published
+from qp_runner.compress.candidates import matrices
 from qp_runner.compress.footprint import Coded
-from qp_runner.compress.selection import matrices
 from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
 from qp_runner.schedule import Op, Target, TargetState
 
