@@ -1,31 +1,28 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import events, rehearsal
-from qp_runner.compress.attach import Attachment, attach_weight, latent
+from qp_runner.compress.attached import AttachedSites
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
-from qp_runner.compress.calls import prefixes
-from qp_runner.compress.candidates import parameters_behind
-from qp_runner.compress.checks import check_batch, check_used
 from qp_runner.compress.coverage import Coverage, coverage
 from qp_runner.compress.events import Run
-from qp_runner.compress.graph import LATENT, Graph, trace
+from qp_runner.compress.graph import Graph
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.places import Places, places
-from qp_runner.compress.results import attach_activation, attach_results
+from qp_runner.compress.rehearsal import Fault
 from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
-from qp_runner.compress.site import Site, switched_off
-from qp_runner.compress.sites import ActivationSite, WeightSite, serving
+from qp_runner.compress.site import Site
+from qp_runner.compress.sites import WeightSite
 from qp_runner.compress.summary import SiteRecord, counts, record
 from qp_runner.compress.survey import survey
+from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
 
@@ -72,30 +69,19 @@ class Compressor(nn.Module):
                 surveyed = survey(networks, run, pair)
         selected = select(networks, sites, surveyed)
         self.skipped = selected.skipped
-        self._attached: list[Attachment] = []
-        for location in selected.weights:
-            site = WeightSite(location)
-            self._attached += [attach_weight(module, name, site) for module, name in location.users]
-        device = next((p.device for n in networks.values() for p in n.parameters()), torch.device("cpu"))
-        activations = [
-            (location, ActivationSite(location, device, settings.granularity)) for location in selected.activations
-        ]
-        self._counted = attach_results(networks, activations)
-        self._attached += [attach_activation(*each) for each in activations if each[0].call is None]
+        self._attached = AttachedSites(self.networks, selected, settings.granularity)
+        self._sites = nn.ModuleDict({_key(site): site for site in self._attached.all})
         self.graph: Graph | None = None
-        self._faults: list[rehearsal.Fault] = []
+        self._faults: list[Fault] = []
         self._bank: WeightBank | None = None
-        self._sites = nn.ModuleDict({_key(a.site): a.site for a in self._attached})
-        self._sites.update({_key(site): site for _, site in activations})
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""
-        weights = target == Target.WEIGHT
-        return [site for site in self._all() if isinstance(site, WeightSite) == weights]
+        return list(self._attached.weights if target == Target.WEIGHT else self._attached.activations)
 
     def latents(self) -> dict[WeightSite, Tensor]:
         """The latent weight of every weight site: a Parameter, or what parametrizations make of Parameters."""
-        return {a.site: latent(a.module, a.name) for a in self._attached if isinstance(a.site, WeightSite)}
+        return self._attached.latents()
 
     def parameter_count(self) -> int:
         """Elements of all parameters of the networks, sites or not."""
@@ -103,30 +89,22 @@ class Compressor(nn.Module):
 
     def bank(self) -> WeightBank | None:
         """All weight sites in one, for captured or compiled steps; every later event updates it."""
-        if self._bank is None and self._plain():
-            self._bank = WeightBank(self._plain())
+        if self._bank is None and (plain := self._attached.plain()):
+            self._bank = WeightBank(plain)
         return self._bank
-
-    def _plain(self) -> dict[WeightSite, Tensor]:
-        """The latent weights that are Parameters themselves."""
-        return {site: weight for site, weight in self.latents().items() if isinstance(weight, nn.Parameter)}
 
     def parameters_in_sites(self) -> list[nn.Parameter]:
         """The Parameters behind weight sites, each once."""
-        found: dict[int, nn.Parameter] = {}
-        for a in self._attached:
-            if isinstance(a.site, WeightSite):
-                found |= {id(parameter): parameter for parameter in parameters_behind(a.module, a.name)}
-        return list(found.values())
+        return self._attached.parameters()
 
     @property
     def static(self) -> bool:
         """Whether sites read their state from buffers only, for steps that are captured or compiled once."""
-        return any(site.static for site in self._all())
+        return any(site.static for site in self._attached.all)
 
     @static.setter
     def static(self, value: bool) -> None:
-        for site in self._all():
+        for site in self._attached.all:
             site.static = value
 
     def check(self, stages: Iterable[Stage]) -> None:
@@ -165,57 +143,8 @@ class Compressor(nn.Module):
                 whose batch is not dimension 0, or that has no batch or no elements. What only some events would run
                 into is raised by `check`.
         """
-        activations = {site.path: site for site in self._activations()}
-
-        def seen(path: str, output: Tensor) -> None:
-            site = activations[path]
-            self._faults += rehearsal.check_output(site, output)
-            batch = output.movedim(site.batch_axis, 0)
-            site.allocate(batch[0] if len(batch) else batch.new_empty(batch.shape[1:]))  # a detector may find nothing
-
-        self._faults = []
-        self.graph = graph = self._traced(run, seen)
-        check_used(graph, weights=[site.path for site in self._plain()], activations=list(activations))
-        self._faults += rehearsal.check_calls(self._activations(), graph.calls)
-        with self._copies_served():
-            rehearsal.in_training_mode(self.networks.values(), run)
-        if pair is not None:
-            axes = {path: site.batch_axis for path, site in activations.items()}
-            check_batch(graph, self._traced(pair, lambda _path, _output: None), axes)
-        return graph
-
-    def _traced(self, run: Run, seen: Callable[[str, Tensor], None]) -> Graph:
-        """The graph of a pass in which every weight site returns a copy: whoever reads the latent weight is found."""
-        modules = {a.site.path: a.module for a in self._attached if isinstance(a.site, ActivationSite)}
-        latents = self._plain()
-        parameters: dict[str, Tensor] = {
-            f"parameter {prefix}{name}": parameter
-            for prefix, network in prefixes(self.networks)
-            for name, parameter in network.named_parameters()
-        }
-        parameters |= {LATENT + site.path: latent for site, latent in latents.items()}
-        with self._copies_served() as copies, rehearsal.norms_named(self.networks):
-            return trace(
-                self.networks,
-                modules,
-                parameters=parameters | copies,
-                run=run,
-                seen=seen,
-                calls=[each.calls for each in self._counted],
-            )
-
-    @contextmanager
-    def _copies_served(self) -> Iterator[dict[str, Tensor]]:
-        """Inside, networks are undisturbed, sites are off, and weight sites return copies, given by path. A write to a
-        copy is noted as a fault.
-        """
-        latents = self._plain()
-        copies = {site: latent.detach().clone() for site, latent in latents.items()}
-        by_path = {site.path: each for site, each in copies.items()}
-        writes = rehearsal.Writes(by_path)
-        with undisturbed(self.networks.values()), switched_off(self._all()), serving(copies, latents=latents), writes:
-            yield by_path
-        self._faults += writes.faults()
+        self.graph, self._faults = trace_sites(self._attached, run, pair=pair)
+        return self.graph
 
     def coverage(self) -> Coverage:
         """The share of the networks that is in sites. RuntimeError without an earlier `trace`."""
@@ -271,15 +200,17 @@ class Compressor(nn.Module):
             events.quantize_weights(self.latents(), weight.bits, self.settings)
         if (Op.PRUNE, Target.ACTIVATION) in stage.fires:
             observe: Literal["before", "after"] = "after" if after_training else "before"
-            events.prune_activations(self._activations(), activation.sparsity, self.settings, isolated, observe=observe)
+            events.prune_activations(
+                self._attached.activations, activation.sparsity, self.settings, isolated, observe=observe
+            )
         if (Op.QUANTIZE, Target.ACTIVATION) in stage.fires:
-            events.quantize_activations(self._activations(), activation.bits, self.settings, isolated)
+            events.quantize_activations(self._attached.activations, activation.bits, self.settings, isolated)
         self.refresh_bank()
 
     def summary(self) -> list[SiteRecord]:
         """A record for every site, weights first."""
         latents = dict[Site, Tensor](self.latents().items())
-        return [record(site, latent=latents.get(site), graph=self.graph) for site in self._all()]
+        return [record(site, latent=latents.get(site), graph=self.graph) for site in self._attached.all]
 
     def sparsity(self, target: Target) -> float:
         """The measured share of pruned elements over the prunable sites of a target."""
@@ -294,7 +225,7 @@ class Compressor(nn.Module):
 
     def unreached(self) -> list[str]:
         """Sites at functions' calls that the last forward pass did not reach, as after a compiler's rewriting."""
-        return [path for each in self._counted for path in each.calls.missed()]
+        return [path for each in self._attached.counting for path in each.calls.missed()]
 
     def state(self, target: Target) -> TargetState:
         """Measured sparsity and bits of a target."""
@@ -308,30 +239,20 @@ class Compressor(nn.Module):
 
     def detach(self) -> None:
         """Detaches all sites. The networks compute with their latent weights again."""
-        for attachment in self._attached:
-            attachment.remove()
-        for counting in self._counted:
-            counting.remove()
-        self._attached, self._counted = [], []
+        self._attached.detach()
 
     def bake(self, network: nn.Module) -> nn.Module:
         """A plain copy of one of the networks that computes the same without the compressor (see `bake.bake`)."""
-        return bake(network, self._attached, self._counted)
+        return bake(network, self._attached.attachments, self._attached.counting)
 
     def places(self, network: nn.Module) -> Places:
         """Where the sites of one of the networks are."""
-        return places(network, self._attached, self._counted)
+        return places(network, self._attached.attachments, self._attached.counting)
 
     def refresh_bank(self) -> None:
         """Brings the bank up to date, after sites were changed without an event."""
         if self._bank is not None:
             self._bank.refresh()
-
-    def _all(self) -> list[Site]:
-        return [site for site in self._sites.values() if isinstance(site, Site)]
-
-    def _activations(self) -> list[ActivationSite]:
-        return [site for site in self._sites.values() if isinstance(site, ActivationSite)]
 
 
 def _key(site: Site) -> str:
