@@ -44,7 +44,7 @@ def make(folder: Path, schedules: int, seeds: int) -> None:
     info = RunInfo(f"many · {SWEEP}", TASK, {"sweep": SWEEP, "task": TASK, "jobs": str(schedules * seeds)})
     parent = RunFiles(sweep, info, store="default")
     for number in range(schedules * seeds):
-        write(sweep / str(number), *divmod(number, seeds), dice)
+        write(sweep / str(number), *divmod(number, seeds), schedules, dice)
     parent.finish("FINISHED")
     store = prepare(f"sqlite:///{draft / 'mlflow.db'}", TASK)
     for run in run_folders(sweep):
@@ -52,11 +52,11 @@ def make(folder: Path, schedules: int, seeds: int) -> None:
     draft.rename(folder)
 
 
-def write(folder: Path, schedule: int, seed: int, dice: random.Random) -> None:
-    """A finished run as the runner records it."""
+def write(folder: Path, schedule: int, seed: int, schedules: int, dice: random.Random) -> None:
+    """A finished run as the runner records it; its sparsity tells it from those of the other `schedules`."""
     first, kind = schedule % 2, schedule // 2
-    sparsity, bits = 0.3 + 0.01 * kind, float(4 + kind % 5)
-    parts = [f"P{sparsity:.2f}(w,f)", f"Q{bits:g}(w,f)"]
+    sparsity, bits = 0.3 + 0.6 * kind / schedules, float(4 + kind % 5)
+    parts = [f"P{sparsity:.4g}(w,f)", f"Q{bits:g}(w,f)"]
     tags = {"task": TASK, "model": "small_cnn", "data": "digits", "variant": "", "sweep": SWEEP, "seed": str(seed)}
     tags |= {"schedule": f"s{schedule}", "signature": ", ".join(parts), "job": folder.name, "left_out": ""}
     tags |= {"order": " → ".join(parts[::-1] if first else parts), "metric": "accuracy", "metric_unit": "%"}
@@ -69,7 +69,8 @@ def write(folder: Path, schedule: int, seed: int, dice: random.Random) -> None:
         values = {f"compress/{name}": value for name, value in zip(COMPRESS, states, strict=True)}
         values |= {"val/accuracy": 90 + epoch / 10 - first + dice.gauss(0, 1), "train/loss": 1 / epoch}
         run.metrics(values, step=epoch * PER_EPOCH)
-    final = {"accuracy": 94 - first - kind / 20 + dice.gauss(0, 1), "footprint_total_mb": bits * (1 - sparsity) / 8}
+    accuracy = 94 - first - 10 * kind / schedules + dice.gauss(0, 1)
+    final = {"accuracy": accuracy, "footprint_total_mb": bits * (1 - sparsity) / 8}
     final |= {"pd_total": 94 / final["footprint_total_mb"], "val_accuracy": 94.0, "steps_per_epoch": float(PER_EPOCH)}
     final |= dict(zip(COMPRESS, (sparsity, sparsity, bits, bits), strict=True))
     final |= {"total_steps": float(EPOCHS * PER_EPOCH), "recovery_steps": 120.0, "first_event_step": 120.0}

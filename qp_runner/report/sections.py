@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import pandas as pd
 
@@ -48,7 +49,7 @@ class Section:
         parts = [f"{self.model} on {self.data}", f"{self.epochs} epochs" if self.epochs else "", self.variant]
         return ", ".join(part for part in parts if part)
 
-    @property
+    @cached_property
     def coverage(self) -> str:
         """`100 % of the matrix parameters, 97 % of …`: the least of all runs; empty if none recorded it."""
         shares = [float(self.runs[name].min()) for name in COVERAGE]
@@ -59,28 +60,28 @@ class Section:
         """What the runs said of the parts of the network that are in no site, each text once."""
         return [text for text in self.runs["left_out"].unique() if text]
 
-    @property
+    @cached_property
     def finished(self) -> tuple[Row, ...]:
         """Schedules with at least one figure."""
         return tuple(row for row in self.rows if row.metric.n)
 
-    @property
+    @cached_property
     def exported(self) -> tuple[Row, ...]:
         """The finished schedules with exported files."""
         return tuple(row for row in self.finished if math.isfinite(row.file_mb))
 
-    @property
+    @cached_property
     def plain(self) -> Row | None:
         """The uncompressed network."""
         return next((row for row in self.finished if row.is_float), None)
 
-    @property
+    @cached_property
     def best(self) -> Row | None:
         """The compressed schedule with the best mean metric."""
         compressed = [row for row in self.finished if not row.is_float]
         return max(compressed, key=lambda row: self.metric.sign * row.metric.mean, default=None)
 
-    @property
+    @cached_property
     def densest(self) -> Row | None:
         """The schedule with the highest mean performance density."""
         known = [row for row in self.finished if math.isfinite(row.density.mean)]
