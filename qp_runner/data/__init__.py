@@ -12,6 +12,7 @@ from qp_runner.data.items import Items
 from qp_runner.data.mixing import Mixing
 from qp_runner.data.photographs import photographs
 from qp_runner.data.preprocessing import ImagePreprocessing
+from qp_runner.data.rows import HasRows, Rows
 from qp_runner.data.shapes import shapes
 from qp_runner.data.super_resolution import Patches, Photograph, SuperResolutionData
 from qp_runner.data.super_resolution_folders import super_resolution_folders
@@ -26,6 +27,7 @@ __all__ = [
     "DetectionBatch",
     "DetectionData",
     "Domains",
+    "HasRows",
     "ImageData",
     "ImagePreprocessing",
     "ImageSet",
@@ -34,6 +36,7 @@ __all__ = [
     "Patches",
     "Photograph",
     "RandomCrop",
+    "Rows",
     "Scene",
     "SuperResolutionData",
     "TranslationBatch",

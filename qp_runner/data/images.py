@@ -11,6 +11,7 @@ from qp_runner.data.augmentation import Augmentation
 from qp_runner.data.loading import Place
 from qp_runner.data.mixing import Mixing
 from qp_runner.data.preprocessing import ImagePreprocessing
+from qp_runner.data.rows import Rows, full_batches
 from qp_runner.data.seeding import generator
 from qp_runner.data.streamed_images import StreamedImages
 from qp_runner.errors import ConfigError
@@ -139,16 +140,33 @@ class ImageData:
         an epoch's draws are moved to the device before its first batch; batches of a set in memory then need nothing
         from the host.
         """
-        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch)).to(self.train.index_device)
-        draws = self.augmentation.draw(len(self.train), generator(seed, "augmentation", epoch)).to(self.mean.device)
-        starts = range(0, len(order) - batch_size + 1, batch_size)
-        places = [slice(start, start + batch_size) for start in starts]
-        samples = self.train.batches([order[place] for place in places], (seed, epoch))
-        for number, (place, (images, labels)) in enumerate(zip(places, samples, strict=True)):
-            batch = self.normalise(ImageSet(self.augmentation.apply(images, draws[place]), labels))
+        batches = list(self._rows(epoch, batch_size=batch_size, seed=seed))
+        samples = self.train.batches([each.positions for each in batches], (seed, epoch))
+        for number, (rows, (images, labels)) in enumerate(zip(batches, samples, strict=True)):
+            batch = self._augmented(images, labels, rows)
             if self.mixing is not None:
                 batch = Batch(*self.mixing(*batch, classes=len(self.classes), place=(seed, epoch, number)))
             yield batch
+
+    def rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Rows | Batch]:
+        """The same batches before `make`; those of images that are streamed or mixed are made already."""
+        in_memory = isinstance(self.train, ImageSet) and self.mixing is None
+        make = self._rows if in_memory else self.epoch
+        yield from make(epoch, batch_size=batch_size, seed=seed)
+
+    def make(self, rows: Rows) -> Batch:
+        """A training batch, of images in memory."""
+        images, labels = next(self.train.batches([rows.positions]))
+        return self._augmented(images, labels, rows)
+
+    def _rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Rows]:
+        order = torch.randperm(len(self.train), generator=generator(seed, "order", epoch))
+        draws = self.augmentation.draw(len(self.train), generator(seed, "augmentation", epoch))
+        return full_batches([order, draws], batch_size=batch_size, device=self.train.index_device)
+
+    def _augmented(self, images: Tensor, labels: Tensor, rows: Rows) -> Batch:
+        augmented = self.augmentation.apply(images, rows.draws.to(images.device))
+        return self.normalise(ImageSet(augmented, labels))
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Batch]:
         """Unaugmented training samples, always the same for a seed (all of them if there are fewer)."""

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import Dataset, TensorDataset
 
 from qp_runner.data.loading import Place, load, processes
+from qp_runner.data.rows import Rows, full_batches
 from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
@@ -60,10 +61,23 @@ class Items:
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Any]:
         """Shuffled training batches, which depend on (seed, epoch) only; an incomplete last one is dropped."""
+        index = [rows.positions for rows in self._rows(epoch, batch_size=batch_size, seed=seed)]
+        yield from self._batches(self.train, index, (seed, epoch))
+
+    def rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Any]:
+        """The same batches before `make`; those of other sets than tensors are made already."""
+        make = self._rows if type(self.train) is TensorDataset else self.epoch
+        yield from make(epoch, batch_size=batch_size, seed=seed)
+
+    def make(self, rows: Rows) -> Any:
+        """A training batch, of tensors."""
+        return next(self._batches(self.train, [rows.positions], ()))
+
+    def _rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Rows]:
         train: Any = self.train
         order = torch.randperm(len(train), generator=generator(seed, "order", epoch))
-        full = order[: len(order) // batch_size * batch_size].split(batch_size)
-        yield from self._batches(train, full, (seed, epoch))
+        device = train.tensors[0].device if type(train) is TensorDataset else torch.device("cpu")
+        return full_batches([order], batch_size=batch_size, device=device)
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Any]:
         """Training items, always the same for a seed (all of them if there are fewer)."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor, to_pil_image
 
 from qp_runner.data.luminance import luminance
+from qp_runner.data.rows import Rows, full_batches
 from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
@@ -68,9 +69,16 @@ class SuperResolutionData:
 
     def epoch(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Patches]:
         """Shuffled batches of patches, which depend on (seed, epoch) only; an incomplete last one is dropped."""
-        order = torch.randperm(len(self.train.low), generator=generator(seed, "order", epoch)).to(self.train.low.device)
-        for number in range(len(order) // batch_size):
-            yield self._take(order[number * batch_size : (number + 1) * batch_size])
+        yield from map(self.make, self.rows(epoch, batch_size=batch_size, seed=seed))
+
+    def rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Rows]:
+        """The same batches before `make`."""
+        order = torch.randperm(len(self.train.low), generator=generator(seed, "order", epoch))
+        return full_batches([order], batch_size=batch_size, device=self.train.low.device)
+
+    def make(self, rows: Rows) -> Patches:
+        """A training batch."""
+        return self._take(rows.positions)
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[Patches]:
         """Training patches, always the same for a seed (all of them if there are fewer)."""

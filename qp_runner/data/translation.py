@@ -9,6 +9,7 @@ from torch import Tensor
 
 from qp_runner.data.augmentation import RandomCrop
 from qp_runner.data.images import Split
+from qp_runner.data.rows import Rows, full_batches
 from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
@@ -77,17 +78,24 @@ class TranslationData:
         Unless they are paired, domains are shuffled separately, and the smaller one repeats in another order. Batches
         depend on (seed, epoch) only; all draws are moved to the device before the first batch.
         """
-        order_a, order_b = self._orders("order", epoch, seed=seed)
-        draws_a, draws_b = self._draws(epoch, seed=seed)
-        for number in range(self.samples // batch_size):
-            part = slice(number * batch_size, (number + 1) * batch_size)
-            a = self._crop.apply(self.train.a[order_a[part]], draws_a[part])
-            b = self._crop.apply(self.train.b[order_b[part]], draws_b[part])
-            yield TranslationBatch(scaled(a), scaled(b))
+        yield from map(self.make, self.rows(epoch, batch_size=batch_size, seed=seed))
+
+    def rows(self, epoch: int, *, batch_size: int, seed: int) -> Iterator[Rows]:
+        """The same batches before `make`: positions in A and B, crops of A, crops of B."""
+        columns = [*self._orders("order", epoch, seed=seed), *self._draws(epoch, seed=seed)]
+        return full_batches(columns, batch_size=batch_size, device=self.train.a.device)
+
+    def make(self, rows: Rows) -> TranslationBatch:
+        """A training batch."""
+        at_a, at_b, crops_a, crops_b = rows.numbers.tensor_split([1, 2, 5], dim=1)
+        a = self._crop.apply(self.train.a[at_a[:, 0]], crops_a)
+        b = self._crop.apply(self.train.b[at_b[:, 0]], crops_b)
+        return TranslationBatch(scaled(a), scaled(b))
 
     def calibration(self, *, samples: int, batch_size: int, seed: int) -> Iterator[TranslationBatch]:
         """The centres of unflipped training images, always the same for a seed (all if there are fewer)."""
-        order_a, order_b = (order[:samples] for order in self._orders("calibration", 0, seed=seed))
+        device = self.train.a.device
+        order_a, order_b = (order[:samples].to(device) for order in self._orders("calibration", 0, seed=seed))
         for a, b in zip(order_a.split(batch_size), order_b.split(batch_size), strict=True):
             yield TranslationBatch(scaled(self._centre(self.train.a[a])), scaled(self._centre(self.train.b[b])))
 
@@ -101,18 +109,18 @@ class TranslationData:
         return chosen
 
     def _orders(self, what: str, epoch: int, *, seed: int) -> tuple[Tensor, Tensor]:
-        device, count = self.train.a.device, self.samples
+        count = self.samples
         if self.paired:
-            order = _order(len(self.train.a), count, generator(seed, what, epoch)).to(device)
+            order = _order(len(self.train.a), count, generator(seed, what, epoch))
             return order, order
-        a = _order(len(self.train.a), count, generator(seed, what, epoch, "a")).to(device)
-        return a, _order(len(self.train.b), count, generator(seed, what, epoch, "b")).to(device)
+        a = _order(len(self.train.a), count, generator(seed, what, epoch, "a"))
+        return a, _order(len(self.train.b), count, generator(seed, what, epoch, "b"))
 
     def _draws(self, epoch: int, *, seed: int) -> tuple[Tensor, Tensor]:
         def draw(images: Tensor, *place: str) -> Tensor:
             random = generator(seed, "augmentation", epoch, *place)
             height, width = images.shape[-2:]
-            return self._crop.draw(self.samples, random, height=height, width=width).to(images.device)
+            return self._crop.draw(self.samples, random, height=height, width=width)
 
         if self.paired:
             draws = draw(self.train.a)

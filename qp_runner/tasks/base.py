@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from qp_runner.data import ImagePreprocessing
+from qp_runner.data import HasRows, ImagePreprocessing, Rows
 from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks.distillation import Distillation
@@ -48,7 +48,7 @@ class Task(ABC):
         """Keeps what the methods below are about, unless a task overrides them.
 
         Args:
-            data: has `epoch`, `calibration` and `to`, as the sets in `qp_runner.data`.
+            data: has `epoch`, `calibration` and `to`, as the sets in `qp_runner.data`; perhaps `rows` and `make`.
             samples: training samples of an epoch, of which steps take `batch_size` each.
             networks: all that are trained, by name.
             batch_size: training samples of a step.
@@ -84,8 +84,20 @@ class Task(ABC):
 
     def batches(self, epoch: int) -> Iterator[Any]:
         """An epoch's `steps_per_epoch` training batches, which depend on seed and epoch only."""
-        batches: Iterator[Any] = self.data.epoch(epoch, batch_size=self.batch_size, seed=self.seed)
-        return batches
+        yield from map(self.make, self.rows(epoch))
+
+    def rows(self, epoch: int) -> Iterator[Any]:
+        """The same batches before `make`. By default those of data that has rows; of other data, finished batches."""
+        draw = self.data.rows if isinstance(self.data, HasRows) else self.data.epoch
+        yield from draw(epoch, batch_size=self.batch_size, seed=self.seed)
+
+    def make(self, rows: Any) -> Any:
+        """The batch that `updates` takes, as a part of the step. One that is made already is returned as it is."""
+        return self.data.make(rows) if isinstance(rows, Rows) else rows
+
+    def given(self, epoch: int) -> Iterator[Any]:
+        """What an epoch's steps are given, which `make` their batches: rows, unless a task has `batches` of its own."""
+        return self.rows(epoch) if type(self).batches is Task.batches else self.batches(epoch)
 
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Any]:
         """Batches of `samples` training samples in total (or of all, if there are fewer), the same at every call."""

@@ -5,6 +5,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from qp_runner.data import Rows
 from qp_runner.data.seeding import generator
 from qp_runner.errors import ConfigError
 
@@ -16,6 +17,14 @@ class UnpairedBatch(NamedTuple):
 
     a: Tensor
     b: Tensor
+    pool_a: Tensor
+    pool_b: Tensor
+
+
+class UnpairedRows(NamedTuple):
+    """The same before the images are taken."""
+
+    rows: Rows
     pool_a: Tensor
     pool_b: Tensor
 

@@ -115,9 +115,9 @@ class SupervisedTask(Task):
     def _own_loss(self, made: Tensor, target: Tensor) -> Tensor:
         return self.loss(*_aligned(made, target))
 
-    def batches(self, epoch: int) -> Iterator[Pair]:
-        """An epoch's training batches."""
-        yield from map(self.fields.pair, super().batches(epoch))
+    def make(self, rows: Any) -> Pair:
+        """The training batch."""
+        return rows if isinstance(rows, Pair) else self.fields.pair(super().make(rows))
 
     def calibration_batches(self, *, samples: int, batch_size: int) -> Iterator[Pair]:
         """Batches of training samples."""

@@ -14,7 +14,7 @@ from qp_runner.tasks.adversarial import JUDGEMENT, PICTURES, check_weight, froze
 from qp_runner.tasks.base import Task, evaluating, group
 from qp_runner.tasks.checks import check_data, check_shape
 from qp_runner.tasks.fid import FrechetDistance
-from qp_runner.tasks.image_pool import ImagePool, UnpairedBatch
+from qp_runner.tasks.image_pool import ImagePool, UnpairedBatch, UnpairedRows
 from qp_runner.tasks.networks import build_networks
 from qp_runner.tasks.pictures import side_by_side
 
@@ -105,13 +105,19 @@ class UnpairedTranslationTask(Task):
         made = least_squares(judge_a(earlier_a), real=False) + least_squares(judge_b(earlier_b), real=False)
         yield "discriminators", (real + made) / 2
 
-    def batches(self, epoch: int) -> Iterator[UnpairedBatch]:
+    def rows(self, epoch: int) -> Iterator[UnpairedRows]:
         """Shuffled, cropped and flipped images with the pools' draws."""
         samples, size = self.steps_per_epoch * self.batch_size, self.batch_size
         device = self.data.train.a.device
         pools = [pool.draws(epoch, samples=samples).to(device).split(size) for pool in (self.pool_a, self.pool_b)]
-        for batch, pool_a, pool_b in zip(super().batches(epoch), *pools, strict=True):
-            yield UnpairedBatch(batch.a, batch.b, pool_a, pool_b)
+        yield from map(UnpairedRows, super().rows(epoch), *pools)
+
+    def make(self, rows: UnpairedRows | UnpairedBatch) -> UnpairedBatch:
+        """The training batch."""
+        if isinstance(rows, UnpairedBatch):
+            return rows
+        a, b = super().make(rows.rows)
+        return UnpairedBatch(a, b, rows.pool_a, rows.pool_b)
 
     def infer(self, batch: TranslationBatch | UnpairedBatch) -> None:
         """Translates both domains."""

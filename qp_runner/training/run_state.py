@@ -114,7 +114,7 @@ class RunState:
         done = content["step"] - content["epoch"] * self.task.steps_per_epoch
         if done == self.task.steps_per_epoch:
             return iter(())
-        batches = islice(self.task.batches(content["epoch"]), done, None)
+        batches = islice(self.task.given(content["epoch"]), done, None)
         following = next(batches, None)
         if batch_digest(following) == content["batch"]:
             return chain([following], batches)

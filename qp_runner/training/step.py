@@ -23,7 +23,8 @@ DTYPES: dict[Precision, torch.dtype] = {
 
 
 class Step(Protocol):
-    """Trains on one batch; returns the sum of its losses, on the device. Must not wait for the device.
+    """Trains on one batch, or on the rows that it is made of (see `Task.make`); returns the sum of its losses, on the
+    device. Must not wait for the device.
 
     Attributes:
         setup_seconds: the time spent on compiling and capturing so far; 0 for an eager step.
@@ -77,7 +78,10 @@ class EagerStep:
         self.setup_seconds = 0.0
 
     def __call__(self, batch: Any) -> Tensor:
-        """Runs the step; each optimizer's gradients are cleared before its own backward pass."""
+        """Makes the batch of what is given (see `Task.make`) and runs the step; each optimizer's gradients are cleared
+        before its own backward pass.
+        """
+        batch = self.task.make(batch)
         if self.options.accumulate > 1:
             return self._in_parts(batch)
         total = torch.zeros((), device=self.device)

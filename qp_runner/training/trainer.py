@@ -170,7 +170,7 @@ class Trainer:
         if batches is None:
             self._train_mode()
             state.before_batches()
-            batches = self.task.batches(state.epoch)
+            batches = self.task.given(state.epoch)
         for batch in batches:
             if not resumed:
                 self._save_if_due(batch)

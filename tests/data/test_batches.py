@@ -13,6 +13,7 @@ from qp_runner.data import (
     ImageData,
     ImageSet,
     Patches,
+    Rows,
     Scene,
     SuperResolutionData,
     TranslationData,
@@ -88,6 +89,14 @@ def test_an_epochs_batches_depend_on_seed_and_epoch_only(data, plain):
     assert torch.equal(torch.get_rng_state(), before)  # and the global generator is not used
     firsts = [samples(next(data.epoch(e, batch_size=8, seed=s))) for e in range(3) for s in range(3)]
     assert all(one != other for place, one in enumerate(firsts) for other in firsts[:place])
+
+
+@pytest.mark.parametrize("name", sorted(SETS.keys() - {"scenes"}))
+def test_batches_made_of_rows_are_those_of_the_epoch(name):
+    data, _ = SETS[name]
+    rows = [*data.rows(2, batch_size=8, seed=5)]
+    assert all(isinstance(each, Rows) and each.numbers.shape[0] == 8 for each in rows)
+    assert equal([data.make(each) for each in rows], data.epoch(2, batch_size=8, seed=5))
 
 
 @every_set

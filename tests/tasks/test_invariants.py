@@ -1,15 +1,19 @@
 """Tests that hold for every task."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from qp_runner.compress.site import Site
+from qp_runner.data import Batch
 from qp_runner.run.build import build_task
 from qp_runner.schedule import Target
 from qp_runner.tasks import Task
+from qp_runner.tasks.classification import ClassificationTask
 from qp_runner.training import Trainer
 from tiny import TINY, tiny, tiny_checkpoints, tiny_config
 
@@ -72,6 +76,28 @@ def test_each_update_reaches_the_networks_of_its_optimizer_only(task: str) -> No
     assert sorted(names) == sorted(groups)
     assert all(parameter.requires_grad for parameter in parameters)
     assert len(list(made.batches(0))) == made.steps_per_epoch
+
+
+@tasks
+def test_what_steps_are_given_makes_the_epochs_batches(task: str) -> None:
+    made = build_task(tiny_config(task))
+    batches = list(made.batches(1))
+    assert all(
+        equal(tree_leaves(made.make(given)), tree_leaves(b)) for given, b in zip(made.given(1), batches, strict=True)
+    )
+    assert all(made.make(batch) is batch for batch in batches)
+
+
+def test_steps_are_given_a_tasks_own_batches() -> None:
+    class Doubled(ClassificationTask):
+        def batches(self, epoch: int) -> Iterator[Batch]:
+            for images, labels in super().batches(epoch):
+                yield Batch(2 * images, labels)
+
+    made = build_task(tiny_config("classification"))
+    plain = list(made.batches(0))
+    made.__class__ = Doubled
+    assert all(equal([made.make(given)[0]], [2 * b.images]) for given, b in zip(made.given(0), plain, strict=True))
 
 
 @tasks
