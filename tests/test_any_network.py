@@ -21,7 +21,7 @@ from qp_runner.run.records import save_model
 from qp_runner.run.task import build_task
 from qp_runner.schedule import Target
 from qp_runner.training import Trainer, seed_everything
-from qp_runner.training.executors import GraphStep
+from qp_runner.training.graph_step import GraphStep
 from support import Records
 from tiny import tiny_checkpoints
 

@@ -25,6 +25,7 @@ from qp_runner.training import (
     ProgressView,
     Recorder,
     RunCheckpoints,
+    SharedStep,
     StepOptions,
     Trainer,
     TrainerSettings,
@@ -94,6 +95,7 @@ def build_trainer(
     recorder: Recorder,
     progress: ProgressView | None = None,
     checkpoints: RunCheckpoints | None = None,
+    shared_step: SharedStep | None = None,
 ) -> Trainer:
     """The trainer of a run, ready to start."""
     return Trainer(
@@ -120,6 +122,7 @@ def build_trainer(
         ),
         progress=progress,
         checkpoints=checkpoints,
+        shared_step=shared_step,
     )
 
 

@@ -17,11 +17,14 @@ from qp_runner.run.identity import identity, run_checkpoints, stored_before
 from qp_runner.run.outcome import initial_figures, outcome
 from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
+from qp_runner.run.shared_steps import LastStep
 from qp_runner.tracking import RunFiles
-from qp_runner.training import Bar, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
+from qp_runner.training import Bar, GraphStep, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
 from qp_runner.warned import warn_once
 
 log = logging.getLogger(__name__)
+
+_LAST_STEP = LastStep()
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,14 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
     view = Bar(title=title, total_steps=parts.total_steps) if config.trainer.progress else nullcontext(Silent())
     with view as progress:
         checkpoints = _checkpoints(config, context, parts)
-        trainer = build_trainer(config, parts, recorder=files, progress=progress, checkpoints=checkpoints)
+        trainer = build_trainer(
+            config,
+            parts,
+            recorder=files,
+            progress=progress,
+            checkpoints=checkpoints,
+            shared_step=_LAST_STEP.of(config) if context.sweep else None,
+        )
         validation = trainer.run()
     steps = trainer.state.steps_done
     final = outcome(config, parts, validation=validation, steps=steps)
@@ -99,6 +109,8 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
         file=sys.stderr,
     )
     _export(config, parts, context, files)
+    if isinstance(trainer.step, GraphStep):
+        trainer.step.hand_on()
     return value
 
 

@@ -5,10 +5,12 @@ from qp_runner.training.content import Content, content_of
 from qp_runner.training.digester import Tensors
 from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import resolve_executor
+from qp_runner.training.graph_step import GraphStep
 from qp_runner.training.identity import Identity, numerics
 from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics, set_threads
+from qp_runner.training.shared_step import SharedStep
 from qp_runner.training.step import StepOptions
 from qp_runner.training.trainer import Recorder, Trainer, TrainerSettings, TrainingDivergedError
 
@@ -17,6 +19,7 @@ __all__ = [
     "CheckpointStore",
     "Content",
     "EarlyStop",
+    "GraphStep",
     "Identity",
     "LearningRate",
     "MakeOptimizer",
@@ -24,6 +27,7 @@ __all__ = [
     "ProgressView",
     "Recorder",
     "RunCheckpoints",
+    "SharedStep",
     "Silent",
     "StepOptions",
     "Tensors",

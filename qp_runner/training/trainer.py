@@ -21,6 +21,7 @@ from qp_runner.training.executors import Executor, make_step
 from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.run_state import RunState
+from qp_runner.training.shared_step import SharedStep
 from qp_runner.training.step import PLAIN, Precision, StepOptions, autocast
 
 log = logging.getLogger(__name__)
@@ -72,6 +73,7 @@ class Trainer:
         stages: `Schedule.compile(...)` for `settings.epochs` of the task's steps.
         make_optimizer: makes an optimizer from parameter groups; called once for each name the task uses.
         checkpoints: where to load the run's state from and save it to; None to do neither.
+        shared_step: what earlier jobs with the same step left; see `GraphStep`.
 
     Attributes:
         step: trains on one batch (see `Step`).
@@ -91,6 +93,7 @@ class Trainer:
         learning_rate: LearningRate | None = None,
         progress: ProgressView | None = None,
         checkpoints: RunCheckpoints | None = None,
+        shared_step: SharedStep | None = None,
     ) -> None:
         self.task, self.compressor, self.settings, self.recorder = task, compressor, settings, recorder
         self.progress: ProgressView = progress or Silent()
@@ -104,6 +107,7 @@ class Trainer:
             precision=settings.precision,
             device=settings.device,
             options=settings.step,
+            shared=shared_step,
         )
         self.state = RunState(
             task=task,

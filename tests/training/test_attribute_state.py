@@ -19,7 +19,8 @@ from qp_runner.compress.python_state import differences, structure
 from qp_runner.models import SmallCNN
 from qp_runner.tasks import ClassificationTask
 from qp_runner.training.attribute_state import caches, state_roots
-from qp_runner.training.executors import CompiledStep, GraphStep
+from qp_runner.training.compiled_step import CompiledStep
+from qp_runner.training.graph_step import GraphStep
 from qp_runner.training.undo import Undo
 from support import P_Q, make_trainer, train
 from tiny import TINY, tiny
@@ -393,6 +394,6 @@ def test_steps_that_change_attributes_are_found_before_they_are_captured(
     trainer, task, _ = make_trainer(P_Q)
     batch = next(task.batches(0))
     captured = GraphStep(cast(CompiledStep, SimpleNamespace(eager=trainer.step)))
-    monkeypatch.setattr(captured, "_warm_up", lambda steps: [trainer.step(batch) for _ in range(steps)])
+    monkeypatch.setattr(captured, "_warm_up", lambda inputs, steps: [trainer.step(inputs) for _ in range(steps)])
     with pytest.raises(RuntimeError, match=f"changes {named}") if named else nullcontext():
-        captured._check_state()
+        captured._check_state(batch)

@@ -9,7 +9,7 @@ import torch
 from qp_runner.models import SmallCNN
 from qp_runner.run.build import build, build_trainer
 from qp_runner.training import seed_everything, set_numerics
-from qp_runner.training.executors import GraphStep
+from qp_runner.training.graph_step import GraphStep
 from support import Records
 from tiny import TINY, tiny_config
 

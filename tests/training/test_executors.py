@@ -9,7 +9,9 @@ import torch
 from torch import nn
 
 from qp_runner.training import set_numerics
-from qp_runner.training.executors import EagerStep, GraphStep, make_step, resolve_executor
+from qp_runner.training.executors import make_step, resolve_executor
+from qp_runner.training.graph_step import GraphStep
+from qp_runner.training.step import EagerStep
 from qp_runner.training.undo import Undo
 from support import P_Q, Run, make_trainer, train
 

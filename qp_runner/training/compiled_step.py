@@ -1,0 +1,88 @@
+"""A training step whose networks are compiled."""
+
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from qp_runner.compress import Compressor
+from qp_runner.errors import ConfigError
+from qp_runner.training.step import EagerStep
+
+log = logging.getLogger(__name__)
+
+
+class CompiledStep:
+    """The eager step with every network's forward and backward pass compiled by torch.compile.
+
+    Only training steps are compiled. Evaluation and calibration have other shapes and modes; they run eagerly, so they
+    never cause a recompilation.
+    """
+
+    def __init__(self, eager: EagerStep, *, compressor: Compressor | None) -> None:
+        self.eager, self.compressor = eager, compressor
+        self.functions: dict[int, Callable[..., Any]] = {}  # what compiles and runs the networks, by their ids
+        self.setup_seconds = 0.0
+        self._checked = False
+
+    def __call__(self, batch: Any) -> Tensor:
+        """Runs the step; the first one compiles."""
+        started = time.perf_counter()
+        with self.compiled():
+            loss = self.eager(batch)
+        if not self.setup_seconds:
+            self.setup_seconds = time.perf_counter() - started
+            log.info("compiled in %.1f s", self.setup_seconds)
+        return loss
+
+    @contextmanager
+    def compiled(self) -> Iterator[None]:
+        """A context in which networks call their compiled forward and sites read their state from buffers only."""
+        networks = self.eager.task.networks().values()
+        if not self.functions:
+            self.functions = _compiled(networks)
+        with self.static():
+            for network in networks:
+                network._compiled_call_impl = self.functions[id(network)]
+            try:
+                yield
+                self._check_reached()
+            finally:
+                for network in networks:
+                    network._compiled_call_impl = None
+
+    @contextmanager
+    def static(self) -> Iterator[None]:
+        """A context in which sites read their state from buffers only."""
+        if self.compressor is not None:
+            self.compressor.static = True
+        try:
+            yield
+        finally:
+            if self.compressor is not None:
+                self.compressor.static = False
+
+    def _check_reached(self) -> None:
+        """Raises ConfigError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
+        rewritten by torch 2.11 before a mode sees them.
+        """
+        missed = [] if self._checked or self.compressor is None else self.compressor.unreached()
+        if missed:
+            allowed = (
+                f"eager, or without the sites that compiling passes by (model.sites.exclude): {', '.join(missed[:5])}"
+            )
+            raise ConfigError("trainer.executor", "compile", allowed)
+        self._checked = True
+
+
+def _compiled(networks: Iterable[nn.Module]) -> dict[int, Callable[..., Any]]:
+    """Functions that compile networks when they are first called, by the networks' ids."""
+    # Jobs of a sweep share a process: without a reset, torch would silently stop compiling at the ninth network.
+    # Networks compiled before come from its caches on disk, which have to include our autograd functions.
+    torch._dynamo.reset()
+    torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
+    return {id(network): torch.compile(network._call_impl, dynamic=False) for network in networks}
