@@ -140,13 +140,14 @@ class GraphStep:
         """What a step reads of that which the job holds; None if it reads anything else, or nobody wants to know."""
         if self.shared is None:
             return None
-        with self.compiled.static(), Reads() as reads:
-            self._warm_up(inputs, 1)
-        known = self._tensors()
-        other = reads.beyond(
-            [*known.values(), *tree_flatten(inputs)[0], *optimizer_tensors(self.compiled.eager.optimizers).values()]
-        )
-        if other:
+        try:
+            with self.compiled.static(), Reads() as reads:
+                self._warm_up(inputs, 1)
+        except Exception as error:  # what can't be watched may still be captured
+            log.info("other jobs can't take over this step: %s", error)
+            return None
+        known, states = self._tensors(), optimizer_tensors(self.compiled.eager.optimizers)
+        if other := reads.beyond([*known.values(), *states.values(), *tree_flatten(inputs)[0]]):
             log.info("other jobs can't take over this step: it reads a tensor of shape %s", [*other[0].shape])
             return None
         return reads.among(known)
