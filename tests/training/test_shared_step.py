@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_flatten, tree_leaves
 
+from qp_runner.run.build import build, build_trainer
 from qp_runner.run.shared_steps import LastStep, step_key
-from qp_runner.training import GraphStep, SharedStep, Trainer
+from qp_runner.training import GraphStep, SharedStep, Trainer, seed_everything, set_numerics
 from qp_runner.training.compiled_step import CompiledStep
 from qp_runner.training.executors import make_capturable
 from qp_runner.training.held_tensors import held_tensors
 from qp_runner.training.step import EagerStep
+from support import Records
 from tiny import tiny, tiny_checkpoints, tiny_config
 
 CPU = torch.device("cpu")
@@ -124,6 +126,41 @@ def test_taking_over_a_step_changes_no_bit(task: str, capsys: pytest.CaptureFixt
         found = run(task, *job, shared=shared)
         assert left is None or shared._left is left  # it was taken and left again
         same(found, run(task, *job, shared=None))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("task", TASKS)
+def test_taking_over_a_cuda_graph_changes_no_bit(task: str) -> None:
+    def job(*overrides: str, shared: SharedStep | None) -> tuple[Records, list[Tensor]]:
+        plain = tiny_config(task, *TASKS[task], *overrides)
+        trainer = plain.trainer.model_copy(update={"executor": "graph", "device": "cuda"})
+        config, records = plain.model_copy(update={"trainer": trainer}), Records()
+        parts = build(config)
+        seed_everything(config.seed)
+        made = build_trainer(config, parts, recorder=records, shared_step=shared)
+        made.run()
+        assert isinstance(made.step, GraphStep)
+        assert made.step.captured
+        made.step.hand_on()
+        networks = parts.task.networks().values()
+        return records, [each.clone() for network in networks for each in network.state_dict().values()]
+
+    set_numerics(deterministic=True, threads=None)
+    shared = SharedStep()
+    try:
+        job("schedule=q_w", "seed=5", shared=shared)
+        for overrides in (["schedule=p_q_wf"], ["schedule=q_p_wf", "seed=3"]):
+            left = shared._left
+            assert left is not None
+            (records, weights), (expected, theirs) = (
+                job(*overrides, shared=shared),
+                job(*overrides, shared=None),
+            )
+            assert shared._left is left
+            assert records.untimed() == expected.untimed()
+            assert all(torch.equal(mine, other) for mine, other in zip(weights, theirs, strict=True))
+    finally:
+        torch.use_deterministic_algorithms(False)
 
 
 def test_a_resumed_job_takes_over_a_step(tmp_path: Path) -> None:
