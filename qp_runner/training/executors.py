@@ -94,7 +94,7 @@ class CompiledStep:
     """The eager step with every network's forward and backward pass compiled by torch.compile.
 
     Only training steps are compiled. Evaluation and calibration have other shapes and modes; they run eagerly, so they
-    never cause a recompilation.
+    never cause a recompilation. What can't be compiled runs eagerly, after one warning.
     """
 
     def __init__(self, eager: EagerStep, *, compressor: Compressor | None) -> None:
@@ -105,16 +105,32 @@ class CompiledStep:
         torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
         self._compiled = {id(n): torch.compile(n._call_impl, dynamic=False) for n in eager.task.networks().values()}
         self.setup_seconds = 0.0
-        self._checked = False
+        self._checked = self._given_up = False
 
     def __call__(self, batch: Any) -> Tensor:
         """Runs the step; the first one compiles."""
-        started = time.perf_counter()
-        with self.compiled():
-            loss = self.eager(batch)
+        if self._given_up:
+            return self.eager(batch)
         if not self.setup_seconds:
-            self.setup_seconds = time.perf_counter() - started
-            log.info("compiled in %.1f s", self.setup_seconds)
+            return self._first(batch)
+        with self.compiled():
+            return self.eager(batch)
+
+    def _first(self, batch: Any) -> Tensor:
+        """Compiles; if that fails, undoes what was done of the step, which runs eagerly from then on."""
+        started, before = time.perf_counter(), Undo(self.eager.task, self.eager.optimizers)
+        try:
+            with self.compiled():
+                loss = self.eager(batch)
+        except ConfigError:
+            raise
+        except Exception as error:
+            before.restore()
+            self._given_up, self.eager.bank = True, None
+            log.warning("this step can't be compiled and runs eagerly: %s", _line(error))
+            return self.eager(batch)
+        self.setup_seconds = time.perf_counter() - started
+        log.info("compiled in %.1f s", self.setup_seconds)
         return loss
 
     @contextmanager
@@ -135,15 +151,13 @@ class CompiledStep:
                 self.compressor.static = False
 
     def _check_reached(self) -> None:
-        """Raises ConfigError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
+        """Raises RuntimeError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
         rewritten by torch 2.11 before a mode sees them.
         """
         missed = [] if self._checked or self.compressor is None else self.compressor.unreached()
         if missed:
-            allowed = (
-                f"eager, or without the sites that compiling passes by (model.sites.exclude): {', '.join(missed[:5])}"
-            )
-            raise ConfigError("trainer.executor", "compile", allowed)
+            sites = ", ".join(missed[:5])
+            raise RuntimeError(f"compiling passes by the sites {sites} (model.sites.exclude leaves them out)")
         self._checked = True
 
 
@@ -194,7 +208,7 @@ class GraphStep:
             self._graph = graph
         except Exception as error:
             self._failed = True
-            log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", error)
+            log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", _line(error))
         before.restore()
         torch.cuda.synchronize()
         self.setup_seconds = time.perf_counter() - started
@@ -223,3 +237,8 @@ class GraphStep:
 
 def _shapes(batch: Any) -> list[torch.Size]:
     return [value.shape for value in tree_flatten(batch)[0]]
+
+
+def _line(error: Exception) -> str:
+    """The first line of an error's message."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
