@@ -37,9 +37,10 @@ def _sums_of_files(paths: tuple[str, ...], _statuses: tuple[Status, ...], prepar
 
 def _sums(read: Callable[[int], Tensor], count: int) -> Tensor:
     """Sums of pixels and of their squares by channel, int64 [2, c]: whole numbers, so the same in any order."""
+    levels = torch.arange(256)
 
     def of_one(index: int) -> Tensor:
-        pixels = read(index).flatten(1).long()
-        return torch.stack([pixels.sum(1), (pixels * pixels).sum(1)])
+        counts = torch.stack([torch.bincount(channel, minlength=256) for channel in read(index).flatten(1)])
+        return torch.stack([counts @ levels, counts @ levels**2])
 
     return torch.stack(side_by_side(of_one, count, what="mean and standard deviation")).sum(0)
