@@ -22,3 +22,8 @@ class ConfigError(ValueError):
 
 class ExportError(ValueError):
     """A network that can't be exported, or a file that does not compute what it should. The message is one line."""
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of an error's message that says something; the error's type if there is none."""
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

@@ -26,7 +26,7 @@ from qp_runner.export.settings import ExportSettings
 from qp_runner.export.subject import Exporting
 from qp_runner.export.usage import as_numpy, calibrating
 from qp_runner.run.evaluation import restored
-from qp_runner.run.exported import fresh_network
+from qp_runner.run.loading import rebuilt
 from qp_runner.run.model_file import read_model_file
 
 BATCH = 50
@@ -62,7 +62,7 @@ def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
     config = validate(file.about.config)
     task, compressor = restored(config, file)
     task.data = replace(task.data, test=task.data.test.take(slice(samples)))
-    given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))
+    given = Exporting(task, compressor, lambda name: rebuilt(config, file.about.given)[name])
     found: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:

@@ -70,8 +70,10 @@ def show_plan(job: Job, console: Console | None = None) -> None:
         steps_per_epoch = UNKNOWN_STEPS_PER_EPOCH
         stages = compile_schedule(config, steps_per_epoch=steps_per_epoch)
     console.print(terminal_timeline(stages, steps_per_epoch=steps_per_epoch, width=min(console.width, 110)))
+    if config.model.init_compression:
+        console.print(f"Masks and scales of {config.model.init} are there from the start", highlight=False)
     if compressor is not None:
-        console.print(_footprint_table(compressor, stages[-1]))
+        console.print(_footprint_table(compressor, stages))
         console.print(*_coverage_lines(compressor.coverage()), sep="\n", highlight=False, markup=False)
     if note:
         console.print(note, style="yellow")
@@ -93,14 +95,14 @@ def show_space(section: SearchSection, space: Space) -> None:
     console.print(f"{section.sampler} makes {plural(section.trials, 'run')} of {combinations}", highlight=False)
 
 
-def _footprint_table(compressor: Compressor, last: Stage) -> Table:
+def _footprint_table(compressor: Compressor, stages: Sequence[Stage]) -> Table:
     """Ideal, stored and published footprint in Mb (10^6 bits) once the last event has fired."""
     table = Table(title="Expected footprint at the end, Mb (10⁶ bits)", title_justify="left", box=None, pad_edge=False)
     for column in ("", "weights", "activations", "total", "peak alive"):
         table.add_column(column, justify="left" if not column else "right")
     kinds: tuple[Kind, ...] = ("ideal", "stored", "published")
     for kind in kinds:
-        size = expected(compressor, weight=last.weight, activation=last.activation, kind=kind)
+        size = expected(compressor, stages, kind=kind)
         peak = "" if kind == "published" else f"{size.peak:.3f}"
         table.add_row(kind, f"{size.weight:.3f}", f"{size.activation:.3f}", f"{size.total:.3f}", peak)
     return table

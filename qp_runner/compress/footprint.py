@@ -1,7 +1,7 @@
 """The memory a compressed network needs, in megabits (1 Mb = 10⁶ bits)."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,7 +10,7 @@ from qp_runner.compress.graph import Graph, LedgerTensor
 from qp_runner.compress.mask import pruned_count
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
-from qp_runner.schedule import FLOAT_BITS, Target, TargetState
+from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState
 
 Kind = Literal["ideal", "stored", "published"]
 
@@ -107,24 +107,28 @@ def measure(compressor: Compressor, *, kind: Kind = "ideal") -> Footprint:
     return _total(compressor, kind, weight, activation)
 
 
-def expected(
-    compressor: Compressor, *, weight: TargetState, activation: TargetState, kind: Kind = "ideal"
-) -> Footprint:
-    """The footprint that a compressor's networks will have in the given states.
+def expected(compressor: Compressor, stages: Sequence[Stage], *, kind: Kind = "ideal") -> Footprint:
+    """The footprint that a compressor's networks will have after the last stage; what no event changes stays as it is.
 
     Which values quantization rounds to zero is not known in advance, so `stored` is an upper bound.
     """
+    last, fired = stages[-1], frozenset[tuple[Op, Target]]().union(*(stage.fires for stage in stages))
     if kind == "published":
-        return _published(compressor, weight, activation)
+        return _published(compressor, last.weight, last.activation)
 
-    def of(site: Site, elements: int, group: int, state: TargetState) -> Coded:
-        zeros = pruned_count(elements // group, state.sparsity) * group if site.prunable else 0
-        return _coded(compressor, site, elements=elements, zeros=zeros, bits=site.bits_for(state.bits), group=group)
+    def of(site: Site, elements: int, group: int, target: Target) -> Coded:
+        zeros, bits = int((site.mask == 0).sum()) * group, int(site.bits)
+        if (Op.PRUNE, target) in fired and site.prunable:
+            zeros = pruned_count(elements // group, last.state(target).sparsity) * group
+        if (Op.QUANTIZE, target) in fired:
+            bits = site.bits_for(last.state(target).bits)
+        return _coded(compressor, site, elements=elements, zeros=zeros, bits=bits, group=group)
 
     def of_activation(site: Site, elements: int) -> Coded:
-        return of(site, elements, elements // site.mask.numel() if site.prunable else 1, activation)
+        group = elements // site.mask.numel() if site.prunable or site.is_pruning else 1
+        return of(site, elements, group, Target.ACTIVATION)
 
-    return _total(compressor, kind, lambda site: of(site, site.mask.numel(), 1, weight), of_activation)
+    return _total(compressor, kind, lambda site: of(site, site.mask.numel(), 1, Target.WEIGHT), of_activation)
 
 
 def _coded(compressor: Compressor, site: Site, *, elements: int, zeros: int, bits: int, group: int = 1) -> Coded:

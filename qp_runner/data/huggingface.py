@@ -1,6 +1,7 @@
 """Sets of images that Hugging Face's `datasets` has saved to disk."""
 
 import hashlib
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,8 @@ from torch.utils.data import Dataset
 from qp_runner.data.held_out import with_held_out
 from qp_runner.data.image_sets import ImageOptions, image_data
 from qp_runner.data.images import ImageData
-from qp_runner.data.picture_sources import PictureItems, Pictures, file_digest
+from qp_runner.data.many_files import files_digest
+from qp_runner.data.picture_sources import PictureItems, Pictures
 from qp_runner.data.torchvision_sets import with_size
 from qp_runner.errors import ConfigError
 
@@ -35,11 +37,10 @@ class SavedItems(Dataset[Any]):
         return self.rows[index]
 
     def fingerprint(self) -> str:
-        """Of the content of all files of the saved set."""
-        found = hashlib.sha256()
-        for path in sorted(each for each in self.path.rglob("*") if each.is_file()):
-            found.update(path.relative_to(self.path).as_posix().encode() + b"\0" + file_digest(path))
-        return found.hexdigest()
+        """Of the files of the saved set (see `files_digest`)."""
+        paths = sorted(str(each) for each in self.path.expanduser().rglob("*") if each.is_file())
+        names = "\0".join(os.path.relpath(path, self.path.expanduser()) for path in paths)
+        return hashlib.sha256(f"{names}\0{files_digest(paths, key='data.path')}".encode()).hexdigest()
 
 
 def huggingface_set(

@@ -75,22 +75,28 @@ def _files(root: Path, folder: Path, classes: Sequence[str]) -> PictureFiles:
         raise ConfigError("data.root", str(folder / unknown[0]), f"a class that train has: {known}")
     names, counts = [], []
     for each in classes:
-        inside = list(_images(folder / each))
+        inside = _images(root, folder / each)
         if not inside and (folder / each).is_dir():
             raise ConfigError("data.root", str(folder / each), f"has no images; looked for {', '.join(SUFFIXES)}")
-        names += [path.relative_to(root).as_posix() for path in inside]
+        names += inside
         counts.append(len(inside))
     labels: Tensor = torch.arange(len(classes)).repeat_interleave(torch.tensor(counts))
     return PictureFiles(root, encoded(names) if names else np.array([], dtype=np.bytes_), labels)
 
 
-def _images(folder: Path) -> list[Path]:
-    """The images in a folder and those below, sorted."""
-    found = []
+def _images(root: Path, folder: Path) -> list[str]:
+    """The images in a folder and those below, sorted, as paths below `root`. Links are followed, but not in circles."""
+    found, met = list[str](), set[str]()
     for place, folders, names in os.walk(folder, followlinks=True):
+        real = os.path.realpath(place)
+        if real in met:
+            folders.clear()
+            continue
+        met.add(real)
         folders[:] = [name for name in folders if not _is_hidden(name)]
-        found += [Path(place, name) for name in names if not _is_hidden(name) and name.lower().endswith(SUFFIXES)]
-    return sorted(found)
+        below = Path(place).relative_to(root).as_posix()
+        found += [f"{below}/{name}" for name in names if not _is_hidden(name) and name.lower().endswith(SUFFIXES)]
+    return sorted(found, key=lambda path: path.split("/"))
 
 
 def _is_hidden(name: str) -> bool:

@@ -13,11 +13,10 @@ from qp_runner.data.images import ImageData, ImageSet
 from qp_runner.data.loading import processes
 from qp_runner.data.picture_sources import Pictures, PreparedPictures, read_all
 from qp_runner.data.pictures import MODES, Preparation, checked_size
-from qp_runner.data.splits import held_out
+from qp_runner.data.pixel_statistics import measured
 from qp_runner.data.streamed_images import StreamedImages
 from qp_runner.errors import ConfigError
 
-MEASURED = 2000  # training pictures from which mean and standard deviation are computed
 IMAGENET = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
@@ -139,7 +138,7 @@ class Chain:
 
 
 def _normalisation(options: ImageOptions, train: Pictures, prepare: Preparation) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation by channel; computed from `MEASURED` training pictures at most, always the same."""
+    """Mean and standard deviation by channel; computed from a part of a large set, always the same."""
     given, channels = options.normalise, options.channels
     if given == "data":
         return measured(train, prepare)
@@ -152,15 +151,3 @@ def _normalisation(options: ImageOptions, train: Pictures, prepare: Preparation)
     if len(mean) != channels or len(std) != channels or not bool((std > 0).all()):
         raise ConfigError("data.normalise", options.normalise, f"{channels} numbers each, those of std above 0")
     return mean, std
-
-
-def measured(train: Pictures, prepare: Preparation) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of pixels by channel, where black is 0 and white 1."""
-    count = min(MEASURED, len(train.labels))
-    _, chosen = held_out(len(train.labels), count)
-    sums = torch.zeros(2, prepare.channels, dtype=torch.int64)  # whole numbers: the same in any order
-    for index in chosen.tolist():
-        pixels = train.read(index, prepare).flatten(1).long()
-        sums += torch.stack([pixels.sum(1), (pixels * pixels).sum(1)])
-    mean, square = sums.double() / (count * math.prod(prepare.shape[1:])) / torch.tensor([[255.0], [255.0**2]])
-    return mean.float(), (square - mean * mean).clamp(min=1e-8).sqrt().float()

@@ -3,7 +3,6 @@
 import hashlib
 import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -15,8 +14,11 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from qp_runner.data.many_files import Status, files_digest, side_by_side, status
 from qp_runner.data.pictures import Preparation, read_picture
 from qp_runner.errors import ConfigError
+
+KEY = "data.root"
 
 
 class Pictures(Protocol):
@@ -46,22 +48,23 @@ class PictureFiles:
     names: np.ndarray
     labels: Tensor
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """Where they are."""
+        return tuple(f"{self.root}/{os.fsdecode(name)}" for name in self.names)
+
     def read(self, index: int, prepare: Preparation) -> Tensor:
         """One sample."""
-        return read_picture(self.root / os.fsdecode(self.names[index]), prepare, key="data.root")
+        return read_picture(self.root / os.fsdecode(self.names[index]), prepare, key=KEY)
 
     def take(self, index: Tensor) -> "PictureFiles":
         """The files at these positions."""
         return PictureFiles(self.root, self.names[index.numpy()], self.labels[index])
 
     def fingerprint(self) -> str:
-        """Of names, classes and the content of every file, each of which is read once in a process."""
-        names = [os.fsdecode(name) for name in self.names]
-        with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-            digests = pool.map(lambda name: file_digest(self.root / name), names)
-            found = hashlib.sha256()
-            for name, label, digest in zip(names, self.labels.tolist(), digests, strict=True):
-                found.update(f"{name}\0{label}\0".encode(errors="surrogatepass") + digest)
+        """Of names, classes and the content of every file (see `files_digest`)."""
+        found = hashlib.sha256(b"\0".join([*self.names.tolist(), self.labels.numpy().tobytes()]))
+        found.update(files_digest(self.paths, key=KEY).encode())
         return found.hexdigest()
 
 
@@ -115,23 +118,26 @@ def read_all(pictures: Pictures, prepare: Preparation) -> Tensor:
     last read them are not read again.
     """
     if isinstance(pictures, PictureFiles):
-        paths = tuple(pictures.root / os.fsdecode(name) for name in pictures.names)
-        return _read_files(paths, tuple(map(_status, paths)), prepare)
+        return _read_files(pictures.paths, statuses(pictures), prepare)
     if isinstance(pictures, PictureItems) and (ready := _as_they_are(pictures, prepare)) is not None:
         return ready
     samples = [pictures.read(index, prepare) for index in range(len(pictures.labels))]
     return torch.stack(samples) if samples else torch.empty(0, *prepare.shape, dtype=torch.uint8)
 
 
+def statuses(pictures: PictureFiles) -> tuple[Status, ...]:
+    """What changes with the content of files."""
+    return tuple(status(path, key=KEY) for path in pictures.paths)
+
+
 @lru_cache(maxsize=3)  # the splits of a set, for the jobs of a sweep
-def _read_files(paths: tuple[Path, ...], _statuses: tuple[tuple[int, ...], ...], prepare: Preparation) -> Tensor:
+def _read_files(paths: tuple[str, ...], _statuses: tuple[Status, ...], prepare: Preparation) -> Tensor:
     made = torch.empty(len(paths), *prepare.shape, dtype=torch.uint8)
 
     def read(index: int) -> None:
-        made[index] = read_picture(paths[index], prepare, key="data.root")
+        made[index] = read_picture(Path(paths[index]), prepare, key=KEY)
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        list(pool.map(read, range(len(made))))
+    side_by_side(read, len(made), what="reading images")
     return made
 
 
@@ -149,26 +155,6 @@ def _as_they_are(pictures: PictureItems, prepare: Preparation) -> Tensor | None:
     made = images[pictures.positions].contiguous()
     alike = all(torch.equal(made[index], pictures.read(index, prepare)) for index in (0, len(made) // 2, len(made) - 1))
     return made if alike else None
-
-
-def file_digest(path: Path) -> bytes:
-    """Of a file's content. It is read again only where size, time or place on disk differ from what they were."""
-    return _file_digest(path, _status(path))
-
-
-def _status(path: Path) -> tuple[int, ...]:
-    """What changes with a file's content. ConfigError for a file that has gone."""
-    try:
-        status = path.stat()
-    except OSError as error:
-        raise ConfigError("data.root", path, f"not a readable image: {error}") from error
-    return status.st_ino, status.st_size, status.st_mtime_ns
-
-
-@lru_cache(maxsize=1 << 20)
-def _file_digest(path: Path, _found: tuple[int, ...]) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "blake2b").digest()
 
 
 def encoded(names: Sequence[str]) -> np.ndarray:

@@ -13,6 +13,9 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from qp_runner.errors import ConfigError
 
+FORMATS = ("PNG", "JPEG", "JPEG2000", "BMP", "WEBP", "TIFF", "GIF", "PPM")
+"""What a file may be, whatever its name says. Pillow would run Ghostscript for an EPS file."""
+
 MODES = {1: "L", 3: "RGB"}
 """Pillow's name of what samples are, by channels."""
 
@@ -53,6 +56,9 @@ class Preparation:
         image = ImageOps.exif_transpose(picture)
         tall, wide = covering(image.height, image.width, least)
         wanted = wide, tall
+        if Image.MAX_IMAGE_PIXELS is not None and wide * tall > Image.MAX_IMAGE_PIXELS:
+            size = f"{image.width} x {image.height}"
+            raise ValueError(f"its {size} pixels are too narrow to be scaled to {wide} x {tall}")
         image = converted(image, self.channels)
         if image.size != wanted:
             image = image.resize(wanted, Image.Resampling.BILINEAR)
@@ -81,7 +87,7 @@ def converted(image: Image.Image, channels: int) -> Image.Image:
 def read_picture(path: Path, prepare: Preparation, *, key: str) -> Tensor:
     """The sample of a file. Raises ConfigError, naming the file, for one that is not a readable image."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
             return prepare(image)
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise ConfigError(key, str(path), f"not a readable image: {error}") from error

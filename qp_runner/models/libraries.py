@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor, nn
 from torchvision import models
 
-from qp_runner.errors import ConfigError
+from qp_runner.errors import ConfigError, first_line
 
 RGB = 3
 WEIGHTS, DEFAULT = "model.weights", "DEFAULT"
@@ -101,8 +101,9 @@ def timm_weights(*, name: str, weights: str, in_channels: int) -> dict[str, Tens
 
 
 def _not_fetched(weights: str, what: str, error: Exception) -> ConfigError:
-    reason = (str(error).splitlines() or [type(error).__name__])[0]
-    allowed = f"{what} can't be fetched ({reason}); fetch them where there is a network, and give model.init=FILE"
+    allowed = (
+        f"{what} can't be fetched ({first_line(error)}); fetch them where there is a network, and give model.init=FILE"
+    )
     return ConfigError(WEIGHTS, weights, allowed)
 
 

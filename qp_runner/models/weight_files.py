@@ -13,7 +13,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from qp_runner.errors import ConfigError
+from qp_runner.errors import ConfigError, first_line
 
 WRAPPINGS = ("state_dict", "model_state_dict", "model", "network", "net", "weights")
 """Keys under which training programs keep the weights in a file that holds more than them."""
@@ -45,7 +45,7 @@ def read_weights(place: str, *, key: str) -> dict[str, Tensor]:
         )
         raise ConfigError(key, place, allowed) from error
     except (SafetensorError, OSError, RuntimeError, ValueError, EOFError, KeyError, TypeError) as error:
-        raise ConfigError(key, place, f"not a file of weights, or damaged: {_first_line(error)}") from error
+        raise ConfigError(key, place, f"not a file of weights, or damaged: {first_line(error)}") from error
     return _state_dict(state, key, place)
 
 
@@ -118,7 +118,3 @@ def _nearest(name: str, others: Sequence[str]) -> str:
 
 def _shapes(name: str, given: Tensor, needed: Tensor) -> str:
     return f"{name} (file {[*given.shape]}, network {[*needed.shape]})"
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

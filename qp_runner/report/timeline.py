@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from qp_runner.report.words import epochs
-from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, first_event, recovery, total_steps
+from qp_runner.schedule import FLOAT_BITS, LETTERS, Op, Stage, Target, TargetState, first_event, recovery, total_steps
 
 ROWS = 3  # character rows of a sparsity chart
 LEFT, RIGHT = 17, 8  # columns for names and scale, and for final values
@@ -86,14 +86,14 @@ def _block(height: float, row: int) -> str:
 
 def _bits_row(canvas: _Canvas, target: Target) -> Text:
     """A line of ranges of equal bits, thick where quantized, `┣` where quantization fires."""
-    starts = sorted({0, *(canvas.column(s) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires)})
-    line = ""
+    fired = {canvas.column(s) for s in canvas.stages if (Op.QUANTIZE, target) in s.fires}
+    starts, line = sorted({0, *fired}), ""
     for start, end in zip(starts, [*starts[1:], canvas.columns], strict=True):
         bits = canvas.shown[start].state(target).bits
         fill = "─" if bits == FLOAT_BITS else "━"
         label = f" {bits} " if end - start >= 6 else ""
         body = label.center(end - start, fill)
-        line += body if start == 0 and bits == FLOAT_BITS else ("┣" if bits != FLOAT_BITS else "├") + body[1:]
+        line += body if start not in fired else ("┣" if bits != FLOAT_BITS else "├") + body[1:]
     final = canvas.stages[-1].state(target).bits
     return _line(f"{'bits':<10}{'':>5} │", line, f" {final} bit", COLOURS[target])
 
@@ -163,7 +163,8 @@ def _fires(stage: Stage) -> str:
 def _summary(stages: Sequence[Stage], steps_per_epoch: int) -> list[Text]:
     total, first = total_steps(stages), first_event(stages)
     if first is None:
-        return [Text("no events: a float run")]
+        compressed = any(stages[0].state(target) != TargetState() for target in Target)
+        return [Text(f"no events: {'compressed as it starts' if compressed else 'a float run'}")]
     return [
         Text.assemble(
             (f"{label:<11}", "bold"),

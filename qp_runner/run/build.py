@@ -15,7 +15,7 @@ from qp_runner.run.initial import load_initial_sites
 from qp_runner.run.networks import given, network_factories
 from qp_runner.run.task import build_compressor, build_task
 from qp_runner.run.teacher import load_teacher
-from qp_runner.schedule import Stage, Time
+from qp_runner.schedule import Stage, Target, Time, starting_from
 from qp_runner.tasks import Task
 from qp_runner.training import (
     Content,
@@ -76,8 +76,11 @@ def build(config: Config) -> Parts:
     lay_out(config, task, device)
     stages = compile_schedule(config, steps_per_epoch=task.steps_per_epoch)
     compressor = build_compressor(config, task)
-    load_initial_sites(config, compressor)
     compressor.check(stages)
+    if config.model.init_compression:
+        load_initial_sites(config, compressor)
+        weight, activation = (compressor.state(target) for target in Target)
+        stages = starting_from(stages, weight=weight, activation=activation)
     if config.trainer.batch_size == 1:
         check_single_samples(task.networks(), lambda: task.infer(task.sample()))
     return Parts(task, compressor, stages, device, content, given(factories))

@@ -1,13 +1,9 @@
 """A run's files for use elsewhere: written, verified, recorded."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
-from torch import nn
 
 from qp_runner.config import Config
 from qp_runner.config.schema import ExportSection
@@ -16,11 +12,10 @@ from qp_runner.export.exporting import export
 from qp_runner.export.settings import ExportSettings, check_libraries, check_task
 from qp_runner.export.subject import Exporting
 from qp_runner.export.verification import Verified
-from qp_runner.run.build import Parts, build_task
+from qp_runner.run.build import Parts
 from qp_runner.run.evaluation import restored
-from qp_runner.run.loading import without_initial
+from qp_runner.run.loading import rebuilt
 from qp_runner.run.model_file import ModelFile
-from qp_runner.run.networks import network_factories
 from qp_runner.run.outcome import final_metrics
 from qp_runner.tasks import Task
 from qp_runner.tracking import RunFiles, RunInfo
@@ -59,7 +54,7 @@ def check(config: Config, task: Task | None = None) -> None:
 
 def export_parts(config: Config, parts: Parts, folder: Path, files: RunFiles) -> Exported:
     """Exports a run that was just trained. Raises ExportError, OSError."""
-    given = Exporting(parts.task, parts.compressor, lambda name: fresh_network(config, name, parts.given))
+    given = Exporting(parts.task, parts.compressor, lambda name: rebuilt(config, parts.given)[name])
     return _recorded(given, settings_of(config.export), folder, files, step=parts.total_steps)
 
 
@@ -78,7 +73,7 @@ def export_run(config: Config, file: ModelFile) -> Exported:
     check(config)
     task, compressor = restored(config, file)
     check(config, task)
-    given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))
+    given = Exporting(task, compressor, lambda name: rebuilt(config, file.about.given)[name])
     info = RunInfo(record.name, record.experiment, record.tags, record.params)
     files = RunFiles(folder, info, store=record.store, go_on=True)
     try:
@@ -117,12 +112,3 @@ def _metrics(exported: Exported) -> dict[str, float]:
     found["final/file_mb"] = 8 * sum(each.figures["file_bytes"] for each in first) / MEGABIT
     found["final/file_verified"] = float(not any(each.failures for each in first))
     return found
-
-
-def fresh_network(config: Config, name: str, given: Mapping[str, dict[str, Any]] | None) -> nn.Module:
-    """One of a run's networks, built anew, without drawing from the global random state."""
-    plain = without_initial(config)
-    with torch.random.fork_rng(devices=[]):
-        if given is None:
-            return build_task(plain).networks()[name]
-        return network_factories(plain)[name](**given[name])

@@ -1,8 +1,6 @@
 """The weights that networks start from: `model.init` and `model.weights`."""
 
-import hashlib
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from torch import Tensor, nn
 
 from qp_runner.compress import Compressor, put_site_states
 from qp_runner.config import Config
+from qp_runner.data.many_files import file_digest
 from qp_runner.errors import ConfigError
 from qp_runner.models.libraries import timm_weights, torchvision_weights
 from qp_runner.models.weight_files import fitted, read_weights, without_prefix
@@ -54,15 +53,8 @@ def model_record(config: Config) -> dict[str, Any]:
     if config.model.init is not None:
         path = Path(_file(config.model.init)).expanduser()
         if path.is_file():
-            about = path.stat()
-            plain["init"] = _digest(path.resolve(), about.st_size, about.st_mtime_ns)
+            plain["init"] = file_digest(path, key=KEY)
     return plain
-
-
-@lru_cache(maxsize=64)
-def _digest(path: Path, _size: int, _changed: int) -> str:
-    with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
 
 
 def _file(place: str) -> str:

@@ -134,13 +134,21 @@ def without_initial(config: Config) -> Config:
     return config.model_copy(update={"model": config.model.model_copy(update=start)})
 
 
+def rebuilt(config: Config, given: Mapping[str, dict[str, Any]] | None) -> dict[str, nn.Module]:
+    """A run's networks, built anew with what its task gave them, or (None) by its task; nothing global is drawn."""
+    plain = without_initial(config)
+    with torch.random.fork_rng(devices=[]):
+        if given is None:
+            return dict(build_task(plain).networks())
+        return {name: make(**given[name]) for name, make in network_factories(plain).items()}
+
+
 def _without_data(about: About, config: Config) -> tuple[dict[str, nn.Module], Compressor]:
     """Networks as their configuration says. Raises ConfigError where that is not enough."""
     one, pair = _calls(about, "one"), _calls(about, "pair")
     if about.given is None or one is None or pair is None:
         raise ConfigError("run", config.task.name, "a task that builds and calls networks with plain data")
-    with torch.random.fork_rng(devices=[]):
-        networks = {name: make(**about.given[name]) for name, make in network_factories(config).items()}
+    networks = rebuilt(config, about.given)
     for name, network in networks.items():
         for path, parameter in network.named_parameters():
             parameter.requires_grad_(path not in about.frozen.get(name, ()))

@@ -3,7 +3,7 @@
 from qp_runner.schedule.event import FLOAT_BITS, Curve, Event, Op, Target
 from qp_runner.schedule.naming import LETTERS
 from qp_runner.schedule.schedule import Schedule
-from qp_runner.schedule.stage import Stage, TargetState, first_event, recovery, total_steps
+from qp_runner.schedule.stage import Stage, TargetState, first_event, recovery, starting_from, total_steps
 from qp_runner.schedule.time import Time, Unit
 
 __all__ = [
@@ -20,5 +20,6 @@ __all__ = [
     "Unit",
     "first_event",
     "recovery",
+    "starting_from",
     "total_steps",
 ]

@@ -1,7 +1,7 @@
 """A schedule compiled for a training of known length: ranges of steps in which compression does not change."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from qp_runner.schedule.event import FLOAT_BITS, Op, Target
@@ -47,6 +47,22 @@ class Stage:
 def total_steps(stages: Sequence[Stage]) -> int:
     """The steps of the whole training."""
     return stages[-1].last + 1
+
+
+def starting_from(stages: Sequence[Stage], *, weight: TargetState, activation: TargetState) -> tuple[Stage, ...]:
+    """The stages of a training whose networks are compressed from the start: what no event has changed is as it was."""
+    start, found = {Target.WEIGHT: weight, Target.ACTIVATION: activation}, []
+    for number, stage in enumerate(stages):
+        fired = frozenset[tuple[Op, Target]]().union(*(each.fires for each in stages[: number + 1]))
+        states = {
+            target: TargetState(
+                stage.state(target).sparsity if (Op.PRUNE, target) in fired else start[target].sparsity,
+                stage.state(target).bits if (Op.QUANTIZE, target) in fired else start[target].bits,
+            )
+            for target in Target
+        }
+        found.append(replace(stage, weight=states[Target.WEIGHT], activation=states[Target.ACTIVATION]))
+    return tuple(found)
 
 
 def recovery(stages: Sequence[Stage]) -> int:

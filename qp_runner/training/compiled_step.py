@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import Compressor
-from qp_runner.errors import ConfigError
+from qp_runner.errors import ConfigError, first_line
 from qp_runner.training.step import EagerStep
+from qp_runner.training.undo import Undo
 
 log = logging.getLogger(__name__)
 
@@ -20,23 +21,39 @@ class CompiledStep:
     """The eager step with every network's forward and backward pass compiled by torch.compile.
 
     Only training steps are compiled. Evaluation and calibration have other shapes and modes; they run eagerly, so they
-    never cause a recompilation.
+    never cause a recompilation. What can't be compiled runs eagerly, after one warning.
     """
 
     def __init__(self, eager: EagerStep, *, compressor: Compressor | None) -> None:
         self.eager, self.compressor = eager, compressor
         self.functions: dict[int, Callable[..., Any]] = {}  # what compiles and runs the networks, by their ids
         self.setup_seconds = 0.0
-        self._checked = False
+        self._checked = self._given_up = False
 
     def __call__(self, batch: Any) -> Tensor:
         """Runs the step; the first one compiles."""
-        started = time.perf_counter()
-        with self.compiled():
-            loss = self.eager(batch)
+        if self._given_up:
+            return self.eager(batch)
         if not self.setup_seconds:
-            self.setup_seconds = time.perf_counter() - started
-            log.info("compiled in %.1f s", self.setup_seconds)
+            return self._first(batch)
+        with self.compiled():
+            return self.eager(batch)
+
+    def _first(self, batch: Any) -> Tensor:
+        """Compiles; if that fails, undoes what was done of the step, which runs eagerly from then on."""
+        started, before = time.perf_counter(), Undo(self.eager.task, self.eager.optimizers)
+        try:
+            with self.compiled():
+                loss = self.eager(batch)
+        except ConfigError:
+            raise
+        except Exception as error:
+            before.restore()
+            self._given_up, self.eager.bank = True, None
+            log.warning("this step can't be compiled and runs eagerly: %s", first_line(error))
+            return self.eager(batch)
+        self.setup_seconds = time.perf_counter() - started
+        log.info("compiled in %.1f s", self.setup_seconds)
         return loss
 
     @contextmanager
@@ -67,15 +84,13 @@ class CompiledStep:
                 self.compressor.static = False
 
     def _check_reached(self) -> None:
-        """Raises ConfigError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
+        """Raises RuntimeError for sites that the compiled step passes by: a few functions (`F.hardswish`, `F.pad`) are
         rewritten by torch 2.11 before a mode sees them.
         """
         missed = [] if self._checked or self.compressor is None else self.compressor.unreached()
         if missed:
-            allowed = (
-                f"eager, or without the sites that compiling passes by (model.sites.exclude): {', '.join(missed[:5])}"
-            )
-            raise ConfigError("trainer.executor", "compile", allowed)
+            sites = ", ".join(missed[:5])
+            raise RuntimeError(f"compiling passes by the sites {sites} (model.sites.exclude leaves them out)")
         self._checked = True
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from qp_runner.compress.python_state import OF_MODULES
+from qp_runner.errors import first_line
 from qp_runner.training.code import code_digest
 
 FILES = 100_000  # in the folders that an object names, all together: one that names more is not digested
@@ -91,7 +92,7 @@ class Digester:
                 raise
             except Exception as error:  # what a foreign class may raise: it holds a handle, a lock, a running generator
                 kind = type(value).__qualname__
-                raise self.refusal(f"is a {kind}, which can't be digested ({_line(error)})") from error
+                raise self.refusal(f"is a {kind}, which can't be digested ({first_line(error)})") from error
             self.add(">")
 
     def refusal(self, why: str) -> NotDigestibleError:
@@ -295,7 +296,3 @@ class Digester:
             yield
         finally:
             self._path.pop()
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
 from qp_runner.compress.python_state import differences, structure
+from qp_runner.errors import first_line
 from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.compiled_step import CompiledStep
 from qp_runner.training.held_tensors import Reads, held_tensors, optimizer_tensors, rates
@@ -131,7 +132,7 @@ class GraphStep:
             )
         except Exception as error:
             self._failed = True
-            log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", error)
+            log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", first_line(error))
         before.restore()
         if eager.device.type == "cuda":
             torch.cuda.synchronize()
@@ -144,7 +145,7 @@ class GraphStep:
             with self.compiled.static(), Reads() as reads:
                 self._warm_up(inputs, 1)
         except Exception as error:  # what can't be watched may still be captured
-            log.info("other jobs can't take over this step: %s", error)
+            log.info("other jobs can't take over this step: %s", first_line(error))
             return None
         known, states = self._tensors(), optimizer_tensors(self.compiled.eager.optimizers)
         if other := reads.beyond([*known.values(), *states.values(), *tree_flatten(inputs)[0]]):

@@ -11,7 +11,7 @@ from qp_runner.compress import Compressor, Settings, SiteSelection, expected, me
 from qp_runner.compress.candidates import matrices
 from qp_runner.compress.footprint import Coded
 from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
-from qp_runner.schedule import Op, Target, TargetState
+from qp_runner.schedule import Op, Stage, Target, TargetState
 
 HALF, FLOAT = TargetState(0.5, 8), TargetState()
 
@@ -100,8 +100,8 @@ def test_expected_says_beforehand_what_is_measured_afterwards(build, attach, sta
     network = build()
     compressor = attach(network, granularity=granularity, unpruned=("0.weight",))
     compressor.trace(lambda: network(images(1)))
-    assert expected(compressor, weight=FLOAT, activation=FLOAT, kind=kind) == measure(compressor, kind=kind)
-    before = expected(compressor, weight=TargetState(0.5, 12), activation=TargetState(0.5, 12), kind=kind)
+    assert expected(compressor, [stage(0.0, 32)], kind=kind) == measure(compressor, kind=kind)
+    before = expected(compressor, [stage(0.5, 12)], kind=kind)
     compressor.enter(stage(0.5, 12), run=passes(network))
     after = measure(compressor, kind=kind)
     tolerance = {"ideal": 0, "stored": 0.02, "published": 0.03}[kind]  # zero codes; counts rounded site by site
@@ -179,7 +179,8 @@ def footprint_of(name, globs, unpruned, state, granularity, kind):
     chosen = SiteSelection(matching(weights), matching(paths), tuple(each for each in unpruned if each in globs))
     compressor = Compressor({"n": network}, sites=chosen, settings=Settings(granularity=granularity))
     compressor.trace(lambda: network(torch.zeros(shape)))
-    return expected(compressor, weight=state, activation=state, kind=kind)
+    everything = frozenset((op, target) for op in Op for target in Target)
+    return expected(compressor, [Stage(0, 9, state, state, everything)], kind=kind)
 
 
 @given(sites=site_lists(), kind=st.sampled_from(["ideal", "stored"]))

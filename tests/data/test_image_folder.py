@@ -174,6 +174,8 @@ BROKEN = {
     "truncated": truncated,
     "text": lambda root: (root / "val" / "coffee" / "0000.png").write_text("not an image"),
     "no train": lambda root: (root / "train").rename(root / "other"),
+    "eps": lambda root: Image.new("RGB", (8, 8)).save(root / "val" / "coffee" / "0000.png", format="EPS"),
+    "narrow": lambda root: Image.new("L", (1, 900_000)).save(root / "train" / "coffee" / "0.png"),
     "float": lambda root: Image.fromarray(np.zeros((8, 8), np.float32)).save(root / "train" / "coffee" / "0.tif"),
 }
 
@@ -186,6 +188,8 @@ BROKEN = {
         ("unknown", r"^data\.root=.*test/dog: a class that train has: astronaut, chelsea"),
         ("truncated", r"^data\.root=.*train/coffee/0000\.png: not a readable image"),
         ("text", r"^data\.root=.*val/coffee/0000\.png: not a readable image"),
+        ("eps", r"^data\.root=.*val/coffee/0000\.png: not a readable image"),
+        ("narrow", r"coffee/0\.png: not a readable image: its 1 x 900000 pixels are too narrow to be scaled to "),
         ("no train", r"there is a folder val, but no folder train"),
         ("float", r"coffee/0\.tif: not a readable image: its pixels have mode F"),
     ],

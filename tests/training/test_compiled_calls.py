@@ -1,7 +1,9 @@
-"""Sites at functions' calls in a compiled step: one compilation for all stages, and refusal of what it passes by."""
+"""Sites at functions' calls in a compiled step: one compilation for all stages, and eager steps where that fails."""
 
+import logging
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +13,6 @@ from torch.nn import functional as F
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.data import digits
-from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Stage, Target, TargetState
 from qp_runner.tasks import ClassificationTask
 from qp_runner.training.executors import make_step
@@ -46,11 +47,11 @@ def made(function: Callable[[Tensor], Tensor]) -> tuple[ClassificationTask, Comp
     return task, compressor
 
 
-def losses(executor: str) -> list[float]:
+def losses(executor: str, function: Callable[[Tensor], Tensor] = F.silu) -> list[float]:
     """Of two steps before and two after an event in which everything fires."""
     torch.manual_seed(0)
-    task, compressor = made(F.silu)
-    optimizer = torch.optim.SGD(task.network.parameters(), lr=0.1)
+    task, compressor = made(function)
+    optimizer = torch.optim.SGD(task.network.parameters(), lr=0.1, momentum=0.9)
     step = make_step(
         executor,  # type: ignore[arg-type]
         task,
@@ -78,17 +79,21 @@ def test_a_compiled_step_reaches_every_call_and_is_compiled_once() -> None:
     assert not counters["graph_break"]
 
 
-def test_a_compiled_step_that_passes_a_site_by_is_refused() -> None:
-    task, compressor = made(F.hardswish)
-    optimizer = torch.optim.SGD(task.network.parameters(), lr=0.1)
-    step = make_step(
-        "compile",
-        task,
-        {"network": optimizer},
-        compressor=compressor,
-        precision="float32",
-        device=torch.device("cpu"),
-    )
+def test_a_step_whose_compilation_passes_a_site_by_runs_eagerly_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
+    _, compressor = made(F.hardswish)
     assert "hardswish" in {site.path for site in compressor.sites(Target.ACTIVATION)}
-    with pytest.raises(ConfigError, match=r"^trainer\.executor=compile: eager, or without .*: hardswish$"):
-        step(next(iter(task.batches(0))))
+    eager = losses("eager", F.hardswish)
+    with caplog.at_level(logging.WARNING):
+        assert losses("compile", F.hardswish) == eager
+    [line] = caplog.messages
+    assert line.startswith("this step can't be compiled and runs eagerly: compiling passes by the sites hardswish ")
+
+
+def test_without_a_compiler_a_step_runs_eagerly_and_says_so_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
+    absent: dict[str, Any] = {"cpp.cxx": ("no_such_compiler",), "force_disable_caches": True}
+    with torch._inductor.config.patch(absent), caplog.at_level(logging.WARNING):
+        compiled = losses("compile")
+    assert compiled == losses("eager")
+    [line] = [each.message for each in caplog.records if each.levelno >= logging.WARNING and "qp_runner" in each.name]
+    assert line.startswith("this step can't be compiled and runs eagerly: ")
+    assert "\n" not in line
