@@ -111,10 +111,19 @@ def _sentence(rows: Sequence[ForestRow]) -> str:
     if silent:
         seeds = sorted({row.effect.paired.n for row in silent})
         n = f"n={seeds[0]}" if len(seeds) == 1 else f"n={seeds[0]} to {seeds[-1]}"
-        said.append(f"no difference shown for {listed([place(row) for row in silent])} ({n})")
+        said.append(f"no difference shown, {n}, for {listed([_open(row) for row in silent])}")
     alone = len(rows) - len(several)
     said += [f"{plural(alone, 'pair')} with fewer than two seeds: no verdict"] if alone else []
     return f"{who}: {'; '.join(said)}."
+
+
+def _open(row: ForestRow) -> str:
+    """Where nothing is shown, with what the interval still allows: `w at controlled times (−0.14 to +0.11 points)`."""
+    metric, ends = row.effect.metric, row.effect.paired.interval
+    if ends is None:
+        return place(row)
+    low, high = (metric_number(metric, end, signed=True) for end in ends)
+    return f"{place(row)} ({low} to {high} {points(metric)})"
 
 
 def _winner(row: ForestRow) -> str:

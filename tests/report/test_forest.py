@@ -59,7 +59,7 @@ def test_a_sentence_a_task_says_no_more_than_its_seeds_allow() -> None:
     rows = forest(sections_of(both(CLEAR, NOTHING) + both(CLEAR[:1], NOTHING[:1], task="detection")))
     several, one = sentences(rows)
     assert several.startswith("classification (net on set): pruning first is better for w,f at published times, by 2.")
-    assert several.endswith("no difference shown for w,f at controlled times (n=3).")
+    assert several.endswith("no difference shown, n=3, for w,f at controlled times (−2.52 to +2.45 points).")
     assert one == "detection (net on set): one seed, no verdict."
 
 

@@ -1,0 +1,200 @@
+"""What a page's comment is replaced by: tables, pictures and sentences from the kept files."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from publishing import benches
+from publishing.runs import effects_of, forest_rows, section_of
+from qp_runner.metric import Metric
+from qp_runner.report import markdown
+from qp_runner.report.effect import starts_with
+from qp_runner.report.forest import PUBLISHED, family_of, pruned, sentences
+from qp_runner.report.phase import phase, prediction
+from qp_runner.report.plots.forest import draw_forest, height
+from qp_runner.report.plots.pareto import draw_pareto
+from qp_runner.report.plots.phase import PANEL, draw_phase
+from qp_runner.report.plots.style import assign_looks, save_png
+from qp_runner.report.rows import Row
+from qp_runner.report.stats import paired, summarise
+from qp_runner.report.words import label, metric_number, number, spread
+from qp_runner.search.verdict import differences, read_confirmation, sentence
+
+METRICS = {"test_accuracy": Metric("accuracy", higher_is_better=True, unit="%")}  # of kept confirmations
+SIZE, WIDE = (760, 440), 940  # pixels
+PAPER = Path(__file__).resolve().parents[2] / "results" / "published" / "paper.csv"
+SIX = {  # the paper's orders, by what is pruned and what comes first
+    ("", "Q"): "Q8(w,f)",
+    ("w", "P"): "P(w) → Q",
+    ("w", "Q"): "Q → P(w)",
+    ("w,f", "P"): "P(w,f) → Q",
+    ("w,f", "Q"): "Q → P(w,f)",
+}
+
+
+def schedules(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """Figures by schedule."""
+    return markdown.schedules_table(section_of(paths[0]))
+
+
+def effects(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """The advantage of pruning first."""
+    return markdown.effects_table(section_of(paths[0]))
+
+
+def by_seed(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """The differences that the effects are means of, and how far the two families differ."""
+    section = section_of(paths[0])
+    metric, found = section.metric, effects_of(section)
+    lines = []
+    for (family, target), effect in found.items():
+        each = ", ".join(metric_number(metric, value, signed=True) for value in effect.differences)
+        lines.append(f"- {target} {family}, seed by seed: {each}.")
+    for target in dict.fromkeys(target for _, target in found):
+        families = [found.get((family, target)) for family in (PUBLISHED, "controlled")]
+        if all(families):
+            one, other = (dict(zip(_seeds(each), each.differences, strict=True)) for each in families)
+            both = paired([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
+            if both.interval:
+                low, high = (metric_number(metric, end, signed=True) for end in both.interval)
+                mean = metric_number(metric, both.mean, signed=True)
+                lines.append(
+                    f"- {target}, published minus controlled: {mean}, 95 % interval {low} to {high} (n={both.n})."
+                )
+    return "\n".join(lines)
+
+
+def _seeds(effect) -> list[int]:
+    return sorted(effect.first.by_seed.keys() & effect.second.by_seed.keys())
+
+
+def beside_paper(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """The paper's orders beside its own figures."""
+    section = section_of(paths[0])
+    paper = pd.read_csv(PAPER, dtype=str)
+    known = paper[paper["task"] == section.task].set_index("order")["figure"].to_dict()
+    lines = []
+    for row in section.finished:
+        if (row.is_float or family_of(row.schedule) == PUBLISHED) and (column := _column(row)) in known:
+            lines.append([row.order, spread(section.metric, row.metric.mean, row.metric.std), known[column]])
+    return markdown.table(
+        ["order", f"here: {label(section.metric)}", "as published (the paper's data and measure)"], lines
+    )
+
+
+def _column(row: Row) -> str:
+    return "float" if row.is_float else SIX.get((pruned(row.signature), starts_with(row.order)), "")
+
+
+def across(paths: Sequence[Path], folder: Path, _draw: bool) -> str:
+    """The paper's orders at the published times over several folders, a row a folder."""
+    lines = []
+    for path in paths:
+        section = section_of(path / "summary.csv")
+        cells = {_column(row): row for row in section.finished if row.is_float or family_of(row.schedule) == PUBLISHED}
+        means = [cells[name].metric if name in cells else None for name in ("float", *SIX.values())]
+        seeds = sorted({each.n for each in means if each})
+        name = f"[{section.model}, {section.data}]({path.relative_to(folder)}/README.md), {section.epochs} epochs"
+        figures = ["" if each is None else spread(section.metric, each.mean, each.std) for each in means]
+        lines.append([name, label(section.metric), *figures, " to ".join(map(str, sorted({seeds[0], seeds[-1]})))])
+    return markdown.table(["network and data", "metric", "float", *SIX.values(), "n"], lines)
+
+
+def records(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """A CSV file as it stands: figures that were copied from the records of runs."""
+    read = pd.read_csv(paths[0], dtype=str, keep_default_na=False)
+    return markdown.table(list(read.columns), read.to_numpy().tolist())
+
+
+def pareto(paths: Sequence[Path], folder: Path, draw: bool) -> str:
+    """A picture of metric against footprint, pareto.png."""
+    section = section_of(paths[0])
+    if draw:
+        looks, kind = assign_looks(section.rows), str(section.runs["footprint_kind"].iloc[0])
+        with save_png(folder / "pareto.png", *SIZE) as figure:
+            draw_pareto(figure, section.finished, metric=section.metric, looks=looks, kind=kind)
+    return "![Metric against footprint](pareto.png)"
+
+
+def phase_map(paths: Sequence[Path], folder: Path, draw: bool) -> str:
+    """Maps over sparsity and bit width, phase.png, and how often the prediction is right."""
+    found = phase(section_of(paths[0]))
+    assert found is not None, f"{paths[0]} sweeps sparsity and bits"
+    if draw:
+        with save_png(folder / "phase.png", WIDE, PANEL) as figure:
+            draw_phase(figure, found)
+    return f"![Order effect over sparsity and bit width, beside a prediction](phase.png)\n\n{prediction(found)}"
+
+
+def forest(paths: Sequence[Path], folder: Path, draw: bool) -> str:
+    """Order effects of several folders on one axis, forest.png."""
+    rows = forest_rows(tuple(paths))
+    if draw:
+        with save_png(folder / "forest.png", WIDE, height(rows, width=WIDE)) as figure:
+            draw_forest(figure, rows)
+    return "![Order effect by task, with 95 % intervals](forest.png)"
+
+
+def verdicts(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """The same in words, a sentence a task."""
+    return "\n".join(f"- {line[0].upper()}{line[1:]}" for line in sentences(forest_rows(tuple(paths))))
+
+
+def answers(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """The same as a table."""
+    return markdown.forest_table(forest_rows(tuple(paths)))
+
+
+def search(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """A search's front."""
+    trials = pd.read_csv(paths[0]).sort_values("footprint_total_mb")
+    front = trials[trials["on_front"]].drop_duplicates("job")
+    scored = [name for name in trials if str(name).startswith(("val_", "test_"))]
+    columns = ["trial", "order", "footprint_total_mb", *scored]
+    lines = [
+        [str(row[name]) if name in ("trial", "order") else number(row[name]) for name in columns]
+        for _, row in front.iterrows()
+    ]
+    return markdown.table([name.replace("_", " ") for name in columns], lines)
+
+
+def confirm(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
+    """What a search's confirmation shows, as a table and a sentence."""
+    runs = pd.read_csv(paths[0])
+    scored = next(str(name) for name in runs if str(name).startswith("test_"))
+    metric, results = METRICS[scored], read_confirmation(runs, scored)
+    compared, sizes = differences(results, metric), results.footprint
+    lines = []
+    for each in results.contenders:
+        test = summarise(list(results.test[each.name].values()))
+        ends = compared[each.name].interval if each.name in compared else None
+        between = " to ".join(metric_number(metric, end, signed=True) for end in ends) if ends else ""
+        figures = [str(test.n), spread(metric, test.mean, test.std), number(sizes[each.name]), between]
+        lines.append([each.name, each.order, *figures])
+    heads = ["schedule", "order", "n", scored.replace("_", " "), "footprint, Mb", "found minus it, 95 % interval"]
+    return f"{markdown.table(heads, lines)}\n\n{sentence(results, metric)}"
+
+
+Block = Callable[[Sequence[Path], Path, bool], str]
+"""From the files that a comment names, the page's folder and whether to draw: Markdown."""
+
+KINDS: dict[str, Block] = {
+    "schedules": schedules,
+    "effects": effects,
+    "by_seed": by_seed,
+    "paper": beside_paper,
+    "across": across,
+    "records": records,
+    "pareto": pareto,
+    "phase": phase_map,
+    "forest": forest,
+    "verdicts": verdicts,
+    "answers": answers,
+    "search": search,
+    "confirm": confirm,
+    "steps": benches.steps,
+    "ratios": benches.ratios,
+    "exported": benches.exported,
+    "tries": benches.tries,
+}
