@@ -19,7 +19,7 @@ FILES = {
 
 
 def steps(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
-    """A step of each library, executor and variant, beside this project's float step of the same executor and precision."""
+    """A step of each library, executor and variant, beside the float step of the same executor."""
     read = pd.read_csv(paths[0])
     plain = read[read["variant"] == "float"].set_index(["executor", "precision"])["seconds"]
     heads = ["library", "executor, precision", "variant", "ms a step", "images/s", "× float"]
@@ -84,8 +84,8 @@ def exported(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
     before, masks = number(read.loc["packed.safetensors", "accuracy_before"]), read.loc["masks"]
     text = table([*heads, "ms / float ms", "OpenVINO: same class"], lines)
     return (
-        f"{text}\n\nThe network itself: {before} %. Masks of activations cost {100 * (masks['ratio'] - 1):.1f} % of the "
-        f"int8 file's time ({masks['with_ms']:.1f} against {masks['without_ms']:.1f} ms)."
+        f"{text}\n\nThe network itself: {before} %. Masks of activations cost {100 * (masks['ratio'] - 1):.1f} % of "
+        f"the int8 file's time ({masks['with_ms']:.1f} against {masks['without_ms']:.1f} ms)."
     )
 
 

@@ -6,24 +6,25 @@ from pathlib import Path
 import pandas as pd
 
 from publishing import benches
-from publishing.runs import effects_of, forest_rows, section_of
+from publishing.runs import effects_of, forest_rows, gap, section_of
 from qp_runner.metric import Metric
 from qp_runner.report import markdown
-from qp_runner.report.effect import starts_with
+from qp_runner.report.effect import ALPHA, starts_with
 from qp_runner.report.forest import PUBLISHED, family_of, pruned, sentences
-from qp_runner.report.phase import phase, prediction
+from qp_runner.report.phase import Cell, phase, prediction
 from qp_runner.report.plots.forest import draw_forest, height
 from qp_runner.report.plots.pareto import draw_pareto
 from qp_runner.report.plots.phase import PANEL, draw_phase
 from qp_runner.report.plots.style import assign_looks, save_png
 from qp_runner.report.rows import Row
-from qp_runner.report.stats import paired, summarise
-from qp_runner.report.words import label, metric_number, number, spread
+from qp_runner.report.stats import holm, summarise
+from qp_runner.report.words import label, metric_number, number, p_value, spread
 from qp_runner.search.verdict import differences, read_confirmation, sentence
 
 METRICS = {"test_accuracy": Metric("accuracy", higher_is_better=True, unit="%")}  # of kept confirmations
 SIZE, WIDE = (760, 440), 940  # pixels
 PAPER = Path(__file__).resolve().parents[2] / "results" / "published" / "paper.csv"
+ALONE = ["pruning alone costs", "quantizing alone costs"]
 SIX = {  # the paper's orders, by what is pruned and what comes first
     ("", "Q"): "Q8(w,f)",
     ("w", "P"): "P(w) → Q",
@@ -52,21 +53,12 @@ def by_seed(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
         each = ", ".join(metric_number(metric, value, signed=True) for value in effect.differences)
         lines.append(f"- {target} {family}, seed by seed: {each}.")
     for target in dict.fromkeys(target for _, target in found):
-        families = [found.get((family, target)) for family in (PUBLISHED, "controlled")]
-        if all(families):
-            one, other = (dict(zip(_seeds(each), each.differences, strict=True)) for each in families)
-            both = paired([one[seed] - other[seed] for seed in sorted(one.keys() & other.keys())])
-            if both.interval:
-                low, high = (metric_number(metric, end, signed=True) for end in both.interval)
-                mean = metric_number(metric, both.mean, signed=True)
-                lines.append(
-                    f"- {target}, published minus controlled: {mean}, 95 % interval {low} to {high} (n={both.n})."
-                )
+        both = gap(section, target)
+        if both and both.interval:
+            mean, low, high = (metric_number(metric, each, signed=True) for each in (both.mean, *both.interval))
+            interval = f"95 % interval {low} to {high} (n={both.n})"
+            lines.append(f"- {target}, published minus controlled, paired by seed: {mean}, {interval}.")
     return "\n".join(lines)
-
-
-def _seeds(effect) -> list[int]:
-    return sorted(effect.first.by_seed.keys() & effect.second.by_seed.keys())
 
 
 def beside_paper(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
@@ -118,13 +110,42 @@ def pareto(paths: Sequence[Path], folder: Path, draw: bool) -> str:
 
 
 def phase_map(paths: Sequence[Path], folder: Path, draw: bool) -> str:
-    """Maps over sparsity and bit width, phase.png, and how often the prediction is right."""
+    """Maps over sparsity and bit width, phase.png, the cells as a table, and how often the prediction is right."""
     found = phase(section_of(paths[0]))
     assert found is not None, f"{paths[0]} sweeps sparsity and bits"
     if draw:
         with save_png(folder / "phase.png", WIDE, PANEL) as figure:
             draw_phase(figure, found)
-    return f"![Order effect over sparsity and bit width, beside a prediction](phase.png)\n\n{prediction(found)}"
+    adjusted = holm([each.effect.paired.p or 0.0 for each in found.cells])
+    cells = list(zip(found.cells, adjusted, strict=True))
+    picture = "![Order effect over sparsity and bit width, beside a prediction](phase.png)"
+    table = markdown.table(CELL_HEADS, [_cell(found.metric, cell, p) for cell, p in cells])
+    return "\n\n".join([picture, prediction(found), _standing(cells), table])
+
+
+CELL_HEADS = ["sparsity", "bits", "advantage of P first, points", "95 % interval", "p", "p after Holm", *ALONE, "rule"]
+
+
+def _cell(metric: Metric, cell: Cell, p_holm: float) -> list[str]:
+    effect = cell.effect.paired
+    assert effect.interval is not None
+    assert effect.p is not None
+    costs = [metric_number(metric, each, signed=True) for each in (cell.prune_cost, cell.quantize_cost)]
+    mean, low, high = (metric_number(metric, each, signed=True) for each in (effect.mean, *effect.interval))
+    ps = [p_value(each).removeprefix("p = ").removeprefix("p ") for each in (effect.p, p_holm)]
+    right = "" if cell.right is None else "right" if cell.right else "wrong"
+    return [f"{100 * cell.sparsity:g} %", str(cell.bits), mean, f"{low} to {high}", *ps, *costs, right]
+
+
+def _standing(cells: Sequence[tuple[Cell, float]]) -> str:
+    """What is left after the correction for the number of cells."""
+    stand = [cell for cell, p in cells if p < ALPHA]
+    pruning = sum(cell.effect.paired.mean > 0 for cell in stand)
+    right = sum(bool(cell.right) for cell in stand)
+    return (
+        f"After Holm's correction for {len(cells)} cells {len(stand)} stand, {pruning} of them with pruning first; in "
+        f"these {len(stand)} the rule is right {right} times."
+    )
 
 
 def forest(paths: Sequence[Path], folder: Path, draw: bool) -> str:

@@ -5,33 +5,37 @@
     README.md:
       - better by {size digits published w,f} points
 
-Each piece has to stand in its page once, however its lines are broken; what stands at the braces is replaced by what the tables give
-today. In the braces:
+Each piece has to stand in its page once, however its lines are broken; what stands at the braces is replaced by what
+the tables give today. In the braces, with FOLDER below results/published/evidence (`../digits` is beside it; a path may
+end in a CSV file's name):
 
-    mean, interval, size, n, p, holm, leaning FOLDER FAMILY PRUNED    the advantage of pruning first (leaning: seeds on the mean's side)
-    value, spread, std, runs, recovery FOLDER SCHEDULE                the runs of a schedule
-    behind FOLDER SCHEDULE, lead FOLDER SCHEDULE SCHEDULE             float minus a schedule, one schedule minus another (means)
-    gap FOLDER PRUNED                                                 published minus controlled, with its interval
-    range FOLDER FAMILY PRUNED                                        the seeds' smallest and greatest difference
-    families                                                          number of rows with a p value in the picture of all tasks
+    mean, gain, interval, size, range, n, p, holm, leaning FOLDER FAMILY PRUNED
+        the advantage of pruning first: its mean, the same without sign, its interval, the same without signs, the
+        seeds' least and greatest, how many lean as the mean does
+    value, spread, std, runs, recovery, footprint FOLDER SCHEDULE
+        the runs of a schedule
+    behind FOLDER SCHEDULE; lead FOLDER SCHEDULE SCHEDULE
+        float minus a schedule; one schedule minus another: differences of means, better is above zero
+    gap FOLDER PRUNED
+        the advantage at the published minus that at the controlled times, with its interval
 
-`mean:1` has one decimal. FOLDER is below results/published/evidence; `../digits` is beside it, and a path may end in a CSV file's name.
+`mean:1` has one decimal; seeds after a minus sign are left out: `{mean FOLDER FAMILY PRUNED -1 -3}`.
 """
 
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from publishing.runs import effects_of, row_of, section_of
+from publishing.runs import effects_of, gap, row_of, section_of, without
 from qp_runner.metric import Metric
 from qp_runner.report.effect import Effect
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
-from qp_runner.report.stats import paired
 from qp_runner.report.words import metric_number, p_value, spread, whole
 
 BRACES = re.compile(r"\{([^{}]+)\}")
-FIGURE = r"([^{}|]{1,160}?)"  # what may stand at the braces
+FIGURE = r"([-+−\d.,()±<=×⁻⁰¹²³⁴⁵⁶⁷⁸⁹pto\s]{1,60}?)"
+"""What may stand at the braces: `p = 0.12`, `+2.24 (+1.53 to +2.94)`."""
 Numbers = Callable[[float, bool], str]
 """A number as text, with its sign or without."""
 
@@ -59,7 +63,7 @@ def figure(asked: str, folder: Path) -> str:
     numbers = _numbers(section.metric, int(places) if places else None)
     try:
         if what in OF_EFFECTS:
-            return OF_EFFECTS[what](effects_of(section)[rest[1], rest[2]], numbers)
+            return OF_EFFECTS[what](without(effects_of(section)[rest[1], rest[2]], _seeds(rest[3:])), numbers)
         if what in OF_ROWS:
             return OF_ROWS[what](row_of(section, rest[1]), section.metric, numbers)
         return OF_SECTIONS[what](section, rest[1:], numbers)
@@ -70,8 +74,10 @@ def figure(asked: str, folder: Path) -> str:
 def _pattern(piece: str) -> str:
     """The piece as a regular expression: a group for each figure, any white space for white space."""
     parts = BRACES.split(piece)
+    if not all(parts[::2]):
+        raise ValueError(f"braces need words before, between and after them: {piece}")
     literal = [r"\s+".join(re.escape(word) for word in re.split(r"\s+", part)) for part in parts[::2]]
-    return FIGURE.join(literal)
+    return FIGURE.join(literal) + r"(?!\d)"
 
 
 def _numbers(metric: Metric, places: int | None) -> Numbers:
@@ -81,6 +87,10 @@ def _numbers(metric: Metric, places: int | None) -> Numbers:
         return f"{value:{'+' if signed else ''}.{places}f}".replace("-", "−")
 
     return text
+
+
+def _seeds(words: Sequence[str]) -> frozenset[int]:
+    return frozenset(int(word.removeprefix("-")) for word in words)
 
 
 def _interval(effect: Effect, numbers: Numbers) -> str:
@@ -99,10 +109,9 @@ def _range(effect: Effect, numbers: Numbers) -> str:
 
 
 def _gap(section: Section, rest: Sequence[str], numbers: Numbers) -> str:
-    found = effects_of(section)
-    one, other = found["published", rest[0]], found["controlled", rest[0]]
-    both = paired([a - b for a, b in zip(one.differences, other.differences, strict=True)])
-    assert both.interval is not None
+    both = gap(section, rest[0], _seeds(rest[1:]))
+    if both is None or both.interval is None:
+        raise KeyError("gap")
     low, high = both.interval
     return f"{numbers(both.mean, True)} ({numbers(low, True)} to {numbers(high, True)})"
 
