@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 
 from publishing import benches
-from publishing.runs import effects_of, forest_rows, gap, section_of
+from publishing.runs import cells_of, effects_of, forest_rows, gap, section_of
 from qp_runner.metric import Metric
 from qp_runner.report import markdown
 from qp_runner.report.effect import ALPHA, starts_with
@@ -17,7 +17,7 @@ from qp_runner.report.plots.pareto import draw_pareto
 from qp_runner.report.plots.phase import PANEL, draw_phase
 from qp_runner.report.plots.style import assign_looks, save_png
 from qp_runner.report.rows import Row
-from qp_runner.report.stats import holm, summarise
+from qp_runner.report.stats import summarise
 from qp_runner.report.words import label, metric_number, number, p_value, spread
 from qp_runner.search.verdict import differences, read_confirmation, sentence
 
@@ -116,8 +116,7 @@ def phase_map(paths: Sequence[Path], folder: Path, draw: bool) -> str:
     if draw:
         with save_png(folder / "phase.png", WIDE, PANEL) as figure:
             draw_phase(figure, found)
-    adjusted = holm([each.effect.paired.p or 0.0 for each in found.cells])
-    cells = list(zip(found.cells, adjusted, strict=True))
+    cells = cells_of(section_of(paths[0]))
     picture = "![Order effect over sparsity and bit width, beside a prediction](phase.png)"
     table = markdown.table(CELL_HEADS, [_cell(found.metric, cell, p) for cell, p in cells])
     return "\n\n".join([picture, prediction(found), _standing(cells), table])
@@ -144,7 +143,7 @@ def _standing(cells: Sequence[tuple[Cell, float]]) -> str:
     right = sum(bool(cell.right) for cell in stand)
     return (
         f"After Holm's correction for {len(cells)} cells {len(stand)} stand, {pruning} of them with pruning first; in "
-        f"these {len(stand)} the rule is right {right} times."
+        f"these the rule is right in {right}."
     )
 
 

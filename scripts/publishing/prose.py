@@ -14,8 +14,10 @@ end in a CSV file's name):
         seeds' least and greatest, how many lean as the mean does
     value, spread, std, runs, recovery, footprint FOLDER SCHEDULE
         the runs of a schedule
-    behind FOLDER SCHEDULE; lead FOLDER SCHEDULE SCHEDULE
-        float minus a schedule; one schedule minus another: differences of means, better is above zero
+    lead FOLDER SCHEDULE SCHEDULE
+        one schedule minus another: the difference of their means, above zero the first is better
+    rule FOLDER; standing FOLDER
+        of a map over sparsity and bits: in how many cells the rule is right; the same where a difference stands
     gap FOLDER PRUNED
         the advantage at the published minus that at the controlled times, with its interval
 
@@ -26,15 +28,15 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from publishing.runs import effects_of, gap, row_of, section_of, without
+from publishing.runs import cells_of, effects_of, gap, row_of, section_of, without
 from qp_runner.metric import Metric
-from qp_runner.report.effect import Effect
+from qp_runner.report.effect import ALPHA, Effect
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section
 from qp_runner.report.words import metric_number, p_value, spread, whole
 
 BRACES = re.compile(r"\{([^{}]+)\}")
-FIGURE = r"([-+−\d.,()±<=×⁻⁰¹²³⁴⁵⁶⁷⁸⁹pto\s]{1,60}?)"
+FIGURE = r"([-+−\d.,()±<=×⁻⁰¹²³⁴⁵⁶⁷⁸⁹ptof\s]{1,60}?)"
 """What may stand at the braces: `p = 0.12`, `+2.24 (+1.53 to +2.94)`."""
 Numbers = Callable[[float, bool], str]
 """A number as text, with its sign or without."""
@@ -121,12 +123,18 @@ def _lead(section: Section, rest: Sequence[str], numbers: Numbers) -> str:
     return numbers(section.metric.sign * (one - other), True)
 
 
-def _behind(section: Section, rest: Sequence[str], numbers: Numbers) -> str:
-    return _lead(section, ["float", rest[0]], numbers).removeprefix("+")
-
-
 def _leaning(effect: Effect, _numbers: Numbers) -> str:
     return str(sum((each > 0) == (effect.paired.mean > 0) for each in effect.differences if each))
+
+
+def _rule(section: Section, _rest: Sequence[str], _numbers: Numbers) -> str:
+    cells = cells_of(section)
+    return f"{sum(bool(cell.right) for cell, _ in cells)} of {len(cells)}"
+
+
+def _stand(section: Section, _rest: Sequence[str], _numbers: Numbers) -> str:
+    cells = [cell for cell, p in cells_of(section) if p < ALPHA]
+    return f"{sum(bool(cell.right) for cell in cells)} of {len(cells)}"
 
 
 OF_EFFECTS: Mapping[str, Callable[[Effect, Numbers], str]] = {
@@ -151,5 +159,6 @@ OF_ROWS: Mapping[str, Callable[[Row, Metric, Numbers], str]] = {
 OF_SECTIONS: Mapping[str, Callable[[Section, Sequence[str], Numbers], str]] = {
     "gap": _gap,
     "lead": _lead,
-    "behind": _behind,
+    "rule": _rule,
+    "standing": _stand,
 }

@@ -10,10 +10,11 @@ import pandas as pd
 from qp_runner.report.effect import Effect
 from qp_runner.report.forest import CONTROLLED, PUBLISHED, ForestRow, family_of, forest, pruned
 from qp_runner.report.kept import read_csv
+from qp_runner.report.phase import Cell, phase
 from qp_runner.report.read import Records
 from qp_runner.report.rows import Row
 from qp_runner.report.sections import Section, sections
-from qp_runner.report.stats import Paired, paired
+from qp_runner.report.stats import Paired, holm, paired
 
 OLD_NAMES = (  # of schedules, in files that were kept before these were renamed
     (r"^published/classification/", ""),
@@ -69,3 +70,12 @@ def by_seed(effect: Effect) -> dict[int, float]:
 def forest_rows(folders: tuple[Path, ...]) -> list[ForestRow]:
     """The order effects of several folders."""
     return forest([section_of(folder / "summary.csv") for folder in folders])
+
+
+def cells_of(section: Section) -> list[tuple[Cell, float]]:
+    """The cells of a map over sparsity and bits, each with its p value after Holm's correction for their number."""
+    found = phase(section)
+    if found is None:
+        raise KeyError("no sweep of sparsity and bits")
+    adjusted = holm([each.effect.paired.p or 1.0 for each in found.cells])
+    return list(zip(found.cells, adjusted, strict=True))
