@@ -72,7 +72,7 @@ def forest_table(rows: Sequence[ForestRow]) -> str:
     cells = [
         [
             row.section.task.replace("_", " "),
-            f"{row.section.model}, {row.section.data}, {row.section.epochs} epochs",
+            row.section.setting.replace(" on ", ", ", 1),
             row.target,
             row.family,
             f"{words.metric_number(row.effect.metric, row.effect.paired.mean, signed=True)} "

@@ -55,6 +55,13 @@ def test_pairs_at_several_sparsities_and_bits_have_a_map_and_no_row() -> None:
     assert forest(sections_of(floats(FLOAT) + grid({(0.5, 8): 1.0, (0.9, 8): 2.0}, {}))) == []
 
 
+def test_ways_of_training_are_named_where_they_alone_differ() -> None:
+    rows = forest(sections_of(both(CLEAR, NOTHING) + both(CLEAR, NOTHING, variant="by channel")))
+    usual, other = sentences(rows)
+    assert usual.startswith("classification (net on set, default): ")
+    assert other.startswith("classification (net on set, by channel): ")
+
+
 def test_a_sentence_a_task_says_no_more_than_its_seeds_allow() -> None:
     rows = forest(sections_of(both(CLEAR, NOTHING) + both(CLEAR[:1], NOTHING[:1], task="detection")))
     several, one = sentences(rows)
