@@ -69,7 +69,7 @@ def forest(found: Sequence[Section]) -> list[ForestRow]:
 def sentences(rows: Sequence[ForestRow]) -> list[str]:
     """One sentence a task, as strong as its seeds allow."""
     sections = list({id(row.section): row.section for row in rows}.values())
-    return [_sentence([row for row in rows if row.section is section]) for section in sections]
+    return [_sentence([row for row in rows if row.section is section], sections) for section in sections]
 
 
 def place(row: ForestRow) -> str:
@@ -100,9 +100,13 @@ def _rows(section: Section) -> list[ForestRow]:
     return [row for row, here in zip(made, places, strict=True) if places.count(here) == 1]
 
 
-def _sentence(rows: Sequence[ForestRow]) -> str:
+def _sentence(rows: Sequence[ForestRow], sections: Sequence[Section]) -> str:
     section, several = rows[0].section, [row for row in rows if row.effect.paired.n > 1]
-    who = f"{section.task.replace('_', ' ')} ({section.model} on {section.data})"
+    alike = [
+        each for each in sections if (each.task, each.model, each.data) == (section.task, section.model, section.data)
+    ]
+    variant = f", {section.variant or 'default'}" if len(alike) > 1 else ""
+    who = f"{section.task.replace('_', ' ')} ({section.model} on {section.data}{variant})"
     if not several:
         return f"{who}: one seed, no verdict."
     shown = [row for row in several if row.shown]
@@ -111,10 +115,19 @@ def _sentence(rows: Sequence[ForestRow]) -> str:
     if silent:
         seeds = sorted({row.effect.paired.n for row in silent})
         n = f"n={seeds[0]}" if len(seeds) == 1 else f"n={seeds[0]} to {seeds[-1]}"
-        said.append(f"no difference shown for {listed([place(row) for row in silent])} ({n})")
+        said.append(f"no difference shown, {n}, for {listed([_open(row) for row in silent])}")
     alone = len(rows) - len(several)
     said += [f"{plural(alone, 'pair')} with fewer than two seeds: no verdict"] if alone else []
     return f"{who}: {'; '.join(said)}."
+
+
+def _open(row: ForestRow) -> str:
+    """Where nothing is shown, with what the interval still allows: `w at controlled times (−0.14 to +0.11 points)`."""
+    metric, ends = row.effect.metric, row.effect.paired.interval
+    if ends is None:
+        return place(row)
+    low, high = (metric_number(metric, end, signed=True) for end in ends)
+    return f"{place(row)} ({low} to {high} {points(metric)})"
 
 
 def _winner(row: ForestRow) -> str:

@@ -35,7 +35,10 @@ def schedules_table(section: Section) -> str:
 
 
 def effects_table(section: Section) -> str:
-    """The advantage of pruning first, paired by seed, a row a pair; above zero it is better, whatever the metric."""
+    """The advantage of pruning first, paired by seed, a row a pair; above zero it is better, whatever the metric.
+
+    A pair is named by what is pruned, and by all its changes where sparsities or bit widths tell pairs apart.
+    """
     metric = section.metric
     unit = section.plain.metric.std if section.plain else None
     heads = [
@@ -46,10 +49,11 @@ def effects_table(section: Section) -> str:
         "in std of float",
         "n",
     ]
+    places = [(pruned(effect.first.signature), family_of(effect.first.schedule)) for effect in section.effects]
     rows = [
         [
-            pruned(effect.first.signature),
-            family_of(effect.first.schedule),
+            target if places.count((target, family)) == 1 else effect.first.signature,
+            family,
             words.metric_number(metric, effect.paired.mean, signed=True),
             _interval(effect),
             words.number(effect.paired.mean / unit, signed=True) if unit else "–",
@@ -57,7 +61,7 @@ def effects_table(section: Section) -> str:
             "–" if effect.paired.p is None else words.p_value(effect.paired.p),
             "–" if effect.p_holm is None else words.p_value(effect.p_holm),
         ]
-        for effect in section.effects
+        for (target, family), effect in zip(places, section.effects, strict=True)
     ]
     return table([*heads, "p", "after Holm"], rows)
 
@@ -68,7 +72,7 @@ def forest_table(rows: Sequence[ForestRow]) -> str:
     cells = [
         [
             row.section.task.replace("_", " "),
-            f"{row.section.model}, {row.section.data}, {row.section.epochs} epochs",
+            row.section.setting.replace(" on ", ", ", 1),
             row.target,
             row.family,
             f"{words.metric_number(row.effect.metric, row.effect.paired.mean, signed=True)} "

@@ -55,11 +55,18 @@ def test_pairs_at_several_sparsities_and_bits_have_a_map_and_no_row() -> None:
     assert forest(sections_of(floats(FLOAT) + grid({(0.5, 8): 1.0, (0.9, 8): 2.0}, {}))) == []
 
 
+def test_ways_of_training_are_named_where_they_alone_differ() -> None:
+    rows = forest(sections_of(both(CLEAR, NOTHING) + both(CLEAR, NOTHING, variant="by channel")))
+    usual, other = sentences(rows)
+    assert usual.startswith("classification (net on set, default): ")
+    assert other.startswith("classification (net on set, by channel): ")
+
+
 def test_a_sentence_a_task_says_no_more_than_its_seeds_allow() -> None:
     rows = forest(sections_of(both(CLEAR, NOTHING) + both(CLEAR[:1], NOTHING[:1], task="detection")))
     several, one = sentences(rows)
     assert several.startswith("classification (net on set): pruning first is better for w,f at published times, by 2.")
-    assert several.endswith("no difference shown for w,f at controlled times (n=3).")
+    assert several.endswith("no difference shown, n=3, for w,f at controlled times (−2.52 to +2.45 points).")
     assert one == "detection (net on set): one seed, no verdict."
 
 

@@ -47,8 +47,8 @@ def draw_forest(figure: Figure, rows: Sequence[ForestRow], *, narrow: bool = Fal
     axes.tick_params(axis="y", length=0, labelcolor=INK)
     axes.spines["left"].set_visible(False)
     _scale(axes, [abs(end) for row in chosen for end in (row.mean or 0.0, *(row.interval or ()))])
-    unit = "standard deviations of the float runs" if narrow else "standard deviations of the float runs over seeds"
-    axes.set_xlabel(f"order effect, {unit}", fontsize=10 if narrow else 11)
+    unit = "standard deviations of the float runs" + ("" if narrow else " over seeds; p after Holm, all rows")
+    axes.set_xlabel(f"advantage of P first, {unit}", fontsize=10 if narrow else 11)
     short = "" if narrow else " is better"
     axes.set_title(f"◀ Q first{short}", loc="left", fontsize=11, fontweight="bold", color=Q_COLOUR)
     axes.set_title(f"P first{short} ▶", loc="right", fontsize=11, fontweight="bold", color=P_COLOUR)

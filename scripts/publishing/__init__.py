@@ -1,0 +1,1 @@
+"""Figures of results/published, made from the kept CSV files."""
