@@ -19,12 +19,17 @@ ORPHAN_S = 30.0  # that a worker of a killed command may take to end its step, a
 def end_with_the_command() -> None:
     """In a worker process, starts a thread that ends the process once its parent is gone. Elsewhere, does nothing.
 
-    SIGTERM ends a run that is at work as Ctrl-C would, with its records; a process without one it ends at once. Jobs
-    of a cluster are no children of their command, and outlive it: each of them locks its own folder.
+    A worker whose parent was killed before its first job, while the worker was still importing, ends at once: the jobs
+    that wait in its queue are the next command's. Later on, SIGTERM ends a run that is at work as Ctrl-C would, with
+    its records; a process without one it ends at once. Jobs of a cluster are no children of their command, and outlive
+    it: each of them locks its own folder.
     """
     parent = multiprocessing.parent_process()
-    if parent is not None and parent.pid == os.getppid():
-        threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
+    if parent is None or parent.pid is None:
+        return
+    if parent.pid != os.getppid():
+        os._exit(128 + signal.SIGTERM)
+    threading.Thread(target=_watch, args=(parent.pid,), daemon=True).start()
 
 
 def wait_for_orphans(jobs: Iterable[Path]) -> None:
