@@ -100,7 +100,7 @@ def masks(given: Exporting, folder: Path) -> dict[str, float]:
     for number, each in enumerate((own, without_masks(own))):
         paths.append(folder / f"masks{number}.onnx")
         to_export = NetworkToExport(network, given.compressor, each, inputs[0], (), inputs)
-        save_onnx(paths[-1], to_export, ExportSettings(("onnx",), "int8", branches=True)).unlink()
+        save_onnx(paths[-1], to_export, ExportSettings(("onnx",), "int8", branches=True))
     x = as_numpy(inputs[0])
     sessions = [session(path) for path in paths]
     with_masks, without = milliseconds([lambda s=s: call(s, x) for s in sessions])

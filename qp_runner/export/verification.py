@@ -55,7 +55,13 @@ class Verified:
 
 def kind_of(settings: ExportSettings) -> str:
     """What a file of ONNX is called."""
-    return f"onnx {settings.mode}" + (" branches" if settings.mode == "int8" and settings.branches else "")
+    return f"onnx {settings.mode}" + "".join(f" {each.replace('_', ' ')}" for each in variants(settings))
+
+
+def variants(settings: ExportSettings) -> list[str]:
+    """The options that make another file of int8 numbers."""
+    options = {"branches": settings.branches, "float_bias": settings.float_bias}
+    return [name for name, chosen in options.items() if chosen and settings.mode == "int8"]
 
 
 def judge_packed(verified: Verified, compared: Compared, *, metric: Metric, before: float) -> None:
