@@ -46,7 +46,7 @@ class Record:
         name, experiment, tags, params: see `RunInfo`; the tags include the environment's.
         status: RUNNING, or a `Status`.
         start_time, end_time: ISO 8601, UTC.
-        error: why the run did not finish.
+        error: why the run did not finish, or what of a finished run's exported files is not as it should be.
         id: of this attempt; a run that is started again in the same folder has another one.
         store: the `store_key` of the MLflow store that is to have the run; None for none.
         files: paths, relative to the folder, of artifacts that lie outside `artifacts/`.
