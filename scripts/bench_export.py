@@ -26,7 +26,7 @@ from qp_runner.export.settings import ExportSettings
 from qp_runner.export.subject import Exporting
 from qp_runner.export.usage import as_numpy, calibrating
 from qp_runner.run.evaluation import restored
-from qp_runner.run.exported import fresh_network
+from qp_runner.run.exported import fresh_network, on_processor
 from qp_runner.run.model_file import read_model_file
 
 BATCH = 50
@@ -36,6 +36,7 @@ WAYS = (
     ExportSettings(("onnx",), "int8"),
     ExportSettings(("onnx",), "int8", signed_weights=True),
     ExportSettings(("onnx",), "int8", branches=True),
+    ExportSettings(("onnx",), "int8", float_bias=True),
 )
 
 
@@ -59,7 +60,7 @@ def main() -> None:
 def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
     """The figures of a run's files, by file, on this many test images."""
     file = read_model_file(run, key="run")
-    config = validate(file.about.config)
+    config = on_processor(validate(file.about.config))
     task, compressor = restored(config, file)
     task.data = replace(task.data, test=task.data.test.take(slice(samples)))
     given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))

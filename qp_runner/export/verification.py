@@ -94,7 +94,7 @@ def judge_onnx(
 
 def _compared(verified: Verified, agreement: Agreement) -> None:
     if agreement.top1 is not None:
-        verified.figures["top1_agreement"] = agreement.top1
+        verified.figures |= {"top1_agreement": agreement.top1, "top1_ties": agreement.ties}
     verified.figures |= {
         "equal_outputs": agreement.share_equal,
         "largest_difference": agreement.largest,

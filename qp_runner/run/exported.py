@@ -54,12 +54,12 @@ def settings_of(section: ExportSection) -> ExportSettings:
     return ExportSettings(section.formats, onnx.mode, onnx.branches, onnx.float_bias, onnx.signed_weights)
 
 
-def check(config: Config, task: Task | None = None) -> None:
-    """Raises ConfigError where a configuration asks for files that can't be made here, or of this task."""
+def check(config: Config, task: Task | None = None, *, key: str = "export.formats") -> None:
+    """Raises ConfigError, of this key, where files are asked for that can't be made here, or of this task."""
     settings = settings_of(config.export)
-    check_libraries(settings, key="export.formats")
+    check_libraries(settings, key=key)
     if task is not None:
-        check_task(settings, task, key="export.formats")
+        check_task(settings, task, key=key)
 
 
 def export_parts(config: Config, parts: Parts, folder: Path, files: RunFiles) -> Exported:
@@ -83,11 +83,10 @@ def export_run(config: Config, file: ModelFile) -> Exported:
     if record is None or record.status != "FINISHED":
         state = "it has no record" if record is None else f"it is {record.status}"
         raise ConfigError("run", folder, f"a finished run; {state}")
-    check(config)
     config = on_processor(config)
     set_numerics(deterministic=config.trainer.deterministic, threads=config.trainer.threads)
     task, compressor = restored(config, file)
-    check(config, task)
+    check(config, task, key="format")
     given = Exporting(task, compressor, lambda name: fresh_network(config, name, file.about.given))
     exported = _exported(given, settings_of(config.export), folder)
     # Only now, and for a moment: a run whose record is open counts as one that was killed if this process is.
