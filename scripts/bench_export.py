@@ -26,6 +26,7 @@ from qp_runner.export.settings import ExportSettings
 from qp_runner.export.subject import Exporting
 from qp_runner.export.usage import as_numpy, calibrating
 from qp_runner.run.evaluation import restored
+from qp_runner.run.exported import on_processor
 from qp_runner.run.loading import rebuilt
 from qp_runner.run.model_file import read_model_file
 
@@ -36,6 +37,7 @@ WAYS = (
     ExportSettings(("onnx",), "int8"),
     ExportSettings(("onnx",), "int8", signed_weights=True),
     ExportSettings(("onnx",), "int8", branches=True),
+    ExportSettings(("onnx",), "int8", float_bias=True),
 )
 
 
@@ -59,7 +61,7 @@ def main() -> None:
 def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
     """The figures of a run's files, by file, on this many test images."""
     file = read_model_file(run, key="run")
-    config = validate(file.about.config)
+    config = on_processor(validate(file.about.config))
     task, compressor = restored(config, file)
     task.data = replace(task.data, test=task.data.test.take(slice(samples)))
     given = Exporting(task, compressor, lambda name: rebuilt(config, file.about.given)[name])
@@ -100,7 +102,7 @@ def masks(given: Exporting, folder: Path) -> dict[str, float]:
     for number, each in enumerate((own, without_masks(own))):
         paths.append(folder / f"masks{number}.onnx")
         to_export = NetworkToExport(network, given.compressor, each, inputs[0], (), inputs)
-        save_onnx(paths[-1], to_export, ExportSettings(("onnx",), "int8", branches=True)).unlink()
+        save_onnx(paths[-1], to_export, ExportSettings(("onnx",), "int8", branches=True))
     x = as_numpy(inputs[0])
     sessions = [session(path) for path in paths]
     with_masks, without = milliseconds([lambda s=s: call(s, x) for s in sessions])

@@ -18,7 +18,7 @@ from qp_runner.tracking import following
 
 FORMATS = ("packed", "onnx")
 MEGABYTE = 1e6
-USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.branches=true]"
+USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.float_bias=true]"
 
 
 def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> int:
@@ -85,6 +85,6 @@ def _row(name: str, value: float) -> tuple[str, str]:
     words = name.replace("_", " ")
     if name.endswith("_bytes"):
         return words.removesuffix(" bytes"), f"{value / MEGABYTE:.3f} MB" if value >= 1e5 else f"{value:.0f} bytes"
-    if name in ("top1_agreement", "equal_outputs"):
+    if name in ("top1_agreement", "top1_ties", "equal_outputs"):
         return words, f"{100 * value:.2f} %"
     return words, f"{value:.6g}"

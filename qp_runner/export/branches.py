@@ -17,7 +17,8 @@ from torch import Tensor
 
 from qp_runner.compress import choose_scale
 from qp_runner.export.graph import only_user
-from qp_runner.export.integer import BYTE, MIDDLE, IntegerGraph, Quantizer, is_not_negative
+from qp_runner.export.integer import BYTE, MIDDLE, IntegerGraph, Quantizer
+from qp_runner.export.patterns import is_not_negative
 from qp_runner.export.runtime import Array, call, session
 
 LAYERS = {"Conv", "Gemm"}

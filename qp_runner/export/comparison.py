@@ -19,21 +19,23 @@ class Agreement:
 
     Attributes:
         samples, agreeing: how many there were, and for how many the largest output is at the same place.
+        tied: for how many the wanted output has its largest number twice; a difference of one code decides there.
         elements, equal: how many numbers, and how many are equal to the last bit.
         largest, summed: absolute difference.
     """
 
     samples: int = 0
     agreeing: int = 0
+    tied: int = 0
     ranked: bool = True
     elements: int = 0
     equal: int = 0
     largest: float = 0.0
     summed: float = 0.0
 
-    def add(self, made: Any, wanted: Any) -> None:
+    def add(self, made: Any, expected: Any) -> None:
         """Counts a batch. Outputs of other shapes count as different in all elements."""
-        one, other = tensors(made), tensors(wanted)
+        one, other = tensors(made), tensors(expected)
         self.ranked &= len(other) == 1 and other[0].ndim == 2 and other[0].shape[1] > 1
         self.samples += len(other[0]) if other and other[0].ndim else 1
         for number in range(max(len(one), len(other))):
@@ -48,12 +50,22 @@ class Agreement:
                 self.largest = max(self.largest, float(difference.max()))
                 self.summed += float(difference.sum())
         if self.ranked:
-            self.agreeing += int((one[0].cpu().argmax(1) == other[0].cpu().argmax(1)).sum())
+            self._rank(one[0].cpu(), other[0].cpu())
+
+    def _rank(self, made: Tensor, expected: Tensor) -> None:
+        self.agreeing += int((made.argmax(1) == expected.argmax(1)).sum())
+        largest = expected.topk(2, dim=1).values
+        self.tied += int((largest[:, 0] == largest[:, 1]).sum())
 
     @property
     def top1(self) -> float | None:
         """The share of samples whose largest output is at the same place; None where outputs are no scores."""
         return self.agreeing / max(self.samples, 1) if self.ranked else None
+
+    @property
+    def ties(self) -> float:
+        """The share of samples whose largest wanted output is there twice."""
+        return self.tied / max(self.samples, 1)
 
     @property
     def share_equal(self) -> float:

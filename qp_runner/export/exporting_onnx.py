@@ -1,5 +1,6 @@
 """Writes a task's networks as ONNX files, one each, and verifies them together."""
 
+import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -13,8 +14,8 @@ from qp_runner.export.onnx_file import NetworkToExport, save_onnx, sections
 from qp_runner.export.runtime import call, integer_convolutions, kernels, session
 from qp_runner.export.settings import ExportSettings
 from qp_runner.export.subject import Exporting, add_sizes
-from qp_runner.export.usage import Usage, as_numpy, calibrating, watched
-from qp_runner.export.verification import Verified, judge_onnx, kind_of
+from qp_runner.export.usage import Usage, as_numpy, calibrating, free_sizes, watched
+from qp_runner.export.verification import Verified, judge_onnx, kind_of, variants
 
 CALIBRATION, BATCH = 256, 64  # samples for the scales of branches
 
@@ -26,27 +27,26 @@ def export_onnx(given: Exporting, found: dict[str, Contents], folder: Path, sett
     with watched(networks) as tested:
         before = task.evaluate("test")[task.metric.name]
     paths = {name: folder / file_name(name, several=len(networks) > 1, settings=settings) for name in networks}
-    beside: dict[str, Path] = {}
-    for name, network in networks.items():
-        shapes = [*trained[name].shapes, *tested[name].shapes]
-        free = Usage(shapes=[each for number, each in enumerate(shapes) if each not in shapes[:number]]).free()
-        to_export = NetworkToExport(
-            network, given.compressor, found[name], trained[name].pair(), free, trained[name].inputs
-        )
-        beside[name] = save_onnx(paths[name], to_export, settings)
-    compared = compare(task, networks, {name: _runs(path) for name, path in paths.items()})
-    verified = [
-        _verified(given, path, compared, before=before, settings=settings, float_path=beside[name], usage=tested[name])
-        for name, path in paths.items()
-    ]
-    for path in beside.values():
-        path.unlink()
-    return verified
+    with tempfile.TemporaryDirectory() as beside:
+        floats = {name: Path(beside) / f"{number}.onnx" for number, name in enumerate(networks)}
+        for name, path in paths.items():
+            free = free_sizes(trained[name], tested[name])
+            to_export = NetworkToExport(
+                networks[name], given.compressor, found[name], trained[name].pair(), free, trained[name].inputs
+            )
+            save_onnx(path, to_export, settings, float_path=floats[name])
+        compared = compare(task, networks, {name: _runs(path) for name, path in paths.items()})
+        return [
+            _verified(
+                given, path, compared, before=before, settings=settings, float_path=floats[name], usage=tested[name]
+            )
+            for name, path in paths.items()
+        ]
 
 
 def file_name(network: str, *, several: bool, settings: ExportSettings) -> str:
     """`model.onnx`, `model.int8.onnx`, `model.int8-branches.onnx`; in place of `model` a network's name if several."""
-    kind = "" if settings.mode == "exact" else ".int8-branches" if settings.branches else ".int8"
+    kind = "" if settings.mode == "exact" else "-".join([".int8", *variants(settings)])
     return f"{network if several else 'model'}{kind}.onnx"
 
 

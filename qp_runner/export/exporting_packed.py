@@ -11,7 +11,7 @@ from qp_runner.export.comparison import Forward, compare
 from qp_runner.export.contents import Contents
 from qp_runner.export.loading import load_packed
 from qp_runner.export.packed import save_packed
-from qp_runner.export.subject import Exporting, add_sizes, placed_like
+from qp_runner.export.subject import Exporting, add_sizes, laid_out_like
 from qp_runner.export.verification import Verified, judge_packed
 
 NAME = "packed.safetensors"
@@ -30,7 +30,7 @@ def export_packed(given: Exporting, found: dict[str, Contents], folder: Path) ->
         loaded[name] = load_packed(path, network, name=name)
         verified.figures["read_s"] = verified.figures.get("read_s", 0.0) + time.process_time() - start
     before = task.evaluate("test")[task.metric.name]
-    forwards: dict[str, list[Forward]] = {name: [placed_like(each, networks[name])] for name, each in loaded.items()}
+    forwards: dict[str, list[Forward]] = {name: [laid_out_like(each, networks[name])] for name, each in loaded.items()}
     judge_packed(verified, compare(task, networks, forwards), metric=task.metric, before=before)
     add_sizes(verified, sizes, given)
     counted = measure(given.compressor, kind="stored").weight * MEGABIT / 8

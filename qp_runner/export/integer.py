@@ -8,6 +8,10 @@ What runtimes fuse is narrow, and what they don't fuse they compute in float wit
 - Weights are uint8 with zero point 128: on AVX2, sums of two products of uint8 and int8 saturate silently at 16 bits.
   `signed_weights` stores int8, for processors with VNNI and for runtimes that want it (OpenVINO's integer kernels).
 - Weights of up to 4 bits are stored so, and widened by operations of constants that a runtime folds.
+- Biases of fused layers are int32, in steps of input scale times weight scale: about a thousandth of the next codes
+  rounds otherwise than in training, and each of these changes more of them in the layers behind it. `float_bias`
+  avoids that: products are added up as integers (ConvInteger, MatMulInteger) and the bias is added in float. Then
+  branches run as integers, too, and outputs are nearly those of `exact`; depthwise convolutions are slower so.
 
 More than 8 bits, what is only pruned, and what a layer with float weights reads, stays in float (see `exact`).
 """
@@ -21,17 +25,15 @@ from qp_runner.compress.bake import Output
 from qp_runner.compress.fake_quantize import code_range
 from qp_runner.export.contents import Contents, Weight
 from qp_runner.export.exact import compressed, dequantized, mask_for, results_of
-from qp_runner.export.folding import Layer, Norm, bias_codes, by_channel, fold, with_room_for_bias
+from qp_runner.export.folding import Layer, bias_codes, by_channel, fold, with_room_for_bias
 from qp_runner.export.graph import INT4, Editor, constant_of, only_user
 from qp_runner.export.marking import DOMAIN, RESULT, WEIGHT, site_of
+from qp_runner.export.patterns import TRANSPARENT, is_layer, is_not_negative, is_quantized, norm_after, parameters_of
+from qp_runner.export.settings import ExportSettings
 
 MIDDLE = 128
 BYTE = 8
-TRANSPARENT = {"MaxPool", "Reshape", "Flatten", "Transpose", "Squeeze", "Unsqueeze", "Identity", "Slice"}
-"""Operations whose output has the scale of their input."""
-
 WEIGHTED = {"Conv", "ConvTranspose", "Gemm", "MatMul"}
-NOT_NEGATIVE = {"Relu", "Sigmoid", "Softmax", "HardSigmoid"}
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,8 @@ class IntegerGraph:
         quantizers: of the values that were dequantized.
     """
 
-    def __init__(self, editor: Editor, contents: Contents, *, signed_weights: bool = False) -> None:
-        self.editor, self.contents, self.signed = editor, contents, signed_weights
+    def __init__(self, editor: Editor, contents: Contents, settings: ExportSettings) -> None:
+        self.editor, self.contents, self.settings = editor, contents, settings
         self.weights = {each.name: each for each in contents.weights}
         self.quantizers: dict[ir.Value, Quantizer] = {}
 
@@ -138,11 +140,11 @@ class IntegerGraph:
             return
         norm = norm_after(user)
         quantizer = self.quantizer_of(user.inputs[0])
-        if quantizer is not None:
-            layer = with_room_for_bias(layer, input_scale=quantizer.scale)
-        inputs = (user.inputs[0], self._codes(user, weight, layer), self._bias(user, weight, layer, quantizer))
-        attributes = dict(user.attributes.items())
-        made = self.editor.add(user, user.op_type, *inputs, name=f"{weight.name}/out", **attributes)
+        if quantizer is not None and self.settings.float_bias:
+            made = self._with_float_bias(user, weight, layer, quantizer)
+        else:
+            fused = self.settings.branches or is_quantized((norm or user).outputs[0])
+            made = self._layer(user, weight, layer, quantizer if fused else None)
         if norm is not None:
             made.shape, made.type = norm.outputs[0].shape, norm.outputs[0].type
             self.editor.replace(norm, made)
@@ -161,19 +163,58 @@ class IntegerGraph:
         found = None if norm is None else parameters_of(norm)
         return fold(weight.codes.numpy(), weight.scale.numpy(), bias, found)
 
-    def _codes(self, before: ir.Node, weight: Weight, layer: Layer) -> ir.Value:
-        """The weight: codes and what makes values of them."""
-        name = weight.name
+    def _layer(self, user: ir.Node, weight: Weight, layer: Layer, quantizer: Quantizer | None) -> ir.Value:
+        """A layer of dequantized numbers, which a runtime fuses if its input and its output are quantized. The
+        quantizer is that of the input, for a bias in whole steps.
+        """
+        if quantizer is not None:
+            layer = with_room_for_bias(layer, input_scale=quantizer.scale)
+        name, channels = weight.name, len(layer.scale)
         scale = self.editor.constant(f"{name}/scale", layer.scale)
-        if weight.bits <= 4 and layer.codes.min(initial=0) >= -8 and layer.codes.max(initial=0) < 8:
-            codes = self._widened(before, name, layer)
-        elif self.signed:
-            codes = self.editor.constant(f"{name}/codes", layer.wide, np.int8)
+        zero = self.editor.constant(f"zeros/{channels}", np.full(channels, *self._middle()))
+        codes = self._codes(user, weight, layer)
+        floats = self.editor.add(user, "DequantizeLinear", codes, scale, zero, name=name, axis=0)
+        inputs = (user.inputs[0], floats, self._bias(user, weight, layer, quantizer))
+        attributes = dict(user.attributes.items())
+        return self.editor.add(user, user.op_type, *inputs, name=f"{name}/out", **attributes)
+
+    def _with_float_bias(self, user: ir.Node, weight: Weight, layer: Layer, quantizer: Quantizer) -> ir.Value:
+        """A layer whose products are added up as integers; the rest is in float, after one step of multiplying."""
+        add, constant, name = self.editor.add, self.editor.constant, weight.name
+        zero, middle = self._parameters(quantizer)[1], constant("middle/weight", np.array(*self._middle()))
+        inputs, codes = self._codes_of(user, quantizer, name), self._codes(user, weight, layer)
+        if user.op_type == "Conv":
+            attributes = dict(user.attributes.items())
+            sums = add(user, "ConvInteger", inputs, codes, zero, middle, name=f"{name}/sums", **attributes)
         else:
-            codes = self.editor.constant(f"{name}/codes", layer.wide + MIDDLE, np.uint8)
-        zeros = np.zeros(len(layer.scale), np.int8) if self.signed else np.full(len(layer.scale), MIDDLE, np.uint8)
-        zero = self.editor.constant(f"zeros/{len(layer.scale)}", zeros)
-        return self.editor.add(before, "DequantizeLinear", codes, scale, zero, name=name, axis=0)
+            columns = add(user, "Transpose", codes, name=f"{name}/columns", perm=[1, 0])
+            sums = add(user, "MatMulInteger", inputs, columns, zero, middle, name=f"{name}/sums")
+        shape = (-1, *[1] * (weight.value.ndim - 2))
+        step = (np.float64(np.float32(quantizer.scale)) * layer.scale).astype(np.float32).reshape(shape)
+        floats = add(user, "Cast", sums, name=f"{name}/sums/float", to=ir.DataType.FLOAT)
+        scaled = add(user, "Mul", floats, constant(f"{name}/scale", step), name=f"{name}/products")
+        bias = constant(f"{name}/bias", layer.bias.astype(np.float32).reshape(shape))
+        return add(user, "Add", scaled, bias, name=f"{name}/out")
+
+    def _codes_of(self, user: ir.Node, quantizer: Quantizer, name: str) -> ir.Value:
+        """The codes of a layer's input, which is quantized; those that were only moved are computed again."""
+        value = user.inputs[0]
+        assert value is not None
+        node = value.producer()
+        if node is not None and node.op_type == "DequantizeLinear" and node.inputs[0] is not None:
+            return node.inputs[0]
+        return self.quantized(user, value, quantizer, f"{name}/input")
+
+    def _middle(self) -> tuple[int, type]:
+        """The zero point of weights, and their type."""
+        return (0, np.int8) if self.settings.signed_weights else (MIDDLE, np.uint8)
+
+    def _codes(self, before: ir.Node, weight: Weight, layer: Layer) -> ir.Value:
+        """The weight's codes, of 8 bits."""
+        if weight.bits <= 4 and layer.codes.min(initial=0) >= -8 and layer.codes.max(initial=0) < 8:
+            return self._widened(before, weight.name, layer)
+        middle, kind = self._middle()
+        return self.editor.constant(f"{weight.name}/codes", layer.wide + middle, kind)
 
     def _widened(self, before: ir.Node, name: str, layer: Layer) -> ir.Value:
         """Codes of 4 bits as codes of 8: times the factor, plus the zero point."""
@@ -183,7 +224,7 @@ class IntegerGraph:
         whole = add(before, "Cast", codes, name=f"{name}/codes/whole", to=ir.DataType.INT32)
         times = add(before, "Cast", factor, name=f"{name}/factor/whole", to=ir.DataType.INT32)
         wide = add(before, "Mul", whole, times, name=f"{name}/codes/wide")
-        if self.signed:
+        if self.settings.signed_weights:
             return add(before, "Cast", wide, name=f"{name}/codes/int8", to=ir.DataType.INT8)
         middle = self.editor.constant("middle", np.int32(MIDDLE))
         moved = add(before, "Add", wide, middle, name=f"{name}/codes/moved")
@@ -196,44 +237,3 @@ class IntegerGraph:
         codes, step = bias_codes(layer, input_scale=quantizer.scale)
         stored, scale = self.editor.constant(f"{name}/codes", codes), self.editor.constant(f"{name}/scale", step)
         return self.editor.add(before, "DequantizeLinear", stored, scale, name=name, axis=0)
-
-
-def is_layer(user: ir.Node, weight: ir.Value) -> bool:
-    """Whether a node is a convolution or a linear layer that reads the weight as such."""
-    if len(user.inputs) < 2 or user.inputs[1] is not weight:
-        return False
-    if user.op_type == "Gemm":
-        plain = {"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}
-        defaults = {"transA": 0, "transB": 0, "alpha": 1.0, "beta": 1.0}
-        given = {name: each.value for name, each in user.attributes.items()}
-        return defaults | given == plain
-    return user.op_type == "Conv"
-
-
-def norm_after(layer: ir.Node) -> ir.Node | None:
-    """The batch norm that alone reads a layer's output."""
-    user = only_user(layer.outputs[0])
-    fits = user is not None and user.op_type == "BatchNormalization" and user.inputs[0] is layer.outputs[0]
-    return user if fits and user is not None and parameters_of(user) is not None else None
-
-
-def parameters_of(norm: ir.Node) -> Norm | None:
-    """A batch norm's numbers; None if they are not constant."""
-    arrays = [constant_of(each) for each in norm.inputs[1:5]]
-    if any(each is None for each in arrays):
-        return None
-    gamma, beta, mean, variance = (each for each in arrays if each is not None)
-    epsilon = norm.attributes.get("epsilon")
-    return Norm(gamma, beta, mean, variance, 1e-5 if epsilon is None else epsilon.as_float())
-
-
-def is_not_negative(value: ir.Value | None) -> bool:
-    """Whether a value comes from a ReLU or the like, also through operations that only choose or move elements."""
-    while value is not None and (node := value.producer()) is not None:
-        if node.op_type in NOT_NEGATIVE:
-            return True
-        if node.op_type == "Clip":
-            low = constant_of(node.inputs[1]) if len(node.inputs) > 1 else None
-            return low is not None and float(low) >= 0
-        value = node.inputs[0] if node.op_type in TRANSPARENT else None
-    return False

@@ -39,11 +39,8 @@ class NetworkToExport:
     calibration: Sequence[Sequence[Tensor]]
 
 
-def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings) -> Path:
-    """Writes a network as ONNX, and beside it, for comparison, the float network (`*.float.onnx`); returns that path.
-
-    Raises ExportError.
-    """
+def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings, *, float_path: Path | None = None) -> None:
+    """Writes a network as ONNX and, for comparison, the same network without sites. Raises ExportError."""
     marked = ir.to_proto(
         marked_graph(given.compressor, given.network, given.contents, inputs=given.inputs, free=given.free)
     )
@@ -51,14 +48,13 @@ def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings) -> P
     if settings.mode == "exact":
         put_in_exact(editor, given.contents)
     else:
-        graph = IntegerGraph(editor, given.contents, signed_weights=settings.signed_weights)
+        graph = IntegerGraph(editor, given.contents, settings)
         graph.put_in()
         if settings.branches:
             quantize_branches(graph, given.calibration)
     _write(path, finished(editor))
-    beside = path.with_name(f"{path.stem}.float.onnx")
-    _write(beside, _float(marked, given.contents))
-    return beside
+    if float_path is not None:
+        _write(float_path, _float(marked, given.contents))
 
 
 def _float(marked: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:

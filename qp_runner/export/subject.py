@@ -18,7 +18,7 @@ class Exporting:
     """What is exported.
 
     Attributes:
-        task: with its data and trained networks.
+        task: with its data and trained networks, on the CPU.
         compressor: has their sites.
         fresh: builds one of the networks anew, without sites.
     """
@@ -47,10 +47,9 @@ def add_sizes(verified: Verified, sizes: dict[str, int], given: Exporting) -> No
         verified.figures["zstd_bytes"] = compressed
 
 
-def placed_like(network: nn.Module, other: nn.Module) -> nn.Module:
-    """The network on another one's device, in its memory layout, which decides the order of sums on a GPU."""
+def laid_out_like(network: nn.Module, other: nn.Module) -> nn.Module:
+    """The network in another one's memory layout, which decides the order of sums."""
     example = next((each for each in other.parameters() if each.ndim == 4 and not each.is_contiguous()), None)
-    network = network.to(next((each.device for each in other.parameters()), torch.device("cpu")))
     if example is not None and example.is_contiguous(memory_format=torch.channels_last):
         network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     return network

@@ -38,17 +38,19 @@ class Usage:
         if sum(len(each[0]) for each in self.inputs) < KEPT:
             self.inputs.append(tuple(each.detach().cpu() for each in args))
 
-    def free(self) -> list[list[int]]:
-        """By argument, the dimensions beyond the batch whose size differs."""
-        return [
-            [axis + 1 for axis in range(len(sizes[0])) if len({each[axis] for each in sizes}) > 1]
-            for sizes in zip(*self.shapes, strict=True)
-        ]
-
     def pair(self) -> tuple[Tensor, ...]:
         """Arguments of two samples at least."""
         first = self.inputs[0]
         return first if len(first[0]) > 1 else tuple(torch.cat([each, each]) for each in first)
+
+
+def free_sizes(*usages: Usage) -> list[list[int]]:
+    """By argument, the dimensions beyond the batch whose size differs between calls."""
+    shapes = [each for usage in usages for each in usage.shapes]
+    return [
+        [axis + 1 for axis in range(len(sizes[0])) if len({each[axis] for each in sizes}) > 1]
+        for sizes in zip(*shapes, strict=True)
+    ]
 
 
 @contextmanager

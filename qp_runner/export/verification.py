@@ -55,7 +55,13 @@ class Verified:
 
 def kind_of(settings: ExportSettings) -> str:
     """What a file of ONNX is called."""
-    return f"onnx {settings.mode}" + (" branches" if settings.mode == "int8" and settings.branches else "")
+    return f"onnx {settings.mode}" + "".join(f" {each.replace('_', ' ')}" for each in variants(settings))
+
+
+def variants(settings: ExportSettings) -> list[str]:
+    """The options that make another file of int8 numbers."""
+    options = {"branches": settings.branches, "float_bias": settings.float_bias}
+    return [name for name, chosen in options.items() if chosen and settings.mode == "int8"]
 
 
 def judge_packed(verified: Verified, compared: Compared, *, metric: Metric, before: float) -> None:
@@ -88,7 +94,7 @@ def judge_onnx(
 
 def _compared(verified: Verified, agreement: Agreement) -> None:
     if agreement.top1 is not None:
-        verified.figures["top1_agreement"] = agreement.top1
+        verified.figures |= {"top1_agreement": agreement.top1, "top1_ties": agreement.ties}
     verified.figures |= {
         "equal_outputs": agreement.share_equal,
         "largest_difference": agreement.largest,

@@ -106,6 +106,12 @@ class Section:
             for name, status, error in zip(rest["name"], rest["status"], rest["error"], strict=True)
         ]
 
+    @property
+    def failed_exports(self) -> list[tuple[str, str]]:
+        """Name of the finished runs with exported files that are not as they should be, and what is wrong."""
+        finished = self.runs[self.runs["status"] == "FINISHED"]
+        return [(name, error) for name, error in zip(finished["name"], finished["error"], strict=True) if error]
+
 
 def sections(records: Records) -> list[Section]:
     """One section for each task, model, data set and way of training, in the order of their first runs."""

@@ -35,10 +35,7 @@ def show(console: Console, found: Sequence[Section]) -> None:
             console.print(Text(text, "yellow"))
         if section.finished:
             console.print(summary_table(section, width=console.width), effects(section))
-        if section.unfinished:
-            console.print(Text(f"\n{words.plural(len(section.unfinished), 'run')} did not finish:", "bold red"))
-        for name, status, error in section.unfinished:
-            console.print(Text.assemble("  ", (status, "red"), f" {name}: {error}"))
+        _show_failures(console, section)
     compared = of_several_tasks(found)
     if compared:
         console.print()
@@ -48,6 +45,17 @@ def show(console: Console, found: Sequence[Section]) -> None:
         console.print(Text(f"\nThe order effect, {words.plural(len(rows), 'pair')} of orders:", "bold"))
         for line in sentences(rows):
             console.print(Padding(Text(line), (0, 0, 0, 2)))
+
+
+def _show_failures(console: Console, section: Section) -> None:
+    if section.unfinished:
+        console.print(Text(f"\n{words.plural(len(section.unfinished), 'run')} did not finish:", "bold red"))
+    for name, status, error in section.unfinished:
+        console.print(Text.assemble("  ", (status, "red"), f" {name}: {error}"))
+    if section.failed_exports:
+        console.print(Text("\nExported files that are not as they should be:", "bold red"))
+    for name, error in section.failed_exports:
+        console.print(Text(f"  {name}: {error}"))
 
 
 def summary_table(section: Section, *, width: int) -> Table:

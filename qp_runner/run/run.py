@@ -45,7 +45,8 @@ def run(
     """Trains, evaluates and records one run; returns its metric on test data.
 
     A failure is recorded (FAILED with its error; KILLED for Ctrl-C, a signal, a handler that exits) and raised again.
-    `before_training` is called when all is built, and what it raises ends the run.
+    A run that was trained, but whose exported files are not as they should be, is FINISHED, with an error that says so
+    and that is raised as ExportError. `before_training` is called when all is built, and what it raises ends the run.
     """
     files: RunFiles | None = None
     try:
@@ -64,16 +65,25 @@ def run(
         files = open_records(config, context, parts)
         files.text("config.yaml", composed.yaml)
         value = _train(config, context, parts, files, composed)
+        failure = _export(config, parts, context, files)
     except (KeyboardInterrupt, SystemExit):
         (files or open_records(config, context, None)).finish("KILLED", "interrupted")
         raise
     except BaseException as error:
         (files or open_records(config, context, None)).finish("FAILED", f"{type(error).__name__}: {error}")
-        if context.sweep:  # the other jobs go on; report now which one did not
-            print(f"{context.title(config.seed)}: FAILED, {type(error).__name__}: {error}", file=sys.stderr)
+        _report(context, config, f"FAILED, {type(error).__name__}: {error}")
         raise
-    files.finish("FINISHED")
+    files.finish("FINISHED", failure)
+    if failure:
+        _report(context, config, f"its export failed, {failure}")
+        raise ExportError(failure)
     return value
+
+
+def _report(context: RunContext, config: Config, failure: str) -> None:
+    """Says now which job of a sweep failed: the others go on."""
+    if context.sweep:
+        print(f"{context.title(config.seed)}: {failure}", file=sys.stderr)
 
 
 def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, composed: Composed) -> float:
@@ -108,19 +118,19 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
         f"{final['final/footprint_total_mb']:.3f} Mb, PD {final['final/pd_total']:.4g}{_resumed(trainer, parts)}",
         file=sys.stderr,
     )
-    _export(config, parts, context, files)
     if isinstance(trainer.step, GraphStep):
         trainer.step.hand_on()
     return value
 
 
-def _export(config: Config, parts: Parts, context: RunContext, files: RunFiles) -> None:
-    """Writes the files that the configuration asks for. ExportError where one does not compute what it should."""
+def _export(config: Config, parts: Parts, context: RunContext, files: RunFiles) -> str | None:
+    """Writes the files that the configuration asks for; returns what is not as it should be."""
     if not config.export.formats:
-        return
-    exported = export_parts(config, parts, context.folder, files)
-    if exported.failures:
-        raise ExportError("; ".join(exported.failures))
+        return None
+    try:
+        return "; ".join(export_parts(config, parts, context.folder, files).failures) or None
+    except ExportError as error:
+        return str(error)
 
 
 def _checkpoints(config: Config, context: RunContext, parts: Parts) -> RunCheckpoints | None:

@@ -35,6 +35,7 @@ class SweepPlan:
         digest: what makes another command the same sweep; empty for a sweep that can't go on.
         before: the folder of the earlier attempt that this one goes on with.
         forgiving: whether the sweep as such succeeds although jobs failed.
+        shortcomings: what is not as it should be of the jobs that are skipped.
     """
 
     title: str
@@ -43,3 +44,4 @@ class SweepPlan:
     digest: str = ""
     before: Path | None = None
     forgiving: bool = False
+    shortcomings: Sequence[str] = ()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from qp_runner.config.compose import Request
 from qp_runner.config.job_loader import JobLoader
+from qp_runner.errors import ExportError
 from qp_runner.masking import masked
 from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.claim import Claim, claiming
@@ -69,6 +70,8 @@ class WaveSweeper(Sweeper):
                         returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)
                 for each in returned if not plan.forgiving else ():
                     _ = each.return_value  # raises where the job failed
+                if plan.shortcomings:
+                    raise ExportError("; ".join(plan.shortcomings))
         return returned
 
     def _open_folder(self, request: Request, plan: SweepPlan, claim: Claim) -> Path:

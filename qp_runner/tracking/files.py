@@ -50,9 +50,9 @@ class RunFiles:
             (self._folder / METRICS).unlink(missing_ok=True)
             self._record = _new_record(info, store)
         else:
-            self._record = replace(
-                earlier, id=earlier.id or uuid.uuid4().hex, status="RUNNING", end_time=None, error=None, store=store
-            )
+            own = earlier.id or uuid.uuid4().hex
+            opened = replace(earlier, id=own, status="RUNNING", end_time=None, error=None, store=store)
+            self._record = replace(opened, additions=earlier.additions + 1)
         (self._folder / ARTIFACTS).mkdir(exist_ok=True)
         self._record.save(self._folder)
         self._file, self._last_ms = _open_metrics(self._folder)

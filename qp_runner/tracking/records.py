@@ -46,10 +46,11 @@ class Record:
         name, experiment, tags, params: see `RunInfo`; the tags include the environment's.
         status: RUNNING, or a `Status`.
         start_time, end_time: ISO 8601, UTC.
-        error: why the run did not finish.
+        error: why the run did not finish, or what of a finished run's exported files is not as it should be.
         id: of this attempt; a run that is started again in the same folder has another one.
         store: the `store_key` of the MLflow store that is to have the run; None for none.
         files: paths, relative to the folder, of artifacts that lie outside `artifacts/`.
+        additions: how often the record was gone on with after its end.
     """
 
     name: str
@@ -63,6 +64,7 @@ class Record:
     tags: Mapping[str, str] = field(default_factory=dict)
     params: Mapping[str, str] = field(default_factory=dict)
     files: Sequence[str] = ()
+    additions: int = 0
 
     @classmethod
     def load(cls, folder: Path) -> "Record | None":
@@ -79,8 +81,9 @@ class Record:
 
     @property
     def end(self) -> str:
-        """How and when the run ended; empty while it goes on."""
-        return f"{self.status} {self.end_time}" if self.status in get_args(Status) else ""
+        """How and when the run ended, and what number of additions it has; empty while it goes on."""
+        added = f" +{self.additions}" if self.additions else ""
+        return f"{self.status} {self.end_time}{added}" if self.status in get_args(Status) else ""
 
 
 @dataclass(frozen=True)

@@ -151,7 +151,8 @@ class GraphStep:
         if other := reads.beyond([*known.values(), *states.values(), *tree_flatten(inputs)[0]]):
             log.info("other jobs can't take over this step: it reads a tensor of shape %s", [*other[0].shape])
             return None
-        return reads.among(known)
+        # other tensors on the same memory: the job may move its own to another device once it has ended
+        return {path: each.detach() for path, each in reads.among(known).items()}
 
     def _warm_up(self, inputs: Any, steps: int) -> None:
         """Steps that compile, choose kernels and allocate the optimizers' state."""

@@ -1,6 +1,7 @@
 """`qp-runner export`, and files that jobs end with."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -96,6 +97,10 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
         (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
         (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
         (
+            ["run={run}", "format=onnx", "onnx.mode=int8", "onnx.branches=true", "onnx.float_bias=true"],
+            "onnx.branches=true: false with onnx.float_bias=true",
+        ),
+        (
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",
         ),
@@ -125,6 +130,21 @@ def test_a_missing_extra_an_unfinished_run_and_another_version_are_one_line(
     save_file(load_file(trained / name), tmp_path / name, metadata | {"qp_runner": newer})
     assert execute(["export", f"run={tmp_path}", "format=packed"]) == 2
     assert "of another version" in capsys.readouterr().err
+
+
+def test_a_run_from_a_gpu_is_exported_where_there_is_none(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    folder = tmp_path / "runs" / "one"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    about = json.loads(metadata["qp_runner"])
+    for each in (about["config"], about["composed"]):
+        each["trainer"] |= {"device": "cuda", "executor": "graph"}
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", metadata | {"qp_runner": json.dumps(about)})
+    assert execute(["export", f"run={folder}", "format=packed"]) == 0
+    assert figures(folder)["packed.safetensors"]["figures"]["equal_outputs"] == 1
 
 
 def test_detection_is_refused_as_onnx_before_training(tmp_path: Path, capsys) -> None:

@@ -48,7 +48,7 @@ def settled(network: nn.Module, x: torch.Tensor, *, negative: bool = False) -> n
 
 def exported(path: Path, compressor, network: nn.Module, x: torch.Tensor, *, free=(), **settings) -> Path:
     given = NetworkToExport(network, compressor, contents(compressor, network), (x[:2],), free, [(x,)])
-    save_onnx(path / "net.onnx", given, ExportSettings(("onnx",), **settings)).unlink()
+    save_onnx(path / "net.onnx", given, ExportSettings(("onnx",), **settings))
     return path / "net.onnx"
 
 
@@ -138,33 +138,68 @@ def test_int8_files_compute_nearly_the_same_by_integer_kernels(tmp_path: Path, c
     assert integer_convolutions(kernels(path)) == (2, 3)  # the first one reads floats
 
 
-@pytest.mark.parametrize(("branches", "integer"), [(False, 9), (True, 18)])
-def test_a_residual_network_runs_by_integer_kernels(tmp_path: Path, compressed, branches: bool, integer: int) -> None:
+@pytest.mark.parametrize("bits", [2, 4, 8])
+@pytest.mark.parametrize("signed", [False, True])
+def test_float_biases_leave_nearly_all_outputs_as_they_are(tmp_path: Path, compressed, bits: int, signed: bool) -> None:
+    class Layers(nn.Sequential):
+        """A pooled and a flattened input, a depthwise convolution, a linear layer that is not the last."""
+
+        def __init__(self) -> None:
+            convolution = nn.Conv2d(8, 16, 3, padding=1, stride=2)
+            depthwise = nn.Conv2d(16, 16, 3, padding=1, groups=16, bias=False)
+            first = (nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.MaxPool2d(2))
+            second = (convolution, nn.BatchNorm2d(16), nn.ReLU(), depthwise, nn.BatchNorm2d(16), nn.ReLU())
+            super().__init__(*first, *second, nn.Flatten(), nn.Linear(256, 32), nn.ReLU(), nn.Linear(32, 10))
+
+    torch.manual_seed(0)
+    x = images(64, 3, 18, 18)
+    network = settled(Layers(), x)
+    compressor = compressed(network, x, bits=bits)
+    path = exported(tmp_path, compressor, network, x, mode="int8", float_bias=True, signed_weights=signed)
+    made, expected = outputs(path, network, x)
+    plain, _ = outputs(path, network, x, optimised=False)
+    counts = kernels(path)
+    assert np.array_equal(made, plain)
+    assert (made == expected).mean() > 0.98
+    assert (counts["ConvInteger"], counts["MatMulInteger"], counts["Gemm"]) == (2, 2, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "integer"), [({}, 9), ({"branches": True}, 18), ({"float_bias": True}, 18)], ids=str
+)
+def test_a_residual_network_runs_by_integer_kernels(tmp_path: Path, compressed, options: dict, integer: int) -> None:
     x = images(8, 3, 16, 16)
     torch.manual_seed(0)
     network = settled(resnet20(in_channels=3, classes=10), x)
     compressor = compressed(network, x, sites=RESNET)
-    path = exported(tmp_path, compressor, network, x, mode="int8", branches=branches)
+    path = exported(tmp_path, compressor, network, x, mode="int8", **options)
     made, expected = outputs(path, network, x)
     plain, _ = outputs(path, network, x, optimised=False)
     counts = kernels(path)
     assert integer_convolutions(counts) == (integer, 19)
-    assert counts["QLinearAdd"] == (9 if branches else 0)
+    assert counts["QLinearAdd"] == (9 if "branches" in options else 0)
     assert np.abs(made - plain).mean() <= 0.02
     assert np.corrcoef(made.ravel(), expected.ravel())[0, 1] > 0.97
+    if "float_bias" in options:
+        assert (made == expected).mean() > 0.9
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("branches", "integer"), [(False, 38), (True, 56)])
-def test_mobilenetv2_runs_by_integer_kernels_and_is_small(tmp_path: Path, compressed, branches: bool, integer) -> None:
+@pytest.mark.parametrize(
+    ("options", "integer"), [({}, 38), ({"branches": True}, 56), ({"float_bias": True}, 56)], ids=str
+)
+def test_mobilenetv2_runs_by_integer_kernels_and_is_small(tmp_path: Path, compressed, options: dict, integer) -> None:
     x = images(8, 3, 32, 32)
     network = settled(MobileNetV2(in_channels=3, classes=10), x)
     for bits, megabytes in ((8, 2.65), (4, 1.5)):
         compressor = compressed(network, x, bits=bits, sites=MOBILENET, fires=WITHOUT_MASKS)
-        path = exported(tmp_path, compressor, network, x, mode="int8", branches=branches)
+        path = exported(tmp_path, compressor, network, x, mode="int8", **options)
         assert integer_convolutions(kernels(path)) == (integer, 57)
         assert path.stat().st_size <= megabytes * 1e6
         compressor.detach()
+    with_masks = compressed(network, x, sites=MOBILENET)
+    path = exported(tmp_path, with_masks, network, x, mode="int8", **options)
+    assert integer_convolutions(kernels(path)) == (integer, 57)
 
 
 def test_a_file_says_nothing_of_where_it_was_made_and_its_sections_add_up(tmp_path: Path, compressed) -> None:

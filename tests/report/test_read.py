@@ -1,13 +1,17 @@
+import io
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 
 from qp_runner.errors import ConfigError
 from qp_runner.report.events import changes, joined
+from qp_runner.report.html import render
 from qp_runner.report.read import Records, read, run_table
 from qp_runner.report.sections import sections
 from qp_runner.report.source import StoredRun
+from qp_runner.report.terminal import show
 from qp_runner.report.words import label
 
 
@@ -114,3 +118,20 @@ def test_of_runs_with_the_same_schedule_and_seed_the_latest_counts(first: Record
     found = sections(Records(runs, first.histories, first.store, first.sweep))[0]
     assert found.repeated == 1
     assert (found.rows[0].by_seed[0], found.rows[0].metric.n) == (50.0, 3)
+
+
+def test_a_finished_run_with_a_file_that_fails_counts_and_is_named(first: Records) -> None:
+    """In figures it is like any other; the terminal and the page say what is wrong with its file."""
+    failed = "packed.safetensors: outputs differ by up to 0.1"
+    runs = first.runs.copy()
+    number = runs.index[runs["status"] == "FINISHED"][0]
+    runs.loc[number, "error"] = failed
+    records = Records(runs, first.histories, first.store, first.sweep)
+    [section] = sections(records)
+    assert section.rows[0].metric.n == 3
+    assert section.failed_exports == [(runs.loc[number, "name"], failed)]
+    assert sections(first)[0].failed_exports == []
+    console = Console(file=io.StringIO(), width=200)
+    show(console, [section])
+    assert f"{runs.loc[number, 'name']}: {failed}" in console.file.getvalue()
+    assert failed in render(records, [section])
