@@ -3,15 +3,16 @@
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from mlflow.tracking import MlflowClient
 
 from qp_runner.export import exporting_packed
 from qp_runner.export.loading import load_packed
 from qp_runner.report.read import read
 from qp_runner.report.sections import sections
+from qp_runner.tracking.client import client
 from qp_runner.tracking.records import Record
 from support import execute
 
@@ -23,22 +24,22 @@ def folders() -> list[Path]:
     return [sweep / "0", sweep / "1"]
 
 
-def stored(client: MlflowClient) -> list:
+def stored(store: Any) -> list[Any]:
     """The runs of jobs in MLflow, in the order of their numbers."""
-    experiment = client.get_experiment_by_name("classification")
-    runs = client.search_runs([experiment.experiment_id])
+    experiment = store.get_experiment_by_name("classification")
+    runs = store.search_runs([experiment.experiment_id])
     return sorted((each for each in runs if "job" in each.data.tags), key=lambda each: each.data.tags["job"])
 
 
 def test_mlflow_has_every_jobs_files_with_their_figures(here: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     assert execute([*SWEEP, "export=all"]) == 0
-    client = MlflowClient(f"sqlite:///{here}/results/mlflow.db")
+    store = client(f"sqlite:///{here}/results/mlflow.db")
     names = {f"export/{name}" for name in ("packed.safetensors", "model.onnx", "verified.json")}
-    runs = stored(client)
+    runs = stored(store)
     assert len(runs) == 2  # the second one shares a prefix with the first
     for run, folder in zip(runs, folders(), strict=True):
-        assert {each.path for each in client.list_artifacts(run.info.run_id, "export")} == names
+        assert {each.path for each in store.list_artifacts(run.info.run_id, "export")} == names
         size = (folder / "export" / "packed.safetensors").stat().st_size
         assert run.data.metrics["export/packed_safetensors/file_bytes"] == size
         assert run.data.metrics["export/model_onnx/top1_agreement"] == 1
@@ -73,7 +74,7 @@ def test_a_file_that_fails_leaves_its_run_in_the_comparison_and_the_sweep_ends_w
     assert f"job 1 of 2, skipped: {failure}" in capsys.readouterr().err
     assert execute(["export", f"run={folders()[0]}", "format=packed"]) == 0
     assert execute([*SWEEP, "export=packed"]) == 0
-    runs = stored(MlflowClient(f"sqlite:///{here}/results/mlflow.db"))
+    runs = stored(client(f"sqlite:///{here}/results/mlflow.db"))
     found = [(each.data.tags.get("error"), each.data.metrics["final/file_verified"]) for each in runs]
     assert found == [(None, 1), (None, 1)]
 
