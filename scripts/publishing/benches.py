@@ -15,6 +15,7 @@ FILES = {
     "model.int8.onnx": "ONNX int8",
     "model.int8.signed.onnx": "ONNX int8, int8 weights",
     "model.int8-branches.onnx": "ONNX int8, branches",
+    "model.int8-float_bias.onnx": "ONNX int8, biases in float",
 }
 
 
@@ -65,20 +66,20 @@ def exported(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
     read = pd.read_csv(paths[0]).pivot_table(index="file", columns="figure", values="value", sort=False)
     heads = ["file", "MB", "zstd, MB", "same class", "equal outputs", "accuracy", "integer convolutions"]
     lines = []
-    for file, name in FILES.items():
-        row = read.loc[file]
+    for file in (each for each in FILES if each in read.index):
+        row, name = read.loc[file], FILES[file]
         runs = pd.notna(row["ms"])
         lines.append(
             [
                 name,
                 f"{row['file_bytes'] / 1e6:.3f}",
                 f"{row['zstd_bytes'] / 1e6:.3f}",
-                f"{100 * row['top1_agreement']:.1f} %",
+                f"{100 * row['top1_agreement']:.2f} %",
                 f"{100 * row['equal_outputs']:.1f} %",
                 f"{row['accuracy']:.1f} %",
                 f"{row['integer_convolutions']:.0f} of {row['convolutions']:.0f}" if runs else "–",
                 f"{row['ms']:.0f} / {row['float_ms']:.0f}" if runs else "–",
-                f"{100 * row['openvino_top1_agreement']:.1f} %" if runs else "–",
+                f"{100 * row['openvino_top1_agreement']:.2f} %" if runs else "–",
             ]
         )
     before, masks = number(read.loc["packed.safetensors", "accuracy_before"]), read.loc["masks"]
