@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from qp_runner.errors import first_line
+
 MAGIC = b"qp_runner checkpoint 1"
 _HEADER_LIMIT = 200  # bytes
 
@@ -40,7 +42,7 @@ def decode(data: bytes) -> dict[str, Any]:
     try:
         content = torch.load(io.BytesIO(payload), map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many types for content that is not plain data
-        raise CheckpointError(f"torch refuses it: {str(error).splitlines()[0]}") from error
+        raise CheckpointError(f"torch refuses it: {first_line(error)}") from error
     if not isinstance(content, dict):
         raise CheckpointError("it does not hold the state of a run")
     return content

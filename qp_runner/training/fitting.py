@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from qp_runner.training.held_tensors import parameters_of
+
 
 def misfit(expected: Any, found: Any, name: str) -> str:
     """How `found` differs in form from `expected`; empty if it has all its keys, and tensors of the same shapes.
@@ -42,7 +44,7 @@ def optimizer_misfit(optimizer: Optimizer, found: Any, name: str) -> str:
     own = optimizer.state_dict()
     if wrong := misfit({"state": {}, "param_groups": own["param_groups"]}, found, name):
         return wrong
-    parameters = [each for group in optimizer.param_groups for each in group["params"]]
+    parameters = parameters_of(optimizer)
     for place, kept in found["state"].items():
         if not isinstance(kept, Mapping) or not 0 <= place < len(parameters):
             return f"{name}.state.{place} is of no parameter"

@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 from qp_runner.compress import WeightBank
 from qp_runner.errors import ConfigError
 from qp_runner.tasks import Task
+from qp_runner.training.held_tensors import parameters_of
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 DTYPES: dict[Precision, torch.dtype] = {
@@ -121,8 +122,7 @@ class EagerStep:
 
     def _advance(self, optimizer: Optimizer) -> None:
         if self.options.grad_clip is not None:
-            parameters = [each for group in optimizer.param_groups for each in group["params"]]
-            torch.nn.utils.clip_grad_norm_(parameters, self.options.grad_clip)
+            torch.nn.utils.clip_grad_norm_(parameters_of(optimizer), self.options.grad_clip)
         optimizer.step()
 
 

@@ -10,6 +10,7 @@ from torch.utils._pytree import tree_map
 from qp_runner.compress.python_state import Snapshot
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches, state_roots
+from qp_runner.training.held_tensors import optimizer_tensors
 
 
 class Undo:
@@ -21,7 +22,7 @@ class Undo:
         self._task, self._optimizers = task, optimizers
         self._attributes = Snapshot(state_roots(task), apart=caches(task))  # and buffers
         self._parameters = [tensor.detach().clone() for tensor in self._network_parameters()]
-        self._optimizer_states = {id(tensor): tensor.clone() for tensor in self._optimizer_tensors()}
+        self._optimizer_states = {id(tensor): tensor.clone() for tensor in optimizer_tensors(self._optimizers).values()}
         self._task_state = tree_map(_copy, task.state_dict())
         self._cpu = torch.get_rng_state()
         self._cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
@@ -36,7 +37,7 @@ class Undo:
         self._attributes.put_back()
         for tensor, copy in zip(self._network_parameters(), self._parameters, strict=True):
             tensor.copy_(copy)
-        for tensor in self._optimizer_tensors():
+        for tensor in optimizer_tensors(self._optimizers).values():
             if id(tensor) in self._optimizer_states:
                 tensor.copy_(self._optimizer_states[id(tensor)])
             else:
@@ -48,15 +49,6 @@ class Undo:
 
     def _network_parameters(self) -> list[Tensor]:
         return [tensor for network in self._task.networks().values() for tensor in network.parameters()]
-
-    def _optimizer_tensors(self) -> list[Tensor]:
-        return [
-            value
-            for optimizer in self._optimizers.values()
-            for state in optimizer.state.values()
-            for value in state.values()
-            if isinstance(value, Tensor)
-        ]
 
 
 def _copy(value: object) -> object:
