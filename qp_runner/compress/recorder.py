@@ -38,6 +38,7 @@ _CLIPPING = {"relu", "relu_", "clamp", "clamp_", "clamp_min", "clamp_min_", "har
 _JOINING = {"cat", "stack"}
 _SIZE_DEPENDS_ON_VALUES = {"nonzero", "masked_select", "nms", "_unique2", "unique_dim", "unique_consecutive"}
 _LOOKED_INTO = {"torch.nn.functional.multi_head_attention_forward"}  # calls that are several operations
+_STATE = "dropout_state"  # the argument by which cuDNN's recurrent layers are given a generator that the process keeps
 
 
 @dataclass(eq=False)
@@ -145,6 +146,7 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.rpartition("::")[2]
+        self._constants |= {self._key(tensor) for tensor in _tensors(_argument(func, args, kwargs or {}, _STATE))}
         inputs, results = _tensors((args, kwargs)), _tensors(result)
         written = written_arguments(func, args, kwargs or {})
         known = {self._key(tensor) for tensor in inputs}
@@ -280,6 +282,13 @@ def _numel(shape: Sequence[int]) -> int:
 
 def _tensors(tree: Any) -> list[Tensor]:
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
+    """What an operation is given for the argument of this name; None if it has none such."""
+    names = [argument.name for argument in func._schema.arguments]
+    place = names.index(name) if name in names else len(args)
+    return args[place] if place < len(args) else kwargs.get(name)
 
 
 def written_arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:

@@ -253,3 +253,20 @@ def test_networks_of_torchvision_are_traced_whole(name):
     assert set(graph.read) == set(parameters)
     assert graph.ledger[-1].elements == 10
     assert all(tensor.first <= tensor.last for tensor in graph.ledger)
+
+
+@torch.library.custom_op("qp_runner_tests::rnn_with_state", mutates_args=())
+def rnn_with_state(x: torch.Tensor, weight: torch.Tensor, dropout_state: torch.Tensor) -> torch.Tensor:
+    """As cuDNN's recurrent layers: they are given the generator of their dropout, which the process keeps."""
+    return x @ weight + 0 * dropout_state
+
+
+def test_the_state_of_a_generator_is_not_the_networks_input():
+    kept = torch.zeros(1)
+    layers = {name: nn.Linear(4, 4, bias=False) for name in ("a", "b", "end")}
+
+    def forward(m, x):
+        return m.end(rnn_with_state(m.a(x), m.b.weight, kept))
+
+    first = [tensor.first_layer for tensor in graph_of(Model(forward, **layers)).ledger]
+    assert first == [True, False, False]
