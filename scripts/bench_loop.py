@@ -1,5 +1,5 @@
-"""What the trainer adds to a training step: milliseconds of a step in a run, and of the same step alone, again and again
-on one batch that is made already.
+"""What the trainer adds to a training step: milliseconds of a step in a run, and of the same step alone, which is
+repeated on one batch that is made already.
 
 What a run adds is reading, augmenting and normalising batches, the learning rate, progress and the check of the loss.
 Both are measured in one process, the step alone before the run and after it; figures are medians, of epochs and of
@@ -33,7 +33,7 @@ class Epochs:
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
-    def metrics(self, values: Mapping[str, float], *, step: int) -> None:
+    def metrics(self, values: Mapping[str, float], *, step: int) -> None:  # noqa: ARG002
         """Takes what the trainer records."""
         if "time/epoch_s" in values:
             self.seconds.append(values["time/epoch_s"])
