@@ -1,6 +1,7 @@
 """Optimizers and learning-rate schedules of a task's parameter groups."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -24,69 +25,77 @@ class LearningRates:
     """The learning-rate schedules of a run's optimizers, all made alike; without `kind` the rates are constant.
 
     In the first `warmup` steps the rates that the schedules give are multiplied by 1/warmup, 2/warmup, ..., 1.
+
+    The schedules compute with plain numbers, so the rates are the same for all executors. Captured steps read theirs on
+    the device, where they are written to.
     """
 
     def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None, *, warmup: int = 0) -> None:
         self._optimizers = list(optimizers.values())
         self._interval = kind.interval if kind else None
-        self._schedules = [kind.make(optimizer) for optimizer in self._optimizers] if kind else []
+        self._rates = [float(group["lr"]) for group in self._groups()]  # as the schedules give them
+        with self._plain():
+            self._schedules = [kind.make(optimizer) for optimizer in self._optimizers] if kind else []
         self._warmup, self._steps = warmup, 0
-        self._scheduled: list[Any] = []  # rates while warming up; afterwards the last ones
-        self._damp()
+        self._write()
 
     @property
     def current(self) -> float:
         """The rate of the first optimizer's first parameter group."""
-        return float(self._optimizers[0].param_groups[0]["lr"])
+        return self._rates[0] * self._factor
 
     def after(self, interval: Literal["epoch", "step"]) -> None:
         """Advances the schedules if they step at the end of this interval."""
-        self._undamp()
+        warming = self._steps < self._warmup
         self._steps += interval == "step"
-        if interval == self._interval:
-            for schedule in self._schedules:
-                schedule.step()
-        self._damp()
+        due = interval == self._interval
+        if due:
+            with self._plain():
+                for schedule in self._schedules:
+                    schedule.step()
+        if due or warming:
+            self._write()
 
-    def _damp(self) -> None:
-        """While warming up, sets the rates of the coming step; keeps those that the schedules gave."""
-        if self._steps < self._warmup:
-            self._scheduled = [_copied(group["lr"]) for group in self._groups()]
-            for group in self._groups():
-                _set_rate(group, group["lr"] * ((self._steps + 1) / self._warmup))
+    @property
+    def _factor(self) -> float:
+        """What the schedules' rates are multiplied by in the coming step."""
+        return min(1.0, (self._steps + 1) / self._warmup) if self._warmup else 1.0
 
-    def _undamp(self) -> None:
-        if self._steps < self._warmup:
-            for group, rate in zip(self._groups(), self._scheduled, strict=True):
-                _set_rate(group, rate)
+    @contextmanager
+    def _plain(self) -> Iterator[None]:
+        """Inside, the optimizers' rates are the schedules' numbers; what they are at its end is kept."""
+        groups = self._groups()
+        held = [group["lr"] for group in groups]
+        for group, rate in zip(groups, self._rates, strict=True):
+            group["lr"] = rate
+        try:
+            yield
+        finally:
+            self._rates = [group["lr"] for group in groups]
+            for group, each in zip(groups, held, strict=True):
+                group["lr"] = each
+
+    def _write(self) -> None:
+        """Sets the optimizers' rates; those that captured steps read on the device, in place."""
+        for group, rate in zip(self._groups(), self._rates, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(rate * self._factor)
+            else:
+                group["lr"] = rate * self._factor
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
-    def state_dict(self) -> list[dict[str, Any]]:
-        """The schedules' states as plain data, and how far a warm-up is."""
-        warming = {"steps": self._steps, "scheduled": list(self._scheduled)}
-        return [*(schedule.state_dict() for schedule in self._schedules), *([warming] if self._warmup else [])]
+    def state_dict(self) -> dict[str, Any]:
+        """The schedules' states and their rates as plain data, and how many steps were taken."""
+        schedules = [schedule.state_dict() for schedule in self._schedules]
+        return {"schedules": schedules, "rates": list(self._rates), "steps": self._steps}
 
-    def load_state_dict(self, states: list[dict[str, Any]]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave, once the optimizers are restored."""
-        if self._warmup:
-            *states, warming = states
-            self._steps, self._scheduled = warming["steps"], list(warming["scheduled"])
-        for schedule, state in zip(self._schedules, states, strict=True):
-            schedule.load_state_dict(state)
-
-
-def _copied(rate: Any) -> Any:
-    return rate.clone() if isinstance(rate, Tensor) else rate
-
-
-def _set_rate(group: dict[str, Any], rate: Any) -> None:
-    """Sets a rate; one that captured steps read on the device, in place."""
-    if isinstance(group["lr"], Tensor):
-        group["lr"].copy_(rate) if isinstance(rate, Tensor) else group["lr"].fill_(rate)
-    else:
-        group["lr"] = rate
+        self._rates, self._steps = list(state["rates"]), state["steps"]
+        for schedule, each in zip(self._schedules, state["schedules"], strict=True):
+            schedule.load_state_dict(each)
 
 
 def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptimizer) -> dict[str, Optimizer]:

@@ -99,6 +99,7 @@ class Trainer:
         self.progress: ProgressView = progress or Silent()
         self.checkpoints = checkpoints
         optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+        rates = LearningRates(optimizers, learning_rate, warmup=settings.warmup_steps)
         self.step = make_step(
             settings.executor,
             task,
@@ -113,7 +114,7 @@ class Trainer:
             task=task,
             compressor=compressor,
             optimizers=optimizers,
-            learning_rates=LearningRates(optimizers, learning_rate, warmup=settings.warmup_steps),
+            learning_rates=rates,
             device=settings.device,
             average=None if settings.ema is None else WeightAverage(task.compressible(), settings.ema),
         )

@@ -175,7 +175,7 @@ def _shorter(values: torch.Tensor) -> torch.Tensor:
 FOREIGN: dict[str, Callable[[dict[str, Any]], object]] = {
     "lacks generators": lambda state: state.pop("generators"),
     "lacks conv1.weight": lambda state: state["networks"]["network"].pop("conv1.weight"),
-    "lacks last_epoch": lambda state: state["learning_rates"][0].pop("last_epoch"),
+    "lacks last_epoch": lambda state: state["learning_rates"]["schedules"][0].pop("last_epoch"),
     "lacks lr": lambda state: state["optimizers"]["network"]["param_groups"][0].pop("lr"),
     "fc.weight is no tensor of shape": lambda state: state["networks"]["network"].update(
         {"fc.weight": _shorter(state["networks"]["network"]["fc.weight"])}

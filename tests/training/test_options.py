@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LambdaLR, LRScheduler, MultiStepLR
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from qp_runner.metric import Metric
 from qp_runner.schedule import Target
@@ -65,36 +66,58 @@ def test_a_batch_in_parts_has_the_mean_of_their_gradients() -> None:
         torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=1e-6)
 
 
-def rates(kind: LearningRate | None, warmup: int, *, steps: int = 20, per_epoch: int = 5) -> list[float]:
+def rates(
+    kind: LearningRate | None, warmup: int, *, lr: float | Tensor = 0.4, steps: int = 20, per_epoch: int = 5
+) -> list[float]:
+    """The rates of each step's group; `lr` is changed in place if it is a tensor, as those of captured steps are."""
     optimizer = SGD([nn.Parameter(torch.zeros(1))], lr=0.4)
     made = LearningRates({"it": optimizer}, kind, warmup=warmup)
+    if isinstance(lr, Tensor):
+        optimizer.param_groups[0]["lr"] = lr.fill_(made.current)
     found = []
     for step in range(1, steps + 1):
-        found.append(made.current)
+        found.append(float(optimizer.param_groups[0]["lr"]))
         optimizer.step()
-        made.after("step")
-        if step % per_epoch == 0:
-            made.after("epoch")
+        with OnlyWritten():
+            made.after("step")
+            if step % per_epoch == 0:
+                made.after("epoch")
     return found
+
+
+class OnlyWritten(TorchDispatchMode):
+    """Inside, tensors may be written to, but nothing is computed from them."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        assert func is torch.ops.aten.fill_.Scalar
+        return func(*args, **(kwargs or {}))
 
 
 def cosine(optimizer: Optimizer) -> LRScheduler:
     return CosineAnnealingLR(optimizer, 20)
 
 
-@pytest.mark.parametrize(
-    "kind",
-    [
-        None,
-        LearningRate(cosine, "step"),
-        LearningRate(lambda o: MultiStepLR(o, [1, 2], 0.1), "epoch"),
-        LearningRate(lambda o: LambdaLR(o, lambda n: 0.9**n), "step"),
-    ],
-)
+KINDS = [
+    None,
+    LearningRate(cosine, "step"),
+    LearningRate(lambda o: MultiStepLR(o, [1, 2], 0.1), "epoch"),
+    LearningRate(lambda o: LambdaLR(o, lambda n: 0.9**n), "step"),
+]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_warm_up_multiplies_what_the_schedule_gives(kind: LearningRate | None) -> None:
     plain, warmed = rates(kind, 0), rates(kind, 8)
     assert warmed[:8] == pytest.approx([rate * (step + 1) / 8 for step, rate in enumerate(plain[:8])])
     assert warmed[7:] == plain[7:]  # bit for bit
+
+
+@pytest.mark.parametrize("warmup", [0, 8])
+@pytest.mark.parametrize("kind", KINDS)
+def test_rates_on_a_device_are_those_of_other_steps_and_nothing_is_computed_there(
+    kind: LearningRate | None, warmup: int
+) -> None:
+    assert rates(kind, warmup, lr=torch.zeros((), dtype=torch.float64)) == rates(kind, warmup)
 
 
 def test_the_average_is_measured_and_kept() -> None:
