@@ -18,7 +18,7 @@ from qp_runner.tracking import following
 
 FORMATS = ("packed", "onnx")
 MEGABYTE = 1e6
-USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.float_bias=true]"
+USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.branches=true]"
 
 
 def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> int:

@@ -1,8 +1,8 @@
 """The graph that computes as training did: `x̂ = s · clamp(round(m·x / s), low, high)` in float, step by step.
 
 Weights are stored as codes, which the runtime dequantizes; the rest is in float. Where a layer reads quantized numbers
-and scales are powers of two, its sums are exact in float32 (below 2^24 codes), in whatever order a runtime adds. What is
-left to other orders are layers that read floats (the first one reads images), and the last one behind an average.
+and scales are powers of two, its sums are exact in float32 (below 2^24 codes), in whatever order a runtime adds.
+Other orders are left to layers that read floats: the first one, which reads images, and one behind an average.
 
 Batch norms are written out: torch computes `alpha · x + beta` with one rounding (a fused multiply-add), runtimes with
 two, which gives other bits for half of the values, and other codes for one in a hundred thousand.
@@ -36,6 +36,11 @@ def put_in_exact(editor: Editor, contents: Contents) -> None:
     for mark in editor.marks(RESULT):
         name = site_of(mark)
         editor.replace(mark, compressed(editor, mark, results[name], name))
+    write_norms(editor)
+
+
+def write_norms(editor: Editor) -> None:
+    """Puts what torch computes in the place of batch norms of float32."""
     for node in [each for each in editor.graph if each.op_type == "BatchNormalization"]:
         norm = parameters_of(node)
         if norm is not None and norm.gamma.dtype == np.float32:
@@ -74,9 +79,7 @@ def normalised(editor: Editor, node: ir.Node, norm: Norm) -> ir.Value:
 
 def linear(norm: Norm) -> tuple[Array, Array]:
     """Torch's own `alpha` and `beta` of a batch norm, each [channels]: what it makes of 1 and of 0."""
-    gamma, beta, mean, variance = (
-        torch.tensor(each) for each in (norm.gamma, norm.beta, norm.mean, norm.variance)
-    )
+    gamma, beta, mean, variance = (torch.tensor(each) for each in (norm.gamma, norm.beta, norm.mean, norm.variance))
     zeros = torch.zeros_like(mean)
     slope = F.batch_norm(torch.ones_like(mean)[None], zeros, variance, gamma, zeros, eps=norm.epsilon)
     offset = F.batch_norm(zeros[None], mean, variance, gamma, beta, eps=norm.epsilon)

@@ -28,16 +28,14 @@ class ExportSettings:
     formats: Sequence[Format] = ()
     mode: Literal["exact", "int8"] = "exact"
     branches: bool = False
-    float_bias: bool = False
+    float_bias: bool = True
     signed_weights: bool = False
 
 
 def check_libraries(settings: ExportSettings, *, key: str) -> None:
-    """Raises ConfigError, of this key, for what can't be exported here, and for options that exclude each other."""
+    """Raises ConfigError, of this key, for what can't be exported here."""
     if "onnx" not in settings.formats:
         return
-    if settings.branches and settings.float_bias:
-        raise ConfigError("onnx.branches", "true", "false with onnx.float_bias=true: all layers run as integers then")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(key, "onnx", f"needs pip install 'qp_runner[export]' ({', '.join(missing)} missing)")

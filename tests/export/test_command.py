@@ -97,10 +97,6 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
         (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
         (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
         (
-            ["run={run}", "format=onnx", "onnx.mode=int8", "onnx.branches=true", "onnx.float_bias=true"],
-            "onnx.branches=true: false with onnx.float_bias=true",
-        ),
-        (
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",
         ),
