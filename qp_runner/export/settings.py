@@ -20,9 +20,11 @@ class ExportSettings:
     Attributes:
         formats: files to write.
         mode: of ONNX: `exact` keeps the arithmetic of training, `int8` is for integer kernels.
-        branches: with `int8`, whether branches before sums are quantized too, which training did not do.
+        branches: with `int8`, whether branches before sums are quantized too, which training did not do, and depthwise
+            convolutions are integers, too.
         float_bias: with `int8`, whether biases are added in float, which is more exact (see `integer`).
-        signed_weights: with `int8`, whether weights are int8 instead of uint8 (see `integer`).
+        signed_weights: with `int8`, whether weights are int8 instead of uint8 (see `integer`); ONNX Runtime is slow
+            with them where `float_bias` is on.
     """
 
     formats: Sequence[Format] = ()

@@ -143,6 +143,20 @@ def test_a_run_from_a_gpu_is_exported_where_there_is_none(trained: Path, tmp_pat
     assert figures(folder)["packed.safetensors"]["figures"]["equal_outputs"] == 1
 
 
+def test_what_a_run_was_configured_to_export_does_not_count(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    folder = tmp_path / "runs" / "one"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    about = json.loads(metadata["qp_runner"])
+    about["composed"]["export"]["onnx"] = {"mode": "int8", "float_bias": False}
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", metadata | {"qp_runner": json.dumps(about)})
+    assert execute(["export", f"run={folder}", "format=onnx"]) == 0
+    assert list(figures(folder)) == ["model.onnx"]
+
+
 def test_detection_is_refused_as_onnx_before_training(tmp_path: Path, capsys) -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     small = ["experiment=orders/detection", "data.factory.train=24", "data.factory.val=2", "data.factory.test=2"]
