@@ -37,7 +37,7 @@ WAYS = (
     ExportSettings(("onnx",), "int8"),
     ExportSettings(("onnx",), "int8", signed_weights=True),
     ExportSettings(("onnx",), "int8", branches=True),
-    ExportSettings(("onnx",), "int8", float_bias=True),
+    ExportSettings(("onnx",), "int8", float_bias=False),
 )
 
 

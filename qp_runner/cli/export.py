@@ -18,7 +18,7 @@ from qp_runner.tracking import following
 
 FORMATS = ("packed", "onnx")
 MEGABYTE = 1e6
-USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.float_bias=true]"
+USAGE = "one finished run: qp-runner export run=DIR format=packed,onnx [onnx.mode=exact|int8] [onnx.branches=true]"
 
 
 def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> int:
@@ -34,7 +34,9 @@ def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
             raise ConfigError("format", each, f"one of {', '.join(FORMATS)}")
     file = read_model_file(Path(run), key="run")
     overrides = [f"++export.formats=[{','.join(formats)}]", *_overrides(arguments)]
-    config = amended({**file.about.composed}, overrides, extra_dir=extra_dir)
+    # What was to be exported when the run was trained does not count, nor what were defaults then.
+    composed = {key: value for key, value in file.about.composed.items() if key != "export"}
+    config = amended(composed, overrides, extra_dir=extra_dir)
     check_libraries(settings_of(config.export), key="format")
     folder = file.path.parent
     results = results_of(folder, config)

@@ -149,8 +149,8 @@ def _export_parser() -> argparse.ArgumentParser:
         "export",
         "Writes the finished run in a folder (run=DIR) as files for use elsewhere (format=packed,onnx), "
         "loads them again and measures them on the test set. onnx.mode=exact keeps the arithmetic of training; int8 "
-        "is for integer kernels, with onnx.branches=true before sums too; onnx.float_bias=true computes nearly what "
-        "exact does, by integer kernels everywhere, but slower; onnx.signed_weights=true has int8 weights.",
+        "is for integer kernels, with onnx.branches=true also for sums; onnx.float_bias=false has biases in whole "
+        "steps, in kernels of whole layers, which is less exact; onnx.signed_weights=true has int8 weights.",
     )
 
 

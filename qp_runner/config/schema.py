@@ -210,7 +210,7 @@ class OnnxSection(Section):
 
     mode: Literal["exact", "int8"] = "exact"
     branches: bool = False
-    float_bias: bool = False
+    float_bias: bool = True
     signed_weights: bool = False
 
 

@@ -4,9 +4,9 @@
 and `container` (data and index); `unpacked` reads it, `loading` puts it into a network.
 
 `onnx_file` writes the other one: `marking` makes a graph with marks where sites are, and `exact` or `integer` (with
-`folding`, `patterns` and `branches`) puts arithmetic in their place. `exporting` writes files and has them verified on
-the test set: `comparison` runs a task with other computations in the place of its networks, `verification` says what
-must hold.
+`integer_layers`, `folding`, `patterns` and `branches`) puts arithmetic in their place. `exporting` writes files and has
+them verified on the test set: `comparison` runs a task with other computations in the place of its networks,
+`verification` says what must hold.
 
 `unpacked` needs NumPy and safetensors alone; what has to do with ONNX needs the extra `export`.
 """

@@ -1,17 +1,25 @@
 """The graph that computes as training did: `x̂ = s · clamp(round(m·x / s), low, high)` in float, step by step.
 
-Weights are stored as codes, which the runtime dequantizes; the rest is in float. So the outputs are those of the
-network, as far as a runtime adds up products in the same order.
+Weights are stored as codes, which the runtime dequantizes; the rest is in float. Where a layer reads quantized numbers
+and scales are powers of two, its sums are exact in float32 (below 2^24 codes), in whatever order a runtime adds.
+Other orders are left to layers that read floats: the first one, which reads images, and one behind an average.
+
+Batch norms are written out: torch computes `alpha · x + beta` with one rounding (a fused multiply-add), runtimes with
+two, which gives other bits for half of the values, and other codes for one in a hundred thousand.
 """
 
 import numpy as np
 import onnx_ir as ir
+import torch
+import torch.nn.functional as F
 
 from qp_runner.compress.bake import Output
 from qp_runner.compress.fake_quantize import code_range
 from qp_runner.export.contents import Contents, Weight, spread
-from qp_runner.export.graph import INT4, Editor
+from qp_runner.export.folding import Norm
+from qp_runner.export.graph import INT4, Array, Editor
 from qp_runner.export.marking import RESULT, WEIGHT, call_key, site_of
+from qp_runner.export.patterns import parameters_of
 
 
 def results_of(contents: Contents) -> dict[str, Output]:
@@ -28,6 +36,15 @@ def put_in_exact(editor: Editor, contents: Contents) -> None:
     for mark in editor.marks(RESULT):
         name = site_of(mark)
         editor.replace(mark, compressed(editor, mark, results[name], name))
+    write_norms(editor)
+
+
+def write_norms(editor: Editor) -> None:
+    """Puts what torch computes in the place of batch norms of float32."""
+    for node in [each for each in editor.graph if each.op_type == "BatchNormalization"]:
+        norm = parameters_of(node)
+        if norm is not None and norm.gamma.dtype == np.float32:
+            editor.replace(node, normalised(editor, node, norm))
 
 
 def dequantized(editor: Editor, before: ir.Node, weight: Weight) -> ir.Value:
@@ -45,6 +62,28 @@ def dequantized(editor: Editor, before: ir.Node, weight: Weight) -> ir.Value:
     scale = editor.constant(f"{name}/scale", whole.numpy())
     floats = editor.add(before, "Cast", stored, name=f"{name}/float", to=ir.DataType.FLOAT)
     return editor.add(before, "Mul", floats, scale, name=name)
+
+
+def normalised(editor: Editor, node: ir.Node, norm: Norm) -> ir.Value:
+    """A batch norm of float32 as torch computes it: in float64, where a product of two float32 is exact."""
+    value, out = node.inputs[0], node.outputs[0]
+    assert value is not None
+    assert out.shape is not None
+    shape, name = (-1, *[1] * (len(out.shape) - 2)), f"{out.name}/bias"  # `bias`: see `onnx_file.PARTS`
+    alpha, beta = (each.astype(np.float64).reshape(shape) for each in linear(norm))
+    wide = editor.add(node, "Cast", value, name=f"{name}/wide", to=ir.DataType.DOUBLE)
+    times = editor.add(node, "Mul", wide, editor.constant(f"{name}/alpha", alpha), name=f"{name}/times")
+    plus = editor.add(node, "Add", times, editor.constant(f"{name}/beta", beta), name=f"{name}/plus")
+    return editor.add(node, "Cast", plus, name=f"{out.name}/normalised", to=ir.DataType.FLOAT)
+
+
+def linear(norm: Norm) -> tuple[Array, Array]:
+    """Torch's own `alpha` and `beta` of a batch norm, each [channels]: what it makes of 1 and of 0."""
+    gamma, beta, mean, variance = (torch.tensor(each) for each in (norm.gamma, norm.beta, norm.mean, norm.variance))
+    zeros = torch.zeros_like(mean)
+    slope = F.batch_norm(torch.ones_like(mean)[None], zeros, variance, gamma, zeros, eps=norm.epsilon)
+    offset = F.batch_norm(zeros[None], mean, variance, gamma, beta, eps=norm.epsilon)
+    return slope[0].numpy(), offset[0].numpy()
 
 
 def compressed(editor: Editor, mark: ir.Node, output: Output, name: str) -> ir.Value:

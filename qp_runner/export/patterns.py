@@ -48,6 +48,12 @@ def is_quantized(value: ir.Value) -> bool:
     return user is not None and user.op_type == "QuantizeLinear"
 
 
+def is_added(value: ir.Value) -> bool:
+    """Whether only a sum reads a value."""
+    user = only_user(value)
+    return user is not None and user.op_type == "Add"
+
+
 def is_not_negative(value: ir.Value | None) -> bool:
     """Whether a value comes from a ReLU or the like, also through operations that only choose or move elements."""
     while value is not None and (node := value.producer()) is not None:

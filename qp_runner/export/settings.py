@@ -20,24 +20,24 @@ class ExportSettings:
     Attributes:
         formats: files to write.
         mode: of ONNX: `exact` keeps the arithmetic of training, `int8` is for integer kernels.
-        branches: with `int8`, whether branches before sums are quantized too, which training did not do.
+        branches: with `int8`, whether branches before sums are quantized too, which training did not do, and depthwise
+            convolutions are integers, too.
         float_bias: with `int8`, whether biases are added in float, which is more exact (see `integer`).
-        signed_weights: with `int8`, whether weights are int8 instead of uint8 (see `integer`).
+        signed_weights: with `int8`, whether weights are int8 instead of uint8 (see `integer`); ONNX Runtime is slow
+            with them where `float_bias` is on.
     """
 
     formats: Sequence[Format] = ()
     mode: Literal["exact", "int8"] = "exact"
     branches: bool = False
-    float_bias: bool = False
+    float_bias: bool = True
     signed_weights: bool = False
 
 
 def check_libraries(settings: ExportSettings, *, key: str) -> None:
-    """Raises ConfigError, of this key, for what can't be exported here, and for options that exclude each other."""
+    """Raises ConfigError, of this key, for what can't be exported here."""
     if "onnx" not in settings.formats:
         return
-    if settings.branches and settings.float_bias:
-        raise ConfigError("onnx.branches", "true", "false with onnx.float_bias=true: all layers run as integers then")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(key, "onnx", f"needs pip install 'qp_runner[export]' ({', '.join(missing)} missing)")

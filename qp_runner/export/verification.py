@@ -1,8 +1,9 @@
 """An exported file is loaded again and measured beside the network that it came from; here is what must hold.
 
 What is accepted: a packed file gives the same outputs to the last bit. ONNX in `exact` mode finds the same classes, but
-for ties: a runtime adds up products in another order, so a value in a thousand may round to the neighbouring code.
-`int8` folds batch norms into 8-bit weights and rounds biases, `branches` adds quantizers that training did not have.
+for ties: a runtime adds up the first layer's products in another order, so a value in ten thousand may round to the
+neighbouring code. `int8` adds biases with other roundings, or as whole numbers; `branches` adds quantizers that
+training did not have.
 """
 
 from dataclasses import dataclass, field
@@ -60,7 +61,7 @@ def kind_of(settings: ExportSettings) -> str:
 
 def variants(settings: ExportSettings) -> list[str]:
     """The options that make another file of int8 numbers."""
-    options = {"branches": settings.branches, "float_bias": settings.float_bias}
+    options = {"branches": settings.branches, "integer_bias": not settings.float_bias}
     return [name for name, chosen in options.items() if chosen and settings.mode == "int8"]
 
 

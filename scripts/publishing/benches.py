@@ -15,7 +15,7 @@ FILES = {
     "model.int8.onnx": "ONNX int8",
     "model.int8.signed.onnx": "ONNX int8, int8 weights",
     "model.int8-branches.onnx": "ONNX int8, branches",
-    "model.int8-float_bias.onnx": "ONNX int8, biases in float",
+    "model.int8-integer_bias.onnx": "ONNX int8, integer biases",
 }
 
 

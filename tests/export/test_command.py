@@ -97,10 +97,6 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
         (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
         (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
         (
-            ["run={run}", "format=onnx", "onnx.mode=int8", "onnx.branches=true", "onnx.float_bias=true"],
-            "onnx.branches=true: false with onnx.float_bias=true",
-        ),
-        (
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",
         ),
@@ -145,6 +141,20 @@ def test_a_run_from_a_gpu_is_exported_where_there_is_none(trained: Path, tmp_pat
     save_file(tensors, folder / "model.safetensors", metadata | {"qp_runner": json.dumps(about)})
     assert execute(["export", f"run={folder}", "format=packed"]) == 0
     assert figures(folder)["packed.safetensors"]["figures"]["equal_outputs"] == 1
+
+
+def test_what_a_run_was_configured_to_export_does_not_count(trained: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    folder = tmp_path / "runs" / "one"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        metadata = file.metadata()
+    about = json.loads(metadata["qp_runner"])
+    about["composed"]["export"]["onnx"] = {"mode": "int8", "float_bias": False}
+    tensors = load_file(folder / "model.safetensors")
+    save_file(tensors, folder / "model.safetensors", metadata | {"qp_runner": json.dumps(about)})
+    assert execute(["export", f"run={folder}", "format=onnx"]) == 0
+    assert list(figures(folder)) == ["model.onnx"]
 
 
 def test_detection_is_refused_as_onnx_before_training(tmp_path: Path, capsys) -> None:
