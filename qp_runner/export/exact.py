@@ -21,6 +21,8 @@ from qp_runner.export.graph import INT4, Array, Editor
 from qp_runner.export.marking import RESULT, WEIGHT, call_key, site_of
 from qp_runner.export.patterns import parameters_of
 
+WORTH_BITS = 1024  # elements from which on a mask's bits and the operations that unpack them are less than its bytes
+
 
 def results_of(contents: Contents) -> dict[str, Output]:
     """What is done with results, by the names of marks."""
@@ -115,7 +117,7 @@ def mask_for(editor: Editor, mark: ir.Node, output: Output, name: str) -> ir.Val
     mask = output.mask.numpy()
     value = mark.inputs[0]
     assert value is not None
-    stored = editor.constant(f"{name}/mask", mask, np.uint8)
+    stored = _stored(editor, mark, mask, f"{name}/mask")
     if value.shape is None or all(size in (1, there) for size, there in zip(mask.shape, value.shape[1:], strict=True)):
         return stored
     here = np.array(mask.shape[1:], np.int64)
@@ -130,3 +132,19 @@ def mask_for(editor: Editor, mark: ir.Node, output: Output, name: str) -> ir.Val
     return editor.add(
         mark, "Slice", tiles, starts, sizes, editor.constant(f"{name}/mask/axes", axes), name=f"{name}/mask/tiled"
     )
+
+
+def _stored(editor: Editor, mark: ir.Node, mask: Array, name: str) -> ir.Value:
+    """A mask as uint8. A large one lies in the file as bits; runtimes compute its bytes once, when they load it."""
+    if mask.size < WORTH_BITS:
+        return editor.constant(name, mask, np.uint8)
+    bits = editor.constant(f"{name}/bits", np.packbits(mask.reshape(-1) != 0, bitorder="little")[:, None])
+    places = editor.constant("bits/places", 1 << np.arange(8), np.uint8)
+    digits = editor.add(mark, "BitwiseAnd", bits, places, name=f"{name}/digits")
+    kept = editor.add(mark, "Cast", digits, name=f"{name}/kept", to=ir.DataType.BOOL)
+    flat = editor.add(mark, "Reshape", kept, editor.constant("bits/flat", [-1], np.int64), name=f"{name}/flat")
+    ends = [editor.constant(f"bits/{end}", [end], np.int64) for end in (0, mask.size)]
+    whole = editor.add(mark, "Slice", flat, *ends, name=f"{name}/whole")  # without the last byte's spare bits
+    shape = editor.constant(f"{name}/shape", mask.shape, np.int64)
+    shaped = editor.add(mark, "Reshape", whole, shape, name=f"{name}/shaped")
+    return editor.add(mark, "Cast", shaped, name=f"{name}/bytes", to=ir.DataType.UINT8)
