@@ -15,6 +15,7 @@ import onnx
 from qp_runner.compress import SiteSelection
 from qp_runner.errors import ExportError
 from qp_runner.export.contents import contents
+from qp_runner.export.exact import WORTH_BITS
 from qp_runner.export.onnx_file import NetworkToExport, save_onnx, sections
 from qp_runner.export.runtime import call, flat, integer_convolutions, kernels, session
 from qp_runner.export.settings import ExportSettings
@@ -265,7 +266,10 @@ def test_mobilenetv2_runs_by_integer_kernels_and_is_small(tmp_path: Path, compre
 def test_a_file_says_nothing_of_where_it_was_made_and_its_sections_add_up(tmp_path: Path, compressed) -> None:
     network, x = SmallCNN(in_channels=3, classes=10), images(8, 3, 12, 12)
     compressor = compressed(network, x)
-    pruned = [site.mask.numel() for site in compressor.sites(Target.ACTIVATION) if site.is_pruning]
+    pruned = [site.mask for site in compressor.sites(Target.ACTIVATION) if site.is_pruning]
+    large = [each for each in pruned if each.numel() >= WORTH_BITS]
+    assert 0 < len(large) < len(pruned)
+    shapes = sum(8 * each.dim() for each in large)
     for mode in ("exact", "int8"):
         path = exported(tmp_path, compressor, network, x, mode=mode)
         model = onnx.load(path)
@@ -274,8 +278,21 @@ def test_a_file_says_nothing_of_where_it_was_made_and_its_sections_add_up(tmp_pa
         assert [each.domain for each in model.opset_import] == [""]
         found = sections(path)
         assert sum(found.values()) == path.stat().st_size
-        assert found["masks"] == sum(pruned)
+        bits = sum(-(-each.numel() // (8 if each.numel() >= WORTH_BITS else 1)) for each in pruned)
+        assert found["masks"] == bits + shapes
         assert found["codes"] == sum(site.mask.numel() for site in compressor.sites(Target.WEIGHT))
+
+
+@pytest.mark.parametrize("optimised", [True, False])
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+def test_bits_of_a_mask_that_fill_no_whole_byte(tmp_path: Path, compressed, mode: str, optimised: bool) -> None:
+    network, x = nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.ReLU(), nn.Conv2d(3, 2, 1)), images(8, 3, 19, 19)
+    compressor = compressed(network, x)
+    [size] = {site.mask.numel() for site in compressor.sites(Target.ACTIVATION) if site.mask.numel() >= WORTH_BITS}
+    assert size % 8
+    made, expected = outputs(exported(tmp_path, compressor, network, x, mode=mode), network, x, optimised=optimised)
+    assert (made == expected).mean() > 0.999
+    assert (expected == 0).mean() > 0.1
 
 
 @pytest.mark.parametrize("mode", ["exact", "int8"])
