@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode, resolve_name
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
+from qp_runner.compress.arguments import argument_of, tensors_of, written_arguments
 from qp_runner.compress.extents import Extent, extent
 
 _COMPUTING = tuple(
@@ -146,8 +146,8 @@ class Recorder(TorchDispatchMode):
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = func(*args, **(kwargs or {}))
         name = func._schema.name.rpartition("::")[2]
-        self._constants |= {self._key(tensor) for tensor in _tensors(_argument(func, args, kwargs or {}, _STATE))}
-        inputs, results = _tensors((args, kwargs)), _tensors(result)
+        self._constants |= {self._key(tensor) for tensor in tensors_of(argument_of(func, args, kwargs or {}, _STATE))}
+        inputs, results = tensors_of((args, kwargs)), tensors_of(result)
         written = written_arguments(func, args, kwargs or {})
         known = {self._key(tensor) for tensor in inputs}
         fresh = [tensor for tensor in results if self._key(tensor) not in known]
@@ -278,23 +278,3 @@ def _input(tensor: Tensor) -> Form:
 
 def _numel(shape: Sequence[int]) -> int:
     return torch.Size(shape).numel()
-
-
-def _tensors(tree: Any) -> list[Tensor]:
-    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
-
-
-def _argument(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
-    """What an operation is given for the argument of this name; None if it has none such."""
-    names = [argument.name for argument in func._schema.arguments]
-    place = names.index(name) if name in names else len(args)
-    return args[place] if place < len(args) else kwargs.get(name)
-
-
-def written_arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
-    """The arguments that an operation's schema says it changes in place."""
-    changed: list[Tensor] = []
-    for i, argument in enumerate(func._schema.arguments):
-        if argument.alias_info is not None and argument.alias_info.is_write:
-            changed += _tensors(args[i] if i < len(args) else kwargs.get(argument.name))
-    return changed

@@ -10,10 +10,10 @@ from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.dropout import _DropoutNd
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from qp_runner.compress.arguments import written_arguments
 from qp_runner.compress.errors import infinite_output, lost_write, no_sample, single_sample, wrong_shape
 from qp_runner.compress.extents import extent
 from qp_runner.compress.isolation import undisturbed
-from qp_runner.compress.recorder import written_arguments
 from qp_runner.compress.sites import ActivationSite
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Target

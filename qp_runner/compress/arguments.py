@@ -1,0 +1,28 @@
+"""What a primitive operation is given, by its schema."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+from torch.utils._pytree import tree_leaves
+
+
+def tensors_of(tree: Any) -> list[Tensor]:
+    """The tensors in arguments or results."""
+    return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def argument_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
+    """What an operation is given for the argument of this name; None if it has none such."""
+    names = [argument.name for argument in func._schema.arguments]
+    place = names.index(name) if name in names else len(args)
+    return args[place] if place < len(args) else kwargs.get(name)
+
+
+def written_arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
+    """The arguments that an operation's schema says it changes in place."""
+    changed: list[Tensor] = []
+    for i, argument in enumerate(func._schema.arguments):
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            changed += tensors_of(args[i] if i < len(args) else kwargs.get(argument.name))
+    return changed
