@@ -8,6 +8,7 @@ is no GPU, the default sweep on digits. Ends with 1 where results differ.
 """
 
 import argparse
+import csv
 import os
 import shutil
 import subprocess
@@ -72,6 +73,11 @@ def measured(overrides: list[str], folder: Path, alone: int | None) -> list[str]
     seconds["alone"] = taken * len(found["trunks"]) / len(chosen)
     print(f"alone, all {len(found['trunks'])} jobs (from {len(chosen)}): {seconds['alone']:.1f} s")
     for way in WAYS:
+        first, *others = (set_up(found[way][job]) for job in sorted(found[way], key=int))
+        if first:
+            print(
+                f"{way}: set-up of the first job {first:.1f} s, of the others {min(others):.2f} to {max(others):.2f} s"
+            )
         print(f"{way}: {seconds['alone'] / seconds[way]:.2f} x faster than alone")
     print(f"reuse: {seconds['trunks'] / seconds['reuse']:.2f} x faster than trunks")
     pairs = [(job, found["reuse"][job], found["trunks"][job]) for job in found["trunks"]]
@@ -92,6 +98,15 @@ def timed(name: str, code: str, overrides: list[str]) -> float:
     share = f", GPU busy {np.mean(shares):.0f} % of the time" if shares else ""
     print(f"{name}: {seconds:.1f} s{share}", flush=True)
     return seconds
+
+
+def set_up(job: Path) -> float:
+    """Seconds in which a job compiled and captured, or took over a captured step; without what its trunk did."""
+    with (job / "metrics.csv").open(encoding="utf-8") as file:
+        rows = [(int(row["step"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
+    [computed] = [value for _, name, value in rows if name == "time/computed_steps"]
+    start = max(step for step, _, _ in rows) - computed
+    return sum(value for step, name, value in rows if name == "time/setup_s" and step > start)
 
 
 @contextmanager
