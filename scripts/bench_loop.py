@@ -12,13 +12,13 @@ import argparse
 import statistics
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import torch
 from bench_sweep import made_up
 
+from qp_runner.config import Config
 from qp_runner.config.compose import requesting
 from qp_runner.run.build import build, build_trainer
 from qp_runner.training import Trainer
@@ -79,7 +79,7 @@ def measured(overrides: list[str]) -> None:
     )
 
 
-def alone(config: Any) -> Any:
+def alone(config: Config) -> Callable[[int], float]:
     """A function that takes the step of such a run so many times on one batch, and returns the seconds."""
     parts = build(config)
     trainer: Trainer = build_trainer(config, parts, recorder=Epochs())

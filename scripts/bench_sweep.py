@@ -8,7 +8,6 @@ is no GPU, the default sweep on digits. Ends with 1 where results differ.
 """
 
 import argparse
-import csv
 import os
 import shutil
 import subprocess
@@ -23,7 +22,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import yaml
-from bench_trunks import differences, jobs
+from bench_trunks import differences, jobs, records
 
 RUNNER = "from qp_runner.cli.main import main; main()"
 WAYS = {
@@ -102,8 +101,7 @@ def timed(name: str, code: str, overrides: list[str]) -> float:
 
 def set_up(job: Path) -> float:
     """Seconds in which a job compiled and captured, or took over a captured step; without what its trunk did."""
-    with (job / "metrics.csv").open(encoding="utf-8") as file:
-        rows = [(int(row["step"]), row["name"], float(row["value"])) for row in csv.DictReader(file)]
+    rows = [(int(step), name, float(value)) for step, name, value in records(job)]
     [computed] = [value for _, name, value in rows if name == "time/computed_steps"]
     start = max(step for step, _, _ in rows) - computed
     return sum(value for step, name, value in rows if name == "time/setup_s" and step > start)

@@ -38,11 +38,15 @@ def jobs(folder: Path) -> dict[str, Path]:
     return {each.name: each for each in found.iterdir() if (each / "run.json").is_file()}
 
 
-def values(job: Path) -> Values:
-    """Everything recorded but times, in its order."""
+def records(job: Path) -> Values:
+    """Everything recorded, in its order: step, name, value."""
     with (job / "metrics.csv").open(encoding="utf-8") as file:
-        rows = [(row["step"], row["name"], row["value"]) for row in csv.DictReader(file)]
-    return [row for row in rows if not row[1].startswith("time/")]
+        return [(row["step"], row["name"], row["value"]) for row in csv.DictReader(file)]
+
+
+def values(job: Path) -> Values:
+    """The same without times."""
+    return [row for row in records(job) if not row[1].startswith("time/")]
 
 
 def tensors(job: Path) -> dict[str, torch.Tensor]:

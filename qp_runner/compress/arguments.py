@@ -1,6 +1,6 @@
 """What a primitive operation is given, by its schema."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from torch import Tensor
@@ -14,15 +14,19 @@ def tensors_of(tree: Any) -> list[Tensor]:
 
 def argument_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:
     """What an operation is given for the argument of this name; None if it has none such."""
-    names = [argument.name for argument in func._schema.arguments]
-    place = names.index(name) if name in names else len(args)
-    return args[place] if place < len(args) else kwargs.get(name)
+    return next((value for argument, value in _arguments(func, args, kwargs) if argument.name == name), None)
 
 
 def written_arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> list[Tensor]:
     """The arguments that an operation's schema says it changes in place."""
     changed: list[Tensor] = []
-    for i, argument in enumerate(func._schema.arguments):
+    for argument, value in _arguments(func, args, kwargs):
         if argument.alias_info is not None and argument.alias_info.is_write:
-            changed += tensors_of(args[i] if i < len(args) else kwargs.get(argument.name))
+            changed += tensors_of(value)
     return changed
+
+
+def _arguments(func: Any, args: Sequence[Any], kwargs: dict[str, Any]) -> Iterator[tuple[Any, Any]]:
+    """The arguments of an operation's schema, with what it is given; None for what is left out."""
+    for i, argument in enumerate(func._schema.arguments):
+        yield argument, args[i] if i < len(args) else kwargs.get(argument.name)

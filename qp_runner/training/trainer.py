@@ -99,6 +99,7 @@ class Trainer:
         self.progress: ProgressView = progress or Silent()
         self.checkpoints = checkpoints
         optimizers = build_optimizers(task.parameter_groups(), make_optimizer)
+        # Before the step, which may put the rates on the device.
         rates = LearningRates(optimizers, learning_rate, warmup=settings.warmup_steps)
         self.step = make_step(
             settings.executor,
