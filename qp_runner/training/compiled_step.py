@@ -100,4 +100,7 @@ def _compiled(networks: Iterable[nn.Module]) -> dict[int, Callable[..., Any]]:
     # Networks compiled before come from its caches on disk, which have to include our autograd functions.
     torch._dynamo.reset()
     torch._functorch.config.autograd_cache_allow_custom_autograd_functions = True
+    # torch 2.11 stops its idle compile workers after a minute and forks them anew for the next network. Its authors
+    # know of hangs there, and one of our processes stood still at its second network; so the workers stay.
+    torch._inductor.config.quiesce_async_compile_pool = False
     return {id(network): torch.compile(network._call_impl, dynamic=False) for network in networks}
