@@ -62,7 +62,7 @@ class Compressor(nn.Module):
     ) -> None:
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
-        self.settings = settings
+        self.settings, self._selection = settings, sites
         surveyed = None
         if run is not None:
             with rehearsal.norms_named(networks):
@@ -118,12 +118,14 @@ class Compressor(nn.Module):
                     raise fault.error
             if not sites:
                 frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self._skips_frozen else ""
-                allowed = f"needs a glob, the schedule compresses {target}s{frozen}"
-                raise ConfigError(f"model.sites.{target}", "[]", allowed)
+                given = self._selection.weight if target == Target.WEIGHT else self._selection.activation
+                allowed = f"finds none, but the schedule compresses {target}s{frozen}"
+                raise ConfigError(f"model.sites.{target}", _written(given), allowed)
             if op == Op.PRUNE and not any(site.prunable for site in sites):
-                raise ConfigError(
-                    "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
-                )
+                unpruned = self._selection.unpruned
+                ends = " (auto: the first and the last layer)" if unpruned is None else ""
+                allowed = f"leaves no {target} to prune{ends}, but the schedule prunes {target}s"
+                raise ConfigError("model.sites.unpruned", _written(unpruned), allowed)
 
     @property
     def _skips_frozen(self) -> bool:
@@ -253,6 +255,11 @@ class Compressor(nn.Module):
         """Brings the bank up to date, after sites were changed without an event."""
         if self._bank is not None:
             self._bank.refresh()
+
+
+def _written(globs: Sequence[str] | None) -> object:
+    """Globs as in a configuration."""
+    return "auto" if globs is None else list(globs)
 
 
 def _key(site: Site) -> str:

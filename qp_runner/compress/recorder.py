@@ -56,6 +56,7 @@ class Value:
         read_by: numbers of the operations that read it.
         readers: the forms of it that are read or returned.
         outputs: paths of the modules that return it, the innermost first.
+        comes_first: whether it is the first tensor that one of them returns.
         marks: the sites that compress it: path, form and elements.
     """
 
@@ -71,6 +72,7 @@ class Value:
     returned: bool = False
     readers: list["Form"] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    comes_first: bool = False
     marks: list[tuple[str, "Form", int]] = field(default_factory=list)
 
     def compressed_by(self) -> dict[str, int]:

@@ -7,14 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from qp_runner.compress.attach import attach_calls
 from qp_runner.compress.calls import Calls, Watch, first_tensor, numbered, prefixes
-from qp_runner.compress.graph import Graph, trace
+from qp_runner.compress.graph import Graph, LedgerTensor, trace
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.recorder import Form, Recorder
+from qp_runner.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+SHAPELESS = "must have a shape: pass a sample through this lazy module first"
+OTHER_CALLS = "called more or fewer times in training than in evaluation"
 
 Run = Callable[[], None]
 Shapes = dict[tuple[str, int], tuple[int, ...]]
@@ -45,6 +50,7 @@ class Survey:
     Attributes:
         calls: by numbered name, in order; without those whose number is another in training than in evaluation.
         chosen: names of calls: one for every tensor in memory, so that all that reads it reads the call's result.
+        left: by the name of a tensor in memory that has no such call, the reason.
         ends: those of `chosen` that the first layer of a network writes, or that it returns.
         end_weights: ids of the Parameters of the first and the last layer.
         read: ids of the Parameters that take part.
@@ -53,6 +59,7 @@ class Survey:
 
     calls: Mapping[str, Call]
     chosen: frozenset[str]
+    left: Mapping[str, str]
     ends: frozenset[str]
     end_weights: frozenset[int]
     read: frozenset[int]
@@ -66,8 +73,13 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
         networks: by name.
         run: a forward pass of one sample.
         pair: one of two samples; shows where the batch is, and which calls training makes.
+
+    Raises ConfigError for a Parameter of a lazy module that has no shape yet.
     """
     parameters = {prefix + name: p for prefix, each in prefixes(networks) for name, p in each.named_parameters()}
+    for name, parameter in parameters.items():
+        if is_lazy(parameter):
+            raise ConfigError("model.networks", name, SHAPELESS)
     known: set[Form] = set()
     shapes: Shapes = {}
     counts: dict[str, int] = {}
@@ -94,12 +106,20 @@ def _survey(graph: Graph, calls: Mapping[str, Call], parameters: Mapping[str, nn
     ends = [tensor for tensor in graph.ledger if tensor.first_layer or tensor.returned]
     return Survey(
         calls=calls,
-        chosen=frozenset(tensor.best for tensor in graph.ledger if tensor.best in calls),
-        ends=frozenset(tensor.best for tensor in ends),
+        chosen=frozenset(_places(graph.ledger, calls)),
+        left={t.name: OTHER_CALLS for t in graph.ledger if t.sites and calls.keys().isdisjoint(t.sites)},
+        ends=frozenset(_places(ends, calls)),
         end_weights=frozenset(id(parameters[name]) for tensor in ends for name in tensor.layers),
         read=frozenset(id(parameters[name]) for name in graph.read),
         graph=graph,
     )
+
+
+def _places(tensors: Iterable[LedgerTensor], calls: Mapping[str, Call]) -> Iterator[str]:
+    """Of each tensor the call that is its site: the best one, or else the last that may be one."""
+    for tensor in tensors:
+        places = [path for path in (*tensor.sites, tensor.best) if path in calls]
+        yield from places[-1:]
 
 
 def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> None:

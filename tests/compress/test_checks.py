@@ -117,3 +117,25 @@ def test_samples_of_other_sizes_are_no_reason_to_refuse():
     network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 1, 1))
     compressor = attached(network, activation=("1",))
     compressor.trace(lambda: network(torch.randn(1, 1, 4, 4)), pair=lambda: network(torch.randn(2, 1, 8, 4)))
+
+
+def test_where_all_that_is_chosen_automatically_are_the_ends_nothing_is_left_to_prune(stage):
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    compressor = Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+    compressor.trace(lambda: network(torch.ones(1, 4)))
+    message = r"^model\.sites\.unpruned=auto: leaves no activation to prune \(auto: the first and the last layer\)"
+    with pytest.raises(ConfigError, match=message):
+        compressor.check([stage()])
+
+
+def test_globs_that_leave_nothing_to_prune_are_named(stage):
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    compressor = attached(network, activation=("1",), unpruned=("1", "[02].weight"))
+    with pytest.raises(ConfigError, match=r"^model\.sites\.unpruned=\['1', '\[02\]\.weight'\]: leaves no activation"):
+        compressor.check([stage()])
+
+
+def test_a_lazy_module_needs_a_shape_before_its_calls_are_looked_at():
+    network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
+    with pytest.raises(ConfigError, match=r"^model\.networks=1\.weight: must have a shape"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
