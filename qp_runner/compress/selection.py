@@ -93,7 +93,10 @@ def select(networks: Mapping[str, nn.Module], sites: SiteSelection, survey: Surv
 
     if sites.activation is None and survey is not None:
         skipped += [Skipped(name, reason) for name, reason in survey.left.items()]
-    skipped += [Skipped(each.path, "excluded") for each in activations if _among(each, out)]
+    excluded = [each.path for each in activations if _among(each, out)]
+    if survey is not None:
+        excluded += [name for name, place in survey.places.items() if place in excluded]
+    skipped += [Skipped(path, "excluded") for path in dict.fromkeys(excluded)]
     return Selected(locations(weights), locations(activations), tuple(skipped))
 
 

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -50,6 +51,7 @@ class Survey:
     Attributes:
         calls: by numbered name, in order; without those whose number is another in training than in evaluation.
         chosen: names of calls: one for every tensor in memory, so that all that reads it reads the call's result.
+        places: by the name of a tensor in memory, its call of `chosen`.
         left: by the name of a tensor in memory that has no such call, the reason.
         ends: those of `chosen` that the first layer of a network writes, or that it returns.
         end_weights: ids of the Parameters of the first and the last layer.
@@ -59,6 +61,7 @@ class Survey:
 
     calls: Mapping[str, Call]
     chosen: frozenset[str]
+    places: Mapping[str, str]
     left: Mapping[str, str]
     ends: frozenset[str]
     end_weights: frozenset[int]
@@ -74,12 +77,10 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
         run: a forward pass of one sample.
         pair: one of two samples; shows where the batch is, and which calls training makes.
 
-    Raises ConfigError for a Parameter of a lazy module that has no shape yet.
+    Raises ConfigError for a lazy module that has no shape yet, and for a module whose calls can't be seen.
     """
     parameters = {prefix + name: p for prefix, each in prefixes(networks) for name, p in each.named_parameters()}
-    for name, parameter in parameters.items():
-        if is_lazy(parameter):
-            raise ConfigError("model.networks", name, SHAPELESS)
+    _check(networks, parameters)
     known: set[Form] = set()
     shapes: Shapes = {}
     counts: dict[str, int] = {}
@@ -102,24 +103,35 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
     return _survey(graph, made, parameters)
 
 
+def _check(networks: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        if is_lazy(parameter):
+            raise ConfigError("model.networks", name, SHAPELESS)
+    for prefix, network in prefixes(networks):
+        for path, module in network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                allowed = "is compiled by torch.jit, which hides its calls: give the module that it was made of"
+                raise ConfigError("model.networks", prefix + path or type(module).__name__, allowed)
+
+
 def _survey(graph: Graph, calls: Mapping[str, Call], parameters: Mapping[str, nn.Parameter]) -> Survey:
     ends = [tensor for tensor in graph.ledger if tensor.first_layer or tensor.returned]
+    places = [(tensor, place) for tensor in graph.ledger if (place := _place(tensor, calls))]
     return Survey(
         calls=calls,
-        chosen=frozenset(_places(graph.ledger, calls)),
+        chosen=frozenset(place for _, place in places),
+        places={tensor.name: place for tensor, place in places},
         left={t.name: OTHER_CALLS for t in graph.ledger if t.sites and calls.keys().isdisjoint(t.sites)},
-        ends=frozenset(_places(ends, calls)),
+        ends=frozenset(_place(tensor, calls) for tensor in ends),
         end_weights=frozenset(id(parameters[name]) for tensor in ends for name in tensor.layers),
         read=frozenset(id(parameters[name]) for name in graph.read),
         graph=graph,
     )
 
 
-def _places(tensors: Iterable[LedgerTensor], calls: Mapping[str, Call]) -> Iterator[str]:
-    """Of each tensor the call that is its site: the best one, or else the last that may be one."""
-    for tensor in tensors:
-        places = [path for path in (*tensor.sites, tensor.best) if path in calls]
-        yield from places[-1:]
+def _place(tensor: LedgerTensor, calls: Mapping[str, Call]) -> str:
+    """The call that is a tensor's site: the best one, or else the last that may be one; empty if there is none."""
+    return next((path for path in (tensor.best, *reversed(list(tensor.sites))) if path in calls), "")
 
 
 def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> None:

@@ -139,3 +139,10 @@ def test_a_lazy_module_needs_a_shape_before_its_calls_are_looked_at():
     network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
     with pytest.raises(ConfigError, match=r"^model\.networks=1\.weight: must have a shape"):
         Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_modules_are_refused():
+    network = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
+    with pytest.raises(ConfigError, match=r"^model\.networks=1: is compiled by torch\.jit"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))

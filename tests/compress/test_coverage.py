@@ -146,3 +146,14 @@ def test_what_a_dataclass_holds_is_returned():
         "tanh_1": False,
         "last": False,
     }
+
+
+def test_what_hands_on_an_excluded_result_is_excluded():
+    network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(2, 8)
+    for activation in (None, ("1", "4", "5")):
+        sites = SiteSelection(activation=activation, exclude=("1",))
+        compressor = Compressor({"n": network}, sites=sites, run=lambda: network(x[:1]), pair=lambda: network(x))
+        compressor.trace(lambda: network(x[:1]))
+        assert left(compressor) == {("2", "excluded")}
+        compressor.detach()
