@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.attach import CALLS, Attachment, Counting, attach_calls, detach_weight, latent, uncount
 from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
 from qp_runner.compress.fake_quantize import code_range, widened
@@ -36,7 +37,7 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
     """
     paths = {id(module): path for path, module in network.named_modules()}
     inside = [attachment for attachment in attachments if id(attachment.module) in paths]
-    plain = copy.deepcopy(network)
+    plain = _copied(network)
     values: dict[Site, nn.Parameter] = {}
     for a in inside:
         module = plain.get_submodule(paths[id(a.module)])
@@ -54,6 +55,14 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
         if id(each.network) in paths:
             _bake_calls(plain.get_submodule(paths[id(each.network)]), each.calls)
     return plain
+
+
+def _copied(network: nn.Module) -> nn.Module:
+    """A deep copy; tensors that a forward pass left in attributes are copied without the history of their gradients,
+    which torch does not copy.
+    """
+    left = [each for module in network.modules() for each in tensors_returned(list(vars(module).values()))]
+    return copy.deepcopy(network, {id(each): each.detach().clone() for each in left if not each.is_leaf})
 
 
 def compress_output(module: nn.Module, _args: object, output: Any) -> Any:

@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qp_runner.compress.arguments import argument_of, tensors_of, written_arguments
 from qp_runner.compress.extents import Extent, extent
+from qp_runner.errors import ConfigError
 
 _COMPUTING = tuple(
     "convolution conv_ linear addmm mm bmm baddbmm addbmm mv addmv dot _scaled_dot_product _flash_attention "  # noqa: SIM905
@@ -249,7 +250,13 @@ class Recorder(TorchDispatchMode):
                 self._now[self._key(tensor)] = (_input(tensor),)
 
     def _key(self, tensor: Tensor) -> int:
-        storage = tensor.untyped_storage()
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError as error:
+            allowed = (
+                "computes inside torch.vmap or another transform of torch.func, where no operation can be followed"
+            )
+            raise ConfigError("model.networks", self.module, allowed) from error
         self._storages.setdefault(storage._cdata, storage)
         return storage._cdata
 

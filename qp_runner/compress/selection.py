@@ -162,6 +162,8 @@ def _problem(weight: Candidate) -> str:
         return SHAPELESS
     if parameter.numel() == 0:
         return f"has no elements (shape {list(parameter.shape)})"
+    if not parameter.is_floating_point():
+        return f"has numbers of type {str(parameter.dtype).removeprefix('torch.')}, which have no uniform quantizer"
     for module, name in weight.holders:
         if isinstance(module, _Embeddings) and (module.max_norm is not None or module.sparse):
             return "is an embedding with max_norm or sparse gradients, which need the Parameter itself"

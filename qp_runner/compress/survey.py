@@ -1,7 +1,7 @@
 """A look at a network before any site is attached: its calls by name, and which sites would cover all of it."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +13,7 @@ from torch.nn.parameter import is_lazy
 from qp_runner.compress.attach import attach_calls
 from qp_runner.compress.calls import Calls, Watch, first_tensor, numbered, prefixes
 from qp_runner.compress.graph import Graph, LedgerTensor, trace
-from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.isolation import parameters_kept, undisturbed
 from qp_runner.compress.recorder import Form, Recorder
 from qp_runner.errors import ConfigError
 
@@ -92,7 +92,7 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
             shapes.setdefault((name, number), tuple(x.shape))
             _mark_new(numbered(name, number), x, recorder, known)
 
-    with undisturbed(networks.values()), _kept(parameters.values()), _counting(networks) as calls:
+    with undisturbed(networks.values()), parameters_kept(networks.values()), _counting(networks) as calls:
         graph = trace(networks, {}, parameters=parameters, run=run, seen=lambda *_: None, calls=calls, shown=shown)
         two, training = (shapes, counts) if pair is None else _passes(pair, networks, calls)
     made = {
@@ -142,18 +142,6 @@ def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> Non
             elements = x.numel() if len(forms) == 1 and not form.value.varies else form.value.elements
             form.value.marks.append((path, form, elements))
     known.update(forms)
-
-
-@contextmanager
-def _kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Afterwards Parameters have the contents that they had: a forward pass may write to them."""
-    before = [(each, each.data, each.detach().clone()) for each in parameters]
-    try:
-        yield
-    finally:
-        for parameter, data, content in before:
-            parameter.data = data
-            parameter.data.copy_(content)
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Networks that could only be compressed in part, or wrongly, are refused before training."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.compress.rehearsal import check_single_samples
 from qp_runner.errors import ConfigError
 
 
@@ -145,4 +147,45 @@ def test_a_lazy_module_needs_a_shape_before_its_calls_are_looked_at():
 def test_scripted_modules_are_refused():
     network = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
     with pytest.raises(ConfigError, match=r"^model\.networks=1: is compiled by torch\.jit"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+class Momentum(nn.Module):
+    """Writes to a frozen weight in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.fast, self.slow, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.slow.requires_grad_(False)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.slow.weight.lerp_(self.fast.weight, 0.5)
+        return self.last(self.fast(x) * self.slow(x))
+
+
+def test_attaching_leaves_what_a_network_writes_to_its_frozen_weights_to_training():
+    network = Momentum()
+    before = copy.deepcopy(network.state_dict())
+    compressor = Compressor(
+        {"n": network}, run=lambda: network(torch.ones(1, 4)), pair=lambda: network(torch.ones(2, 4))
+    )
+    compressor.trace(lambda: network(torch.ones(1, 4)), pair=lambda: network(torch.ones(2, 4)))
+    check_single_samples({"n": network}, lambda: network(torch.ones(1, 4)))
+    assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
+
+
+class Transformed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 4))
+
+    def forward(self, x):
+        return torch.vmap(lambda row: torch.relu(self.weight @ row))(x)
+
+
+def test_transforms_of_functions_are_refused():
+    network = nn.Sequential(nn.Linear(4, 4), Transformed())
+    with pytest.raises(ConfigError, match=r"^model\.networks=1: computes inside torch\.vmap"):
         Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))

@@ -157,3 +157,18 @@ def test_what_hands_on_an_excluded_result_is_excluded():
         compressor.trace(lambda: network(x[:1]))
         assert left(compressor) == {("2", "excluded")}
         compressor.detach()
+
+
+def test_what_has_no_uniform_quantizer_and_what_is_frozen_have_the_kind_of_their_module():
+    class Spectrum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.weight = nn.Linear(8, 8), nn.Parameter(torch.randn(5, 3, dtype=torch.cfloat))
+            self.fixed = nn.Parameter(torch.ones(3, 3), requires_grad=False)
+
+        def forward(self, x):
+            return (torch.fft.rfft(self.first(x)) @ self.weight).abs() @ self.fixed
+
+    found = {(each.path, each.kind, each.reason) for each in everything(Spectrum()).coverage().left_out}
+    assert ("weight", "Spectrum", "has numbers of type complex64, which have no uniform quantizer") in found
+    assert ("fixed", "Spectrum", "frozen") in found
