@@ -1,12 +1,13 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import events, rehearsal
+from qp_runner.compress import events, rehearsal, unchanged
 from qp_runner.compress.attached import AttachedSites
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
@@ -25,6 +26,13 @@ from qp_runner.compress.survey import survey
 from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
+
+log = logging.getLogger(__name__)
+
+OTHER_VALUES = (
+    "with sites attached, the network returns other values than without, as where its code asks for the type of a "
+    "module (`type(layer) is nn.Conv2d`): isinstance finds compressed layers too"
+)
 
 
 class Compressor(nn.Module):
@@ -63,10 +71,11 @@ class Compressor(nn.Module):
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
         self.settings, self._selection = settings, sites
-        surveyed = None
+        surveyed, before = None, list[Tensor]()
         if run is not None:
             with rehearsal.norms_named(networks):
                 surveyed = survey(networks, run, pair)
+            before = unchanged.outputs(networks.values(), run)
         selected = select(networks, sites, surveyed)
         self.skipped = selected.skipped
         self._attached = AttachedSites(self.networks, selected, settings.granularity)
@@ -74,6 +83,8 @@ class Compressor(nn.Module):
         self.graph: Graph | None = None
         self._faults: list[Fault] = []
         self._bank: WeightBank | None = None
+        if run is not None and not unchanged.close(unchanged.outputs(networks.values(), run), before):
+            log.warning(OTHER_VALUES)
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""

@@ -189,3 +189,24 @@ def test_transforms_of_functions_are_refused():
     network = nn.Sequential(nn.Linear(4, 4), Transformed())
     with pytest.raises(ConfigError, match=r"^model\.networks=1: computes inside torch\.vmap"):
         Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+class AsksForTypes(nn.Module):
+    def __init__(self, asks):
+        super().__init__()
+        self.layers, self.asks = nn.ModuleList([nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)]), asks
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x) if self.asks(layer) else 2 * layer(x)
+        return x
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_network_that_computes_something_else_once_sites_are_attached_is_warned_of(exact, caplog):
+    def asks(layer):
+        return type(layer) is nn.Linear if exact else isinstance(layer, nn.Linear)
+
+    network = AsksForTypes(asks)
+    Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+    assert [record.message[:32] for record in caplog.records] == ["with sites attached, the network"] * exact
