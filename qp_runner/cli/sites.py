@@ -8,9 +8,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from qp_runner.compress import Compressor
 from qp_runner.compress.inventory import Row, inventory
 from qp_runner.config.compose import is_multirun, requesting
-from qp_runner.run.build import build
+from qp_runner.run.build import compile_schedule
+from qp_runner.run.task import build_compressor, build_task
 from qp_runner.schedule import Target
 from qp_runner.shares import percent
 from qp_runner.training import seed_everything
@@ -19,17 +21,24 @@ COLUMNS = ("path", "target", "operation", "shape", "share", "treatment", "reason
 
 
 def show_sites(overrides: Sequence[str], *, as_csv: bool, extra_dir: Path | None = None) -> None:
-    """Prints a table of a configuration's sites and of everything that is in none. Raises ConfigError."""
+    """Prints a table of a configuration's sites and of everything that is in none.
+
+    Raises ConfigError; for a schedule that compresses what has no site, after the table.
+    """
     with requesting(overrides, extra_dir=extra_dir) as request:
         job = request.first if is_multirun(request.command.hydra) else request.compose(request.overrides)
     seed_everything(job.config.seed)
-    compressor = build(job.config).compressor
-    rows = inventory(compressor)
+    task = build_task(job.config)
+    compressor = build_compressor(job.config, task)
     if as_csv:
-        _print_csv(rows)
-        return
-    console = Console()
-    covered = compressor.coverage()
+        _print_csv(inventory(compressor))
+    else:
+        _print_tables(compressor)
+    compressor.check(compile_schedule(job.config, steps_per_epoch=task.steps_per_epoch))
+
+
+def _print_tables(compressor: Compressor) -> None:
+    console, covered, rows = Console(), compressor.coverage(), inventory(compressor)
     for target, share in ((Target.WEIGHT, covered.weight), (Target.ACTIVATION, covered.activation)):
         console.print(_table(target, [row for row in rows if row.target == target], share))
 

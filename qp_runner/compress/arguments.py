@@ -1,6 +1,7 @@
-"""What a primitive operation is given, by its schema."""
+"""The tensors in what is passed and returned; what a primitive operation is given, by its schema."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from typing import Any
 
 from torch import Tensor
@@ -10,6 +11,19 @@ from torch.utils._pytree import tree_leaves
 def tensors_of(tree: Any) -> list[Tensor]:
     """The tensors in arguments or results."""
     return [leaf for leaf in tree_leaves(tree) if isinstance(leaf, Tensor)]
+
+
+def tensors_returned(tree: Any) -> list[Tensor]:
+    """The tensors in what a module takes or returns, which may also lie in dataclasses and in mappings of any kind."""
+    found: list[Tensor] = []
+    for leaf in tree_leaves(tree):
+        if isinstance(leaf, Tensor):
+            found.append(leaf)
+        elif isinstance(leaf, Mapping):
+            found += tensors_returned(list(leaf.values()))
+        elif is_dataclass(leaf) and not isinstance(leaf, type):
+            found += tensors_returned([getattr(leaf, each.name) for each in fields(leaf)])
+    return found
 
 
 def argument_of(func: Any, args: Sequence[Any], kwargs: dict[str, Any], name: str) -> Any:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrize import is_parametrized
 
+from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.attach import CALLS, Attachment, Counting, attach_calls, detach_weight, latent, uncount
 from qp_runner.compress.calls import Calls, first_tensor, numbered, with_first
 from qp_runner.compress.fake_quantize import code_range, widened
@@ -20,7 +21,8 @@ from qp_runner.compress.sites import ActivationSite
 MASK, SCALE, RANGE = "site_mask", "site_scale", "site_range"
 """What a baked module keeps of its output's site: two buffers, and a tuple of lowest code, highest code, batch axis."""
 
-RESULTS = "site_results"
+RESULTS = "site_results/"
+"""How the names begin of buffers that a baked network keeps for results of calls."""
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterable[Counting] = ()) -> nn.Module:
@@ -30,11 +32,12 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
     site's mask and scale become buffers of it, and a forward hook of standard operations, `compress_output`, takes the
     place of the site's hook among the module's own ones. Weights that sites share stay shared.
 
-    A network whose calls are sites goes on counting its calls; their masks and scales are in its child `site_results`.
+    A network whose calls are sites goes on counting its calls; their masks and scales are buffers of it, as a network
+    may call all children that it has (`nn.Sequential`).
     """
     paths = {id(module): path for path, module in network.named_modules()}
     inside = [attachment for attachment in attachments if id(attachment.module) in paths]
-    plain = copy.deepcopy(network)
+    plain = _copied(network)
     values: dict[Site, nn.Parameter] = {}
     for a in inside:
         module = plain.get_submodule(paths[id(a.module)])
@@ -54,23 +57,31 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
     return plain
 
 
+def _copied(network: nn.Module) -> nn.Module:
+    """A deep copy; tensors that a forward pass left in attributes are copied without the history of their gradients,
+    which torch does not copy.
+    """
+    left = [each for module in network.modules() for each in tensors_returned(list(vars(module).values()))]
+    return copy.deepcopy(network, {id(each): each.detach().clone() for each in left if not each.is_leaf})
+
+
 def compress_output(module: nn.Module, _args: object, output: Any) -> Any:
     """`Q(M ⊙ output)` of a baked module, as its forward hook."""
+    return _compressed(output, getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE))
+
+
+def _compressed(output: Any, mask: Tensor | None, scale: Tensor | None, limits: tuple[float, float, int]) -> Any:
     first = first_tensor(output)
     assert first is not None
+    low, high, axis = limits
     with torch._C.DisableTorchFunction():  # this is no call of the network's
-        return with_first(output, _compressed(module, first))
-
-
-def _compressed(module: nn.Module, output: Tensor) -> Tensor:
-    mask, scale, (low, high, axis) = getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE)
-    x = output.movedim(axis, 0) if axis else output
-    if mask is not None:
-        shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
-        x = x * shaped.to(x.dtype)
-    if scale is not None:
-        x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
-    return x.movedim(0, axis) if axis else x
+        x = first.movedim(axis, 0) if axis else first
+        if mask is not None:
+            shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
+            x = x * shaped.to(x.dtype)
+        if scale is not None:
+            x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
+        return with_first(output, x.movedim(0, axis) if axis else x)
 
 
 @dataclass(frozen=True)
@@ -89,21 +100,35 @@ class Output:
         mask = site.mask.clone() if site.is_pruning else None
         return cls(mask, site.scale.clone() if site.is_quantizing else None, int(site.bits), axis)
 
+    @property
+    def range(self) -> tuple[float, float, int]:
+        """The lowest and the highest code, and the batch axis."""
+        low, high = code_range(self.bits) if self.scale is not None else (0, 0)
+        return float(low), float(high), self.axis
 
-class BakedResult(nn.Module):
-    """What a baked network does with the result of a call."""
 
-    def __init__(self, output: Output) -> None:
-        super().__init__()
-        _keep(self, output)
+class BakedResult:
+    """What a baked network does with the result of a call. Mask and scale become buffers of the network.
 
-    def forward(self, result: Any) -> Any:
+    Args:
+        network: the baked one.
+        name: of the call, numbered.
+        output: what is done.
+    """
+
+    def __init__(self, network: nn.Module, name: str, output: Output) -> None:
+        self.network, self.range = network, output.range
+        self.mask, self.scale = (f"{RESULTS}{name.replace('.', '/')}/{kind}" for kind in ("mask", "scale"))
+        network.register_buffer(self.mask, output.mask)
+        network.register_buffer(self.scale, output.scale)
+
+    def __call__(self, result: Any) -> Any:
         """The compressed result."""
-        return compress_output(self, (), result)
+        return _compressed(result, getattr(self.network, self.mask), getattr(self.network, self.scale), self.range)
 
 
 def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
-    if not (site.is_pruning or site.is_quantizing):
+    if not _active(site):
         del module._forward_hooks[hook]
         return
     _keep(module, Output.of(site))
@@ -112,27 +137,28 @@ def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
 
 def _bake_calls(network: nn.Module, calls: Calls) -> None:
     """Gives a copied network's calls results of its own; stops counting where no site is active."""
-    hands: dict[str, list[Any]] = {}
-    for name, of_name in calls.sites.items():
-        sites = [hand.site if isinstance(hand, CallResult) else None for hand in of_name]
-        hands[name] = [
-            BakedResult(Output.of(site)) if site is not None and (site.is_pruning or site.is_quantizing) else None
-            for site in sites
-        ]
-    if any(hand is not None for of_name in hands.values() for hand in of_name):
-        network.__dict__[CALLS].sites = hands
-        _keep_results(network, hands)
+    outputs = {
+        name: [Output.of(hand.site) if isinstance(hand, CallResult) and _active(hand.site) else None for hand in hands]
+        for name, hands in calls.sites.items()
+    }
+    if any(output is not None for of_name in outputs.values() for output in of_name):
+        network.__dict__[CALLS].sites = _results(network, outputs)
     else:
         uncount(network)
 
 
-def _keep_results(network: nn.Module, hands: Mapping[str, Sequence[BakedResult | None]]) -> None:
-    kept = nn.ModuleDict()
-    for name, of_name in hands.items():
-        for number, hand in enumerate(of_name):
-            if hand is not None:
-                kept[numbered(name, number).replace(".", "/")] = hand
-    network.add_module(RESULTS, kept)
+def _active(site: Site) -> bool:
+    return site.is_pruning or site.is_quantizing
+
+
+def _results(network: nn.Module, outputs: Mapping[str, Sequence[Output | None]]) -> dict[str, list[BakedResult | None]]:
+    return {
+        name: [
+            None if output is None else BakedResult(network, numbered(name, number), output)
+            for number, output in enumerate(of_name)
+        ]
+        for name, of_name in outputs.items()
+    }
 
 
 def compress_outputs(
@@ -149,10 +175,8 @@ def compress_outputs(
         module = network.get_submodule(path)
         _keep(module, output)
         module.register_forward_hook(compress_output)
-    hands = {name: [None if each is None else BakedResult(each) for each in of_name] for name, of_name in calls.items()}
-    if hands:
-        attach_calls(network, Calls(hands, prefix=""))
-        _keep_results(network, hands)
+    if calls:
+        attach_calls(network, Calls(_results(network, calls), prefix=""))
 
 
 def unparametrize(module: nn.Module) -> None:
@@ -168,7 +192,6 @@ def unparametrize(module: nn.Module) -> None:
 
 def _keep(module: nn.Module, output: Output) -> None:
     """Keeps a site's mask, scale, range and batch axis in a module."""
-    low, high = code_range(output.bits) if output.scale is not None else (0, 0)
     module.register_buffer(MASK, output.mask)
     module.register_buffer(SCALE, output.scale)
-    setattr(module, RANGE, (float(low), float(high), output.axis))
+    setattr(module, RANGE, output.range)

@@ -18,7 +18,9 @@ def check_used(graph: Graph, *, weights: Sequence[str], activations: Sequence[st
             )
         if path not in graph.read:
             raise ConfigError(
-                "model.sites.weight", path, "takes no part in the network's forward pass in evaluation; leave it out"
+                "model.sites.weight",
+                path,
+                "takes no part in the network's forward pass of one sample in evaluation; leave it out",
             )
     for path in activations:
         if path not in graph.calls:

@@ -1,12 +1,13 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
-from qp_runner.compress import events, rehearsal
+from qp_runner.compress import events, rehearsal, unchanged
 from qp_runner.compress.attached import AttachedSites
 from qp_runner.compress.bake import bake
 from qp_runner.compress.bank import WeightBank
@@ -25,6 +26,13 @@ from qp_runner.compress.survey import survey
 from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
+
+log = logging.getLogger(__name__)
+
+OTHER_VALUES = (
+    "with sites attached, the network returns other values than without, as where its code asks for the type of a "
+    "module (`type(layer) is nn.Conv2d`): isinstance finds compressed layers too"
+)
 
 
 class Compressor(nn.Module):
@@ -62,11 +70,12 @@ class Compressor(nn.Module):
     ) -> None:
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
-        self.settings = settings
-        surveyed = None
+        self.settings, self._selection = settings, sites
+        surveyed, before = None, list[Tensor]()
         if run is not None:
             with rehearsal.norms_named(networks):
                 surveyed = survey(networks, run, pair)
+            before = unchanged.outputs(networks.values(), run)
         selected = select(networks, sites, surveyed)
         self.skipped = selected.skipped
         self._attached = AttachedSites(self.networks, selected, settings.granularity)
@@ -74,6 +83,8 @@ class Compressor(nn.Module):
         self.graph: Graph | None = None
         self._faults: list[Fault] = []
         self._bank: WeightBank | None = None
+        if run is not None and not unchanged.close(unchanged.outputs(networks.values(), run), before):
+            log.warning(OTHER_VALUES)
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""
@@ -118,12 +129,14 @@ class Compressor(nn.Module):
                     raise fault.error
             if not sites:
                 frozen = "; its globs match frozen ones only" if target == Target.WEIGHT and self._skips_frozen else ""
-                allowed = f"needs a glob, the schedule compresses {target}s{frozen}"
-                raise ConfigError(f"model.sites.{target}", "[]", allowed)
+                given = self._selection.weight if target == Target.WEIGHT else self._selection.activation
+                allowed = f"finds none, but the schedule compresses {target}s{frozen}"
+                raise ConfigError(f"model.sites.{target}", _written(given), allowed)
             if op == Op.PRUNE and not any(site.prunable for site in sites):
-                raise ConfigError(
-                    "model.sites.unpruned", "*", f"must leave a {target} out, the schedule prunes {target}s"
-                )
+                unpruned = self._selection.unpruned
+                ends = " (auto: the first and the last layer)" if unpruned is None else ""
+                allowed = f"leaves no {target} to prune{ends}, but the schedule prunes {target}s"
+                raise ConfigError("model.sites.unpruned", _written(unpruned), allowed)
 
     @property
     def _skips_frozen(self) -> bool:
@@ -253,6 +266,11 @@ class Compressor(nn.Module):
         """Brings the bank up to date, after sites were changed without an event."""
         if self._bank is not None:
             self._bank.refresh()
+
+
+def _written(globs: Sequence[str] | None) -> object:
+    """Globs as in a configuration."""
+    return "auto" if globs is None else list(globs)
 
 
 def _key(site: Site) -> str:

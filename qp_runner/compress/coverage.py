@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from qp_runner.compress.attach import plain_class
 from qp_runner.compress.calls import prefixes
 from qp_runner.compress.graph import Graph, LedgerTensor
 from qp_runner.schedule import Target
@@ -96,7 +97,7 @@ def _weight(name: str, module: nn.Module, p: nn.Parameter, total: int, reasons: 
         elements=p.numel(),
         share=p.numel() / total,
         reason=reasons.get(name) or _reason(module, p),
-        kind=type(module).__name__,
+        kind=plain_class(type(module)).__name__,
         shape=tuple(p.shape),
     )
 

@@ -7,14 +7,16 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_leaves
 
+from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.calls import Calls, first_tensor, numbered, prefixes, with_first
 from qp_runner.compress.errors import not_a_tensor
 from qp_runner.compress.recorder import Form, Recorder, Value
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)
+
+NOT_FIRST = "not the first tensor of what a module returns, which alone can be a site"
 
 LATENT = "latent "  # before the path of a weight site: its Parameter, which nothing but the site should read
 
@@ -172,6 +174,8 @@ def _reason(value: Value) -> str:
         return f"also read without passing the site {value.marks[0][0]}"
     if not value.outputs:
         return "a function's result, which no module returns"
+    if not value.comes_first:
+        return NOT_FIRST
     return "no glob of model.sites.activation matches"
 
 
@@ -246,21 +250,23 @@ def _watch(module: nn.Module, path: str, *, top: bool, recorder: Recorder, found
 
     def enter(_module: nn.Module, args: Any, kwargs: Any) -> None:
         if top and not recorder.modules:
-            recorder.set_input(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))
+            recorder.set_input(tensors_returned((args, kwargs)))
         recorder.modules.append(path)
 
     def leave(_module: nn.Module, _args: Any, output: Any) -> None:
         recorder.modules.pop()
         if counted:
             found.layer_outputs += output.shape[1:].numel()
-        for leaf in tree_leaves(output):
-            if isinstance(leaf, Tensor) and leaf.is_floating_point():
+        first = first_tensor(output)
+        for leaf in tensors_returned(output):
+            if leaf.is_floating_point():
                 for form in recorder.of(leaf):
                     if top:
                         form.value.returned = True
                         form.value.readers.append(form)
                     elif leaf.numel() >= form.value.numel:
                         form.value.outputs.append(path)
+                        form.value.comes_first |= leaf is first
 
     stack.callback(module.register_forward_pre_hook(enter, with_kwargs=True).remove)
     stack.callback(module.register_forward_hook(leave).remove)

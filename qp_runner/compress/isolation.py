@@ -29,3 +29,16 @@ def undisturbed(networks: Iterable[nn.Module]) -> Iterator[None]:
             before.put_back()
             for module, mode in modes:
                 module.training = mode
+
+
+@contextmanager
+def parameters_kept(networks: Iterable[nn.Module]) -> Iterator[None]:
+    """Afterwards Parameters have the contents that they had: a forward pass in training mode may write to them."""
+    parameters = {id(each): each for network in networks for each in network.parameters()}
+    before = [(each, each.data, each.detach().clone()) for each in parameters.values()]
+    try:
+        yield
+    finally:
+        for parameter, data, content in before:
+            parameter.data = data
+            parameter.data.copy_(content)

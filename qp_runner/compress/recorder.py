@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qp_runner.compress.arguments import argument_of, tensors_of, written_arguments
 from qp_runner.compress.extents import Extent, extent
+from qp_runner.errors import ConfigError
 
 _COMPUTING = tuple(
     "convolution conv_ linear addmm mm bmm baddbmm addbmm mv addmv dot _scaled_dot_product _flash_attention "  # noqa: SIM905
@@ -56,6 +57,7 @@ class Value:
         read_by: numbers of the operations that read it.
         readers: the forms of it that are read or returned.
         outputs: paths of the modules that return it, the innermost first.
+        comes_first: whether it is the first tensor that one of them returns.
         marks: the sites that compress it: path, form and elements.
     """
 
@@ -71,6 +73,7 @@ class Value:
     returned: bool = False
     readers: list["Form"] = field(default_factory=list)
     outputs: list[str] = field(default_factory=list)
+    comes_first: bool = False
     marks: list[tuple[str, "Form", int]] = field(default_factory=list)
 
     def compressed_by(self) -> dict[str, int]:
@@ -247,7 +250,13 @@ class Recorder(TorchDispatchMode):
                 self._now[self._key(tensor)] = (_input(tensor),)
 
     def _key(self, tensor: Tensor) -> int:
-        storage = tensor.untyped_storage()
+        try:
+            storage = tensor.untyped_storage()
+        except NotImplementedError as error:
+            allowed = (
+                "computes inside torch.vmap or another transform of torch.func, where no operation can be followed"
+            )
+            raise ConfigError("model.networks", self.module, allowed) from error
         self._storages.setdefault(storage._cdata, storage)
         return storage._cdata
 

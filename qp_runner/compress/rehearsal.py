@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from qp_runner.compress.arguments import written_arguments
 from qp_runner.compress.errors import infinite_output, lost_write, no_sample, single_sample, wrong_shape
 from qp_runner.compress.extents import extent
-from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.isolation import parameters_kept, undisturbed
 from qp_runner.compress.sites import ActivationSite
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import Op, Target
@@ -132,7 +132,7 @@ def check_single_samples(networks: Mapping[str, nn.Module], run: Callable[[], No
     """Raises ConfigError if a norm can't be trained on batches of one sample, such as `run` passes. Other errors don't
     count: in training mode a network may want more than a sample.
     """
-    with undisturbed(networks.values()):
+    with undisturbed(networks.values()), parameters_kept(networks.values()):
         for network in networks.values():
             network.train()
         try:

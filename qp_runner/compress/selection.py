@@ -10,7 +10,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from qp_runner.compress.candidates import Candidate, call_candidates, matching, parameter_candidates
 from qp_runner.compress.location import SiteLocation
-from qp_runner.compress.survey import Survey
+from qp_runner.compress.survey import SHAPELESS, Survey
 from qp_runner.errors import ConfigError
 
 _Embeddings = (nn.Embedding, nn.EmbeddingBag)
@@ -91,7 +91,12 @@ def select(networks: Mapping[str, nn.Module], sites: SiteSelection, survey: Surv
             if not _among(each, out)
         )
 
-    skipped += [Skipped(each.path, "excluded") for each in activations if _among(each, out)]
+    if sites.activation is None and survey is not None:
+        skipped += [Skipped(name, reason) for name, reason in survey.left.items()]
+    excluded = [each.path for each in activations if _among(each, out)]
+    if survey is not None:
+        excluded += [name for name, place in survey.places.items() if place in excluded]
+    skipped += [Skipped(path, "excluded") for path in dict.fromkeys(excluded)]
     return Selected(locations(weights), locations(activations), tuple(skipped))
 
 
@@ -129,7 +134,7 @@ def _weights(
         elif not trained and not sites.frozen:
             skipped.append(Skipped(each.path, "frozen"))
         elif auto and survey is not None and survey.read.isdisjoint(map(id, each.parameters)):
-            skipped.append(Skipped(each.path, "takes no part in the forward pass in evaluation"))
+            skipped.append(Skipped(each.path, "takes no part in the forward pass of one sample in evaluation"))
         elif (problem := _problem(each)) and not auto:
             raise ConfigError("model.sites.weight", each.path, f"{problem}; leave it out")
         elif problem:
@@ -154,9 +159,11 @@ def _problem(weight: Candidate) -> str:
     """Why a weight can't be compressed; empty if it can."""
     parameter = weight.parameters[0]
     if is_lazy(parameter):
-        return "must have a shape: pass a sample through this lazy module first"
+        return SHAPELESS
     if parameter.numel() == 0:
         return f"has no elements (shape {list(parameter.shape)})"
+    if not parameter.is_floating_point():
+        return f"has numbers of type {str(parameter.dtype).removeprefix('torch.')}, which have no uniform quantizer"
     for module, name in weight.holders:
         if isinstance(module, _Embeddings) and (module.max_norm is not None or module.sparse):
             return "is an embedding with max_norm or sparse gradients, which need the Parameter itself"

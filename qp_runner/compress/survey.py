@@ -1,20 +1,26 @@
 """A look at a network before any site is attached: its calls by name, and which sites would cover all of it."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from qp_runner.compress.attach import attach_calls
 from qp_runner.compress.calls import Calls, Watch, first_tensor, numbered, prefixes
-from qp_runner.compress.graph import Graph, trace
-from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.graph import Graph, LedgerTensor, trace
+from qp_runner.compress.isolation import parameters_kept, undisturbed
 from qp_runner.compress.recorder import Form, Recorder
+from qp_runner.errors import ConfigError
 
 log = logging.getLogger(__name__)
+
+SHAPELESS = "must have a shape: pass a sample through this lazy module first"
+OTHER_CALLS = "called more or fewer times in training than in evaluation"
 
 Run = Callable[[], None]
 Shapes = dict[tuple[str, int], tuple[int, ...]]
@@ -45,6 +51,8 @@ class Survey:
     Attributes:
         calls: by numbered name, in order; without those whose number is another in training than in evaluation.
         chosen: names of calls: one for every tensor in memory, so that all that reads it reads the call's result.
+        places: by the name of a tensor in memory, its call of `chosen`.
+        left: by the name of a tensor in memory that has no such call, the reason.
         ends: those of `chosen` that the first layer of a network writes, or that it returns.
         end_weights: ids of the Parameters of the first and the last layer.
         read: ids of the Parameters that take part.
@@ -53,6 +61,8 @@ class Survey:
 
     calls: Mapping[str, Call]
     chosen: frozenset[str]
+    places: Mapping[str, str]
+    left: Mapping[str, str]
     ends: frozenset[str]
     end_weights: frozenset[int]
     read: frozenset[int]
@@ -66,8 +76,11 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
         networks: by name.
         run: a forward pass of one sample.
         pair: one of two samples; shows where the batch is, and which calls training makes.
+
+    Raises ConfigError for a lazy module that has no shape yet, and for a module whose calls can't be seen.
     """
     parameters = {prefix + name: p for prefix, each in prefixes(networks) for name, p in each.named_parameters()}
+    _check(networks, parameters)
     known: set[Form] = set()
     shapes: Shapes = {}
     counts: dict[str, int] = {}
@@ -79,7 +92,7 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
             shapes.setdefault((name, number), tuple(x.shape))
             _mark_new(numbered(name, number), x, recorder, known)
 
-    with undisturbed(networks.values()), _kept(parameters.values()), _counting(networks) as calls:
+    with undisturbed(networks.values()), parameters_kept(networks.values()), _counting(networks) as calls:
         graph = trace(networks, {}, parameters=parameters, run=run, seen=lambda *_: None, calls=calls, shown=shown)
         two, training = (shapes, counts) if pair is None else _passes(pair, networks, calls)
     made = {
@@ -90,16 +103,35 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
     return _survey(graph, made, parameters)
 
 
+def _check(networks: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> None:
+    for name, parameter in parameters.items():
+        if is_lazy(parameter):
+            raise ConfigError("model.networks", name, SHAPELESS)
+    for prefix, network in prefixes(networks):
+        for path, module in network.named_modules():
+            if isinstance(module, torch.jit.ScriptModule):
+                allowed = "is compiled by torch.jit, which hides its calls: give the module that it was made of"
+                raise ConfigError("model.networks", prefix + path or type(module).__name__, allowed)
+
+
 def _survey(graph: Graph, calls: Mapping[str, Call], parameters: Mapping[str, nn.Parameter]) -> Survey:
     ends = [tensor for tensor in graph.ledger if tensor.first_layer or tensor.returned]
+    places = [(tensor, place) for tensor in graph.ledger if (place := _place(tensor, calls))]
     return Survey(
         calls=calls,
-        chosen=frozenset(tensor.best for tensor in graph.ledger if tensor.best in calls),
-        ends=frozenset(tensor.best for tensor in ends),
+        chosen=frozenset(place for _, place in places),
+        places={tensor.name: place for tensor, place in places},
+        left={t.name: OTHER_CALLS for t in graph.ledger if t.sites and calls.keys().isdisjoint(t.sites)},
+        ends=frozenset(_place(tensor, calls) for tensor in ends),
         end_weights=frozenset(id(parameters[name]) for tensor in ends for name in tensor.layers),
         read=frozenset(id(parameters[name]) for name in graph.read),
         graph=graph,
     )
+
+
+def _place(tensor: LedgerTensor, calls: Mapping[str, Call]) -> str:
+    """The call that is a tensor's site: the best one, or else the last that may be one; empty if there is none."""
+    return next((path for path in (tensor.best, *reversed(list(tensor.sites))) if path in calls), "")
 
 
 def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> None:
@@ -110,18 +142,6 @@ def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> Non
             elements = x.numel() if len(forms) == 1 and not form.value.varies else form.value.elements
             form.value.marks.append((path, form, elements))
     known.update(forms)
-
-
-@contextmanager
-def _kept(parameters: Iterable[nn.Parameter]) -> Iterator[None]:
-    """Afterwards Parameters have the contents that they had: a forward pass may write to them."""
-    before = [(each, each.data, each.detach().clone()) for each in parameters]
-    try:
-        yield
-    finally:
-        for parameter, data, content in before:
-            parameter.data = data
-            parameter.data.copy_(content)
 
 
 @contextmanager

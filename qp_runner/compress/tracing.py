@@ -11,7 +11,7 @@ from qp_runner.compress.calls import prefixes
 from qp_runner.compress.checks import check_batch, check_used
 from qp_runner.compress.events import Run
 from qp_runner.compress.graph import LATENT, Graph, trace
-from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.isolation import parameters_kept, undisturbed
 from qp_runner.compress.rehearsal import Fault
 from qp_runner.compress.site import switched_off
 from qp_runner.compress.sites import serving
@@ -41,7 +41,7 @@ def trace_sites(sites: AttachedSites, run: Run, *, pair: Run | None = None) -> t
     graph = _graph(sites, run, seen, faults)
     check_used(graph, weights=[site.path for site in sites.plain()], activations=list(activations))
     faults += rehearsal.check_calls(sites.activations, graph.calls)
-    with _copies_served(sites, faults):
+    with parameters_kept(sites.networks.values()), _copies_served(sites, faults):
         rehearsal.in_training_mode(sites.networks.values(), run)
     if pair is not None:
         axes = {path: site.batch_axis for path, site in activations.items()}

@@ -1,7 +1,8 @@
 """Checks a configuration before anything is built; an error names one key, in one line."""
 
 import difflib
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any, get_args, get_origin
 
 from omegaconf import DictConfig, OmegaConf
@@ -22,23 +23,42 @@ def validate(config: DictConfig | Mapping[str, Any]) -> Config:
     try:
         checked = Config.model_validate(plain)
     except ValidationError as error:
-        raise _one_line(error.errors()[0]) from error
+        raise _one_line(error.errors(), plain) from error
     checked.events()
     checked.model.check()
     return checked
 
 
-def _one_line(error: ErrorDetails) -> ConfigError:
-    """A pydantic error as key, value and what is allowed."""
-    key = ".".join(str(part) for part in error["loc"]) or "config"
+def _one_line(errors: Sequence[ErrorDetails], given: object) -> ConfigError:
+    """The first of pydantic's errors as key, value and what is allowed; where several types are, each has an error."""
+    error, key = errors[0], _key(errors[0], given)
     value: object = error["input"]
     if error["type"] == "extra_forbidden":
         allowed = f"unknown key; {_siblings(error['loc'])}"
     elif error["type"] == "missing":
         key, value, allowed = key, "(missing)", "a value is needed"
     else:
-        allowed = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+        said = dict.fromkeys(_said(each) for each in errors if _key(each, given) == key)
+        allowed = " or ".join(said).replace(" or should be ", " or ")
     return ConfigError(key, value, allowed)
+
+
+def _key(error: ErrorDetails, given: object) -> str:
+    """The dotted key of what was given, without the names that pydantic has for the types of a value of several."""
+    parts, here = [], given
+    for part in error["loc"]:
+        inside = isinstance(here, Mapping) and part in here
+        inside = inside or (isinstance(here, list) and isinstance(part, int) and part < len(here))
+        if inside:
+            here = here[part]  # type: ignore[index]
+        if inside or error["type"] == "missing":
+            parts.append(str(part))
+    return ".".join(parts) or "config"
+
+
+def _said(error: ErrorDetails) -> str:
+    text = error["msg"].removeprefix("Value error, ").replace("Input should be", "should be")
+    return re.sub(r" or instance of \w+", "", text)
 
 
 def _siblings(loc: tuple[int | str, ...]) -> str:

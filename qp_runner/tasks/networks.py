@@ -6,6 +6,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from qp_runner.errors import ConfigError
 
@@ -36,7 +37,7 @@ def build_networks(
         seed: of the run. Initial weights depend on it and on the place of a network in `given` only.
 
     Raises:
-        ConfigError: networks of other names, or arguments that a factory refuses.
+        ConfigError: networks of other names, arguments that a factory refuses, or a lazy module without a shape.
     """
     if factories.keys() != given.keys():
         count = "one network, named" if len(given) == 1 else "networks named"
@@ -51,6 +52,9 @@ def build_networks(
                 raise
             except (TypeError, ValueError, RuntimeError) as error:
                 raise ConfigError(f"model.networks.{name}", _call(factories[name]), str(error)) from error
+            if lazy := [path for path, each in made[name].named_parameters() if is_lazy(each)]:
+                allowed = f"{lazy[0]} has no shape before the first batch: give lazy modules their sizes"
+                raise ConfigError(f"model.networks.{name}", _call(factories[name]), allowed)
     return made
 
 

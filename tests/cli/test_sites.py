@@ -64,3 +64,10 @@ def test_what_is_wrong_is_one_line(arguments: list[str], said: str, capsys: pyte
     error = capsys.readouterr().err.strip().splitlines()
     assert len(error) == 1
     assert said in error[0]
+
+
+def test_what_the_schedule_can_not_prune_is_said_after_the_table(capsys: pytest.CaptureFixture[str]) -> None:
+    assert execute(["sites", "model=small_cnn", "model.sites.unpruned=['*']", "schedule=p_w"]) == 2
+    said = capsys.readouterr()
+    assert "weights: 100 % in sites" in said.out
+    assert said.err.startswith("qp-runner: model.sites.unpruned=['*']: leaves no weight to prune")

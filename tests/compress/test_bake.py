@@ -1,3 +1,4 @@
+import copy
 import pickle
 
 import pytest
@@ -137,3 +138,71 @@ def test_a_baked_network_moves_and_saves_its_masks(build, attach, stage, passes,
     again.load_state_dict(baked.state_dict())
     assert torch.equal(again(images()), network(images()))
     assert baked.to("meta").get_buffer("2.site_mask").is_meta
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
+
+
+class CallsItsChildren(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 8), nn.Linear(8, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        for child in self.children():
+            x = torch.tanh(child(x))
+        return x
+
+
+@pytest.mark.parametrize(
+    ("make", "activation"),
+    [
+        (lambda: nn.Sequential(nn.Linear(6, 8), Doubled(), nn.ReLU(), nn.Linear(8, 3)), "1.add"),
+        (CallsItsChildren, "tanh*"),
+    ],
+)
+def test_a_network_that_calls_all_its_children_is_baked_with_the_results_of_its_functions(stage, make, activation):
+    torch.manual_seed(0)
+    network, x = make().eval(), torch.randn(32, 6)
+    compressor = Compressor({"n": network}, run=lambda: network(x[:1]), sites=SiteSelection(("*",), (activation,)))
+    compressor.trace(lambda: network(x[:1]))
+    compressor.enter(stage(0.4, 3), run=lambda: network(x))
+    baked = compressor.bake(network)
+    assert torch.equal(baked(x), network(x))
+    assert list(dict(baked.named_modules())) == list(dict(network.named_modules()))
+    assert torch.equal(pickle.loads(pickle.dumps(baked))(x), network(x))
+    moved = copy.deepcopy(baked).double()
+    assert moved(x.double()).dtype == torch.float64
+    again = compressor.bake(network)
+    again.load_state_dict({key: torch.zeros_like(value) for key, value in again.state_dict().items()})
+    again.load_state_dict(baked.state_dict())
+    assert torch.equal(again(x), network(x))
+
+
+class Remembers(nn.Module):
+    """Keeps results of its forward pass."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last, self.seen = nn.Linear(6, 8), nn.Linear(8, 3), {}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        self.hidden = torch.relu(self.first(x))
+        self.seen["squared"] = [self.hidden**2]
+        return self.last(self.hidden)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+@pytest.mark.parametrize(
+    "make", [Remembers, lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 3))]
+)
+def test_a_network_that_keeps_results_is_baked_between_two_steps(stage, make):
+    torch.manual_seed(0)
+    network, x = make(), torch.randn(32, 6)
+    compressor = Compressor({"n": network}, run=lambda: network(x[:1]))
+    compressor.trace(lambda: network(x[:1]))
+    compressor.enter(stage(0, 4, {(Op.QUANTIZE, Target.WEIGHT)}), run=lambda: network(x))
+    network(x).sum().backward()
+    assert torch.equal(compressor.bake(network)(x), network(x))

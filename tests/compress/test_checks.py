@@ -1,5 +1,6 @@
 """Networks that could only be compressed in part, or wrongly, are refused before training."""
 
+import copy
 from functools import partial
 
 import pytest
@@ -8,6 +9,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.compress.rehearsal import check_single_samples
 from qp_runner.errors import ConfigError
 
 
@@ -117,3 +119,94 @@ def test_samples_of_other_sizes_are_no_reason_to_refuse():
     network = nn.Sequential(nn.Conv2d(1, 3, 1), nn.ReLU(), nn.Conv2d(3, 1, 1))
     compressor = attached(network, activation=("1",))
     compressor.trace(lambda: network(torch.randn(1, 1, 4, 4)), pair=lambda: network(torch.randn(2, 1, 8, 4)))
+
+
+def test_where_all_that_is_chosen_automatically_are_the_ends_nothing_is_left_to_prune(stage):
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    compressor = Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+    compressor.trace(lambda: network(torch.ones(1, 4)))
+    message = r"^model\.sites\.unpruned=auto: leaves no activation to prune \(auto: the first and the last layer\)"
+    with pytest.raises(ConfigError, match=message):
+        compressor.check([stage()])
+
+
+def test_globs_that_leave_nothing_to_prune_are_named(stage):
+    network = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    compressor = attached(network, activation=("1",), unpruned=("1", "[02].weight"))
+    with pytest.raises(ConfigError, match=r"^model\.sites\.unpruned=\['1', '\[02\]\.weight'\]: leaves no activation"):
+        compressor.check([stage()])
+
+
+def test_a_lazy_module_needs_a_shape_before_its_calls_are_looked_at():
+    network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
+    with pytest.raises(ConfigError, match=r"^model\.networks=1\.weight: must have a shape"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_modules_are_refused():
+    network = nn.Sequential(nn.Linear(4, 4), torch.jit.script(nn.Linear(4, 4)))
+    with pytest.raises(ConfigError, match=r"^model\.networks=1: is compiled by torch\.jit"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+class Momentum(nn.Module):
+    """Writes to a frozen weight in training."""
+
+    def __init__(self):
+        super().__init__()
+        self.fast, self.slow, self.last = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 4)
+        self.slow.requires_grad_(False)
+
+    def forward(self, x):
+        if self.training:
+            with torch.no_grad():
+                self.slow.weight.lerp_(self.fast.weight, 0.5)
+        return self.last(self.fast(x) * self.slow(x))
+
+
+def test_attaching_leaves_what_a_network_writes_to_its_frozen_weights_to_training():
+    network = Momentum()
+    before = copy.deepcopy(network.state_dict())
+    compressor = Compressor(
+        {"n": network}, run=lambda: network(torch.ones(1, 4)), pair=lambda: network(torch.ones(2, 4))
+    )
+    compressor.trace(lambda: network(torch.ones(1, 4)), pair=lambda: network(torch.ones(2, 4)))
+    check_single_samples({"n": network}, lambda: network(torch.ones(1, 4)))
+    assert all(torch.equal(before[name], each) for name, each in network.state_dict().items())
+
+
+class Transformed(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(4, 4))
+
+    def forward(self, x):
+        return torch.vmap(lambda row: torch.relu(self.weight @ row))(x)
+
+
+def test_transforms_of_functions_are_refused():
+    network = nn.Sequential(nn.Linear(4, 4), Transformed())
+    with pytest.raises(ConfigError, match=r"^model\.networks=1: computes inside torch\.vmap"):
+        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+
+
+class AsksForTypes(nn.Module):
+    def __init__(self, asks):
+        super().__init__()
+        self.layers, self.asks = nn.ModuleList([nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4)]), asks
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = layer(x) if self.asks(layer) else 2 * layer(x)
+        return x
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_network_that_computes_something_else_once_sites_are_attached_is_warned_of(exact, caplog):
+    def asks(layer):
+        return type(layer) is nn.Linear if exact else isinstance(layer, nn.Linear)
+
+    network = AsksForTypes(asks)
+    Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+    assert [record.message[:32] for record in caplog.records] == ["with sites attached, the network"] * exact

@@ -1,5 +1,7 @@
 """What is in sites, and what is not and why."""
 
+from dataclasses import dataclass
+
 import pytest
 import torch
 from torch import nn
@@ -7,6 +9,7 @@ from torch.nn.utils import parametrizations
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.models import SmallCNN
+from qp_runner.schedule import Target
 
 
 class Mixed(nn.Module):
@@ -63,3 +66,109 @@ def test_a_glob_that_is_missing_is_the_reason():
         ("fc.weight", "no glob of model.sites.weight matches"),
         ("fc", "no glob of model.sites.activation matches"),
     ]
+
+
+class InTrainingOnly(nn.Module):
+    """A function that is called once more in training, a function that is called in evaluation only."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        x = self.middle(torch.relu(self.first(x)))
+        if self.training:
+            return self.last(torch.relu(x + 1))
+        return self.last(torch.softmax(x, 1))
+
+
+class FinalState(nn.Module):
+    """Reads what a module returns after its output."""
+
+    def __init__(self):
+        super().__init__()
+        self.lstm, self.last = nn.LSTM(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        _, (h, _) = self.lstm(x[None])
+        return self.last(h)[0]
+
+
+@dataclass
+class Answer:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+
+class Answers(nn.Module):
+    """Returns a dataclass."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.middle, self.last = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3)
+
+    def forward(self, x):
+        hidden = torch.tanh(self.middle(torch.tanh(self.first(x))))
+        return Answer(self.last(hidden), hidden)
+
+
+def everything(network):
+    x = torch.randn(2, 8)
+    compressor = Compressor({"n": network}, run=lambda: network(x[:1]), pair=lambda: network(x))
+    compressor.trace(lambda: network(x[:1]))
+    return compressor
+
+
+def left(compressor):
+    return {(each.path, each.reason) for each in compressor.coverage().left_out}
+
+
+def test_what_training_calls_more_or_less_often_is_no_site_and_another_call_takes_its_place():
+    compressor = everything(InTrainingOnly())
+    assert [site.path for site in compressor.sites(Target.ACTIVATION)] == ["first", "last"]
+    assert left(compressor) == {("n.softmax", "called more or fewer times in training than in evaluation")}
+
+
+def test_what_is_returned_after_another_tensor_is_no_site():
+    assert left(everything(FinalState())) == {
+        ("lstm", "not the first tensor of what a module returns, which alone can be a site")
+    }
+
+
+def test_what_a_dataclass_holds_is_returned():
+    compressor = everything(Answers())
+    assert left(compressor) == set()
+    assert {site.path: site.prunable for target in Target for site in compressor.sites(target)} == {
+        "first.weight": False,
+        "middle.weight": False,
+        "last.weight": False,
+        "tanh": False,
+        "tanh_1": False,
+        "last": False,
+    }
+
+
+def test_what_hands_on_an_excluded_result_is_excluded():
+    network = nn.Sequential(nn.Linear(8, 8), nn.ReLU(), nn.Dropout(0.1), nn.Linear(8, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.randn(2, 8)
+    for activation in (None, ("1", "4", "5")):
+        sites = SiteSelection(activation=activation, exclude=("1",))
+        compressor = Compressor({"n": network}, sites=sites, run=lambda: network(x[:1]), pair=lambda: network(x))
+        compressor.trace(lambda: network(x[:1]))
+        assert left(compressor) == {("2", "excluded")}
+        compressor.detach()
+
+
+def test_what_has_no_uniform_quantizer_and_what_is_frozen_have_the_kind_of_their_module():
+    class Spectrum(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.weight = nn.Linear(8, 8), nn.Parameter(torch.randn(5, 3, dtype=torch.cfloat))
+            self.fixed = nn.Parameter(torch.ones(3, 3), requires_grad=False)
+
+        def forward(self, x):
+            return (torch.fft.rfft(self.first(x)) @ self.weight).abs() @ self.fixed
+
+    found = {(each.path, each.kind, each.reason) for each in everything(Spectrum()).coverage().left_out}
+    assert ("weight", "Spectrum", "has numbers of type complex64, which have no uniform quantizer") in found
+    assert ("fixed", "Spectrum", "frozen") in found

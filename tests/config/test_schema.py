@@ -70,6 +70,9 @@ def test_a_good_configuration_passes_unchanged() -> None:
         ("tracking.kind", "wandb", "'mlflow' or 'none'"),
         ("model.networks", {}, "at least 1 item"),
         ("model.sites.weights", ["*"], "did you mean weight?"),
+        ("model.sites.weight", "all", "valid list or 'auto'"),
+        ("model.sites", "all", "valid dictionary"),
+        ("trainer.channels_last", 7, "valid boolean or 'auto'"),
         ("optimiser", {}, "unknown key; known keys here: seed, results"),
         ("schedule.events.prune_weight.to", 1.2, "0 to below 1"),
         ("schedule.events.prune_weight.op", "prun", "did you mean prune?"),
@@ -82,6 +85,11 @@ def test_a_bad_value_is_named_in_one_line(path: str, value: object, said: str) -
     assert line.startswith(f"{path}=")
     assert said in line
     assert "\n" not in line
+
+
+def test_a_bad_entry_of_a_list_is_named_by_its_place() -> None:
+    with pytest.raises(ConfigError, match=r"^model\.sites\.weight\.1=7: should be a valid string$"):
+        validate(changed("model.sites.weight", ["*", 7]))
 
 
 def test_a_missing_key_is_named() -> None:

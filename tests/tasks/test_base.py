@@ -2,8 +2,10 @@ import pytest
 import torch
 from torch import nn
 
+from qp_runner.errors import ConfigError
 from qp_runner.metric import Metric
 from qp_runner.tasks import evaluating
+from qp_runner.tasks.networks import build_networks
 
 
 def test_utility_is_the_metric_or_its_reciprocal():
@@ -21,3 +23,11 @@ def test_evaluating_restores_each_modules_own_mode_after_an_error_too():
         raise RuntimeError
     assert [module.training for module in network.modules()] == before
     assert torch.is_grad_enabled()
+
+
+def test_networks_without_all_their_shapes_are_refused():
+    def lazy():
+        return nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(2))
+
+    with pytest.raises(ConfigError, match=r"^model\.networks\.net=lazy\(\): 1\.weight has no shape before the first"):
+        build_networks({"net": lazy}, {"net": {}}, task="mine", seed=0)
