@@ -20,7 +20,8 @@ from qp_runner.compress.sites import ActivationSite
 MASK, SCALE, RANGE = "site_mask", "site_scale", "site_range"
 """What a baked module keeps of its output's site: two buffers, and a tuple of lowest code, highest code, batch axis."""
 
-RESULTS = "site_results"
+RESULTS = "site_results/"
+"""How the names of buffers begin in which a baked network keeps the same of its calls."""
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterable[Counting] = ()) -> nn.Module:
@@ -30,7 +31,7 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
     site's mask and scale become buffers of it, and a forward hook of standard operations, `compress_output`, takes the
     place of the site's hook among the module's own ones. Weights that sites share stay shared.
 
-    A network whose calls are sites goes on counting its calls; their masks and scales are in its child `site_results`.
+    A network whose calls are sites goes on counting its calls; it has their masks and scales as buffers of its own.
     """
     paths = {id(module): path for path, module in network.named_modules()}
     inside = [attachment for attachment in attachments if id(attachment.module) in paths]
@@ -56,21 +57,22 @@ def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterabl
 
 def compress_output(module: nn.Module, _args: object, output: Any) -> Any:
     """`Q(M ⊙ output)` of a baked module, as its forward hook."""
+    mask, scale, limits = getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE)
+    return _compressed(output, mask=mask, scale=scale, limits=limits)
+
+
+def _compressed(output: Any, *, mask: Tensor | None, scale: Tensor | None, limits: tuple[float, float, int]) -> Any:
     first = first_tensor(output)
     assert first is not None
+    low, high, axis = limits
     with torch._C.DisableTorchFunction():  # this is no call of the network's
-        return with_first(output, _compressed(module, first))
-
-
-def _compressed(module: nn.Module, output: Tensor) -> Tensor:
-    mask, scale, (low, high, axis) = getattr(module, MASK), getattr(module, SCALE), getattr(module, RANGE)
-    x = output.movedim(axis, 0) if axis else output
-    if mask is not None:
-        shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
-        x = x * shaped.to(x.dtype)
-    if scale is not None:
-        x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
-    return x.movedim(0, axis) if axis else x
+        x = first.movedim(axis, 0) if axis else first
+        if mask is not None:
+            shaped = mask if broadcasts(mask.shape, x.shape[1:]) else tiled(mask, x.shape[1:])
+            x = x * shaped.to(x.dtype)
+        if scale is not None:
+            x = ((widened(x) / scale).round().clamp(low, high) * scale).to(x.dtype)
+        return with_first(output, x.movedim(0, axis) if axis else x)
 
 
 @dataclass(frozen=True)
@@ -90,16 +92,23 @@ class Output:
         return cls(mask, site.scale.clone() if site.is_quantizing else None, int(site.bits), axis)
 
 
-class BakedResult(nn.Module):
-    """What a baked network does with the result of a call."""
+class BakedResult:
+    """What a baked network does with the result of a call.
 
-    def __init__(self, output: Output) -> None:
-        super().__init__()
-        _keep(self, output)
+    The mask and the scale are buffers of the network: a child that holds them would be called by networks that call
+    their children one after the other, as `nn.Sequential` does.
+    """
 
-    def forward(self, result: Any) -> Any:
+    def __init__(self, network: nn.Module, name: str, output: Output) -> None:
+        self.network, self.limits = network, _limits(output)
+        self.names = [f"{RESULTS}{name.replace('.', '/')}/{each}" for each in (MASK, SCALE)]
+        for each, value in zip(self.names, (output.mask, output.scale), strict=True):
+            network.register_buffer(each, value)
+
+    def __call__(self, result: Any) -> Any:
         """The compressed result."""
-        return compress_output(self, (), result)
+        mask, scale = (getattr(self.network, each) for each in self.names)
+        return _compressed(result, mask=mask, scale=scale, limits=self.limits)
 
 
 def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
@@ -112,27 +121,26 @@ def _bake_output(module: nn.Module, hook: int, site: Site) -> None:
 
 def _bake_calls(network: nn.Module, calls: Calls) -> None:
     """Gives a copied network's calls results of its own; stops counting where no site is active."""
-    hands: dict[str, list[Any]] = {}
+    outputs: dict[str, list[Output | None]] = {}
     for name, of_name in calls.sites.items():
         sites = [hand.site if isinstance(hand, CallResult) else None for hand in of_name]
-        hands[name] = [
-            BakedResult(Output.of(site)) if site is not None and (site.is_pruning or site.is_quantizing) else None
-            for site in sites
+        outputs[name] = [
+            Output.of(site) if site is not None and (site.is_pruning or site.is_quantizing) else None for site in sites
         ]
-    if any(hand is not None for of_name in hands.values() for hand in of_name):
-        network.__dict__[CALLS].sites = hands
-        _keep_results(network, hands)
+    if any(output is not None for of_name in outputs.values() for output in of_name):
+        network.__dict__[CALLS].sites = _results(network, outputs)
     else:
         uncount(network)
 
 
-def _keep_results(network: nn.Module, hands: Mapping[str, Sequence[BakedResult | None]]) -> None:
-    kept = nn.ModuleDict()
-    for name, of_name in hands.items():
-        for number, hand in enumerate(of_name):
-            if hand is not None:
-                kept[numbered(name, number).replace(".", "/")] = hand
-    network.add_module(RESULTS, kept)
+def _results(network: nn.Module, outputs: Mapping[str, Sequence[Output | None]]) -> dict[str, list[Any]]:
+    return {
+        name: [
+            None if output is None else BakedResult(network, numbered(name, number), output)
+            for number, output in enumerate(of_name)
+        ]
+        for name, of_name in outputs.items()
+    }
 
 
 def compress_outputs(
@@ -149,10 +157,8 @@ def compress_outputs(
         module = network.get_submodule(path)
         _keep(module, output)
         module.register_forward_hook(compress_output)
-    hands = {name: [None if each is None else BakedResult(each) for each in of_name] for name, of_name in calls.items()}
-    if hands:
-        attach_calls(network, Calls(hands, prefix=""))
-        _keep_results(network, hands)
+    if calls:
+        attach_calls(network, Calls(_results(network, calls), prefix=""))
 
 
 def unparametrize(module: nn.Module) -> None:
@@ -168,7 +174,11 @@ def unparametrize(module: nn.Module) -> None:
 
 def _keep(module: nn.Module, output: Output) -> None:
     """Keeps a site's mask, scale, range and batch axis in a module."""
-    low, high = code_range(output.bits) if output.scale is not None else (0, 0)
     module.register_buffer(MASK, output.mask)
     module.register_buffer(SCALE, output.scale)
-    setattr(module, RANGE, (float(low), float(high), output.axis))
+    setattr(module, RANGE, _limits(output))
+
+
+def _limits(output: Output) -> tuple[float, float, int]:
+    low, high = code_range(output.bits) if output.scale is not None else (0, 0)
+    return float(low), float(high), output.axis

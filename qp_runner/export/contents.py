@@ -126,7 +126,7 @@ def _distinct(
 def _state(network: nn.Module, left_out: Set[str]) -> Iterator[tuple[str, Tensor]]:
     state: Mapping[str, object] = network.state_dict(keep_vars=True)
     for name, each in state.items():
-        if name in left_out or name.startswith(f"{RESULTS}."):
+        if name in left_out or name.startswith(RESULTS):
             continue
         if not isinstance(each, Tensor):
             raise ValueError(f"{name} in the network's state_dict is no tensor, but {type(each).__name__}")

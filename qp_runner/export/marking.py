@@ -155,4 +155,4 @@ def _mark_calls(sites: dict[str, list[Any]]) -> None:
     for name, hands in sites.items():
         for number, hand in enumerate(hands):
             if isinstance(hand, BakedResult):
-                hands[number] = _ResultMark(_OutputMark(numbered(name, number), getattr(hand, RANGE)[2]))
+                hands[number] = _ResultMark(_OutputMark(numbered(name, number), hand.limits[2]))

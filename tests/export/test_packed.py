@@ -58,6 +58,16 @@ class Shared(nn.Module):
         return torch.relu(self.again(self.second(x))) + x
 
 
+class Chain(nn.Sequential):
+    """Calls its children one after the other, and functions behind them."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(super().forward(x)) * 2
+
+
 class Parametrized(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +106,7 @@ def test_every_form_comes_back(tmp_path: Path, compressed, sparsity: float, form
     assert torch.equal(loaded(X), network(X))
 
 
-@pytest.mark.parametrize("make", [Shared, Parametrized, lambda: resnet20(in_channels=3, classes=4)])
+@pytest.mark.parametrize("make", [Shared, Parametrized, Chain, lambda: resnet20(in_channels=3, classes=4)])
 def test_networks_that_share_or_compute_weights_come_back(tmp_path: Path, compressed, make) -> None:
     torch.manual_seed(1)
     network = make()
@@ -263,4 +273,9 @@ def test_a_loaded_network_can_be_copied_and_moved(tmp_path: Path, compressed) ->
     network = Shared()
     compressor = compressed(network, X)
     loaded = there_and_back(Shared, compressor, network, tmp_path / "net.safetensors")
-    assert torch.equal(copy.deepcopy(loaded)(X), network(X))
+    copied = copy.deepcopy(loaded)
+    assert torch.equal(copied(X), network(X))
+    masks = [each for name, each in loaded.to("meta").named_buffers() if name.endswith("site_mask")]
+    assert masks
+    assert all(each.is_meta for each in masks)
+    assert torch.equal(copied(X), network(X))
