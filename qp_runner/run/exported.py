@@ -106,8 +106,8 @@ def missing(config: Config, folder: Path) -> str:
     """Which of the files that a configuration asks for a run's folder lacks, in words; empty if none."""
     settings, recorded = settings_of(config.export), _recorded(folder)
     wanted = ["packed" if each == "packed" else kind_of(settings) for each in settings.formats]
-    there = {each["kind"] for each in recorded} - {each["kind"] for each in recorded if not _file(folder, each)}
-    lost = [kind for kind in wanted if kind not in there]
+    files = {kind: [_is_there(folder, each) for each in recorded if each["kind"] == kind] for kind in wanted}
+    lost = [kind for kind, there in files.items() if not there or not all(there)]
     return f"{' and '.join(lost)} missing below {folder / FOLDER}; qp-runner export makes them" if lost else ""
 
 
@@ -132,7 +132,7 @@ def _record(exported: Exported, files: RunFiles, *, step: int) -> None:
 
 def _verified(folder: Path) -> list[dict[str, Any]]:
     """What was recorded of the files in a run's folder, those that are still there."""
-    return [each for each in _recorded(folder) if _file(folder, each)]
+    return [each for each in _recorded(folder) if _is_there(folder, each)]
 
 
 def _recorded(folder: Path) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def _recorded(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _file(folder: Path, record: dict[str, Any]) -> bool:
+def _is_there(folder: Path, record: dict[str, Any]) -> bool:
     return (folder / FOLDER / record["file"]).is_file()
 
 
