@@ -110,9 +110,7 @@ def write(path: Path, networks: Mapping[str, tuple[NetworkIndex, Sections]]) -> 
         INDEX: np.frombuffer(zlib.compress(text.encode(), 9), np.uint8),
     }
     whole = save(arrays, {"format": FORMAT, "version": VERSION})
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(whole)
-    partial.replace(path)
+    path.write_bytes(whole)
     sizes = {section: sum(int(each.size) for each in found) for section, found in parts.items()}
     sizes[INDEX] = int(arrays[INDEX].size)
     return sizes | {"header": len(whole) - sum(sizes.values())}

@@ -52,9 +52,9 @@ def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings, *, f
         graph.put_in()
         if settings.branches:
             quantize_branches(graph, given.calibration)
-    _write(path, finished(editor))
+    path.write_bytes(finished(editor).SerializeToString())
     if float_path is not None:
-        _write(float_path, _float(marked, given.contents))
+        float_path.write_bytes(_float(marked, given.contents).SerializeToString())
 
 
 def _float(marked: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
@@ -68,12 +68,6 @@ def _float(marked: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
         assert value is not None
         editor.replace(mark, value)
     return finished(editor)
-
-
-def _write(path: Path, proto: onnx.ModelProto) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(proto.SerializeToString())
-    partial.replace(path)
 
 
 def sections(path: Path) -> dict[str, int]:

@@ -60,7 +60,7 @@ def check(config: Config, task: Task | None = None, *, key: str = "export.format
 
 
 def export_parts(config: Config, parts: Parts, folder: Path, files: RunFiles) -> Exported:
-    """Exports a run that was just trained; its task is on the CPU afterwards. Raises ExportError, OSError."""
+    """Exports a run that was just trained; its task is on the CPU afterwards. Raises ExportError."""
     parts.task.to(torch.device("cpu"))
     given = Exporting(parts.task, parts.compressor, lambda name: rebuilt(config, parts.given)[name])
     exported = _exported(given, settings_of(config.export), folder)
@@ -73,7 +73,7 @@ def export_run(config: Config, file: ModelFile) -> Exported:
 
     Raises:
         ConfigError: a run that did not finish, or a task that can't be exported so.
-        ExportError, OSError: it can't be done.
+        ExportError: it can't be done.
     """
     folder = file.path.parent
     record = Record.load(folder)

@@ -1,5 +1,6 @@
 """`qp-runner export`, and files that jobs end with."""
 
+import errno
 import json
 import shutil
 from pathlib import Path
@@ -86,6 +87,35 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
     assert figures(trained)["packed.safetensors"]["failures"]
     monkeypatch.undo()
     assert execute(["export", f"run={trained}", "format=packed"]) == 0
+
+
+@pytest.mark.parametrize("kind", ["packed", "onnx"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_of_a_file(
+    trained: Path, tmp_path: Path, capsys, monkeypatch, kind: str
+) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    folder, write = tmp_path / "runs" / "one", Path.write_bytes
+
+    def until_full(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_bytes", until_full)
+        assert execute(["export", f"run={folder}", f"format={kind}"]) == 1
+    err = capsys.readouterr().err
+    assert err.strip() == f"qp-runner: ExportError: {folder / 'export'}: No space left on device"
+    assert list((folder / "export").iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(trained: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "runs" / "one"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    (folder / "export").touch()
+    assert execute(["export", f"run={folder}", "format=packed"]) == 1
+    assert capsys.readouterr().err.strip() == f"qp-runner: ExportError: {folder / 'export' / 'drafts'}: Not a directory"
 
 
 @pytest.mark.parametrize(
