@@ -15,7 +15,7 @@ from qp_runner.config import Config
 from qp_runner.config.schema import ExportSection
 from qp_runner.errors import ConfigError
 from qp_runner.export.exporting import export
-from qp_runner.export.settings import ExportSettings, check_libraries, check_task
+from qp_runner.export.settings import ExportSettings, check_settings, check_task
 from qp_runner.export.subject import Exporting
 from qp_runner.export.verification import Verified, kind_of
 from qp_runner.run.build import Parts
@@ -54,7 +54,7 @@ def settings_of(section: ExportSection) -> ExportSettings:
 def check(config: Config, task: Task | None = None, *, key: str = "export.formats") -> None:
     """Raises ConfigError, of this key, where files are asked for that can't be made here, or of this task."""
     settings = settings_of(config.export)
-    check_libraries(settings, key=key)
+    check_settings(settings, key=key)
     if task is not None:
         check_task(settings, task, key=key)
 

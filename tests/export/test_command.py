@@ -3,6 +3,7 @@
 import errno
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,8 @@ from safetensors.torch import load_file, save_file
 import qp_runner
 from qp_runner.export import exporting_packed, settings
 from qp_runner.export.loading import load_packed
+from qp_runner.export.settings import ExportSettings
+from qp_runner.export.verification import kind_of
 from qp_runner.models import SmallCNN
 from qp_runner.tracking.records import Record, artifact_files
 from support import execute, metrics
@@ -110,6 +113,18 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_of_a_file(
     assert list((folder / "export").iterdir()) == []
 
 
+def test_every_kind_of_file_has_a_name_of_its_own() -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    from qp_runner.export.exporting_onnx import file_name
+
+    choices = [
+        ExportSettings(("onnx",), "int8", branches, float_bias, signed)
+        for branches, float_bias, signed in product((False, True), repeat=3)
+    ]
+    assert len({file_name("network", several=False, settings=each) for each in choices}) == len(choices)
+    assert len({kind_of(each) for each in choices}) == len(choices)
+
+
 def test_a_file_in_the_place_of_the_folder_is_one_line(trained: Path, tmp_path: Path, capsys) -> None:
     folder = tmp_path / "runs" / "one"
     shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
@@ -126,6 +141,8 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(trained: Path, tmp_path: 
         (["run={run}", "format=pickle"], "format=pickle: one of packed, onnx"),
         (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
         (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
+        (["run={run}", "format=onnx", "onnx.branches=true"], "export.onnx.branches=True: an option of mode=int8"),
+        (["run={run}", "format=packed,onnx", "onnx.float_bias=false"], "export.onnx.float_bias=False: an option of"),
         (
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",
