@@ -308,6 +308,18 @@ def test_weights_that_are_not_quantized_stay_float(tmp_path: Path, compressed, m
     assert all(site.value(latent).numpy().tobytes() in values for site, latent in compressor.latents().items())
 
 
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_runtime_does_not_round_what_linear_layers_of_sequences_read(
+    tmp_path: Path, compressed, bits: int, mode: str
+) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 8)), images(4, 5, 32)
+    compressor = compressed(network, x, bits=bits, fires={(Op.QUANTIZE, Target.WEIGHT)})
+    made, expected = outputs(exported(tmp_path, compressor, network, x, mode=mode), network, x)
+    assert np.abs(made - expected).max() < 1e-5 * expected.std()
+
+
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
     class Undecided(nn.Module):
         def __init__(self) -> None:
