@@ -320,6 +320,27 @@ def test_a_runtime_does_not_round_what_linear_layers_of_sequences_read(
     assert np.abs(made - expected).max() < 1e-5 * expected.std()
 
 
+def test_a_runtime_does_not_quantize_weights_that_training_did_not(tmp_path: Path, compressed) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    x = images(8, 3, 12, 12)
+    compressor = compressed(network, x, fires={(Op.QUANTIZE, Target.ACTIVATION)})
+    path = exported(tmp_path, compressor, network, x, mode="int8")
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (0, 3)
+    assert (made == expected).mean() > 0.98
+
+
+def test_a_depthwise_convolution_reads_numbers_of_both_signs(tmp_path: Path, compressed) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 2, 1))
+    x = images(8, 3, 12, 12)
+    path = exported(tmp_path, compressed(network, x), network, x, mode="int8")
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (1, 3)
+    assert (made == expected).mean() > 0.98
+
+
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
     class Undecided(nn.Module):
         def __init__(self) -> None:
