@@ -1,7 +1,11 @@
 """Writes a task's networks as files, and verifies each of them."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import torch
 
 from qp_runner.errors import ExportError
 from qp_runner.export.contents import contents
@@ -26,7 +30,8 @@ def export(given: Exporting, folder: Path, settings: ExportSettings) -> list[Ver
     try:
         shutil.rmtree(drafts, ignore_errors=True)  # of an export whose process was killed
         drafts.mkdir(parents=True)
-        verified = _written(given, drafts, settings)
+        with _step_by_step():
+            verified = _written(given, drafts, settings)
         for each in verified:
             each.path = each.path.replace(folder / each.path.name)
     except OSError as error:
@@ -34,6 +39,19 @@ def export(given: Exporting, folder: Path, settings: ExportSettings) -> list[Ver
     finally:
         shutil.rmtree(drafts, ignore_errors=True)
     return verified
+
+
+@contextmanager
+def _step_by_step() -> Iterator[None]:
+    """Inside, transformer layers of torch compute as they do with sites. Without any (a loaded file that compresses
+    weights alone) they would take one kernel for a whole layer, which rounds otherwise.
+    """
+    was_on = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    try:
+        yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(was_on)
 
 
 def _written(given: Exporting, folder: Path, settings: ExportSettings) -> list[Verified]:

@@ -113,6 +113,31 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_of_a_file(
     assert list((folder / "export").iterdir()) == []
 
 
+TRANSFORMER = """
+from torch import nn
+
+class Transformer(nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc(self.layer(x[:, 0]).mean(1))
+"""
+
+
+def test_a_transformer_with_quantized_weights_is_equal_in_its_file(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "own_transformer.py").write_text(TRANSFORMER, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["model.networks.network._target_=own_transformer.Transformer", "~model.networks.network.width"]
+    folder = tmp_path / "runs" / "one"
+    place = [f"results={tmp_path}", f"hydra.run.dir={folder}"]
+    assert execute([*RUN, *own, *place, "schedule=q_w", "export=packed"]) == 0
+    assert figures(folder)["packed.safetensors"]["figures"]["equal_outputs"] == 1
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
 def test_every_kind_of_file_has_a_name_of_its_own() -> None:
     pytest.importorskip("onnxruntime", reason="needs the extra `export`")
     from qp_runner.export.exporting_onnx import file_name

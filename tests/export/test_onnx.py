@@ -331,13 +331,16 @@ def test_a_runtime_does_not_quantize_weights_that_training_did_not(tmp_path: Pat
     assert (made == expected).mean() > 0.98
 
 
-def test_a_depthwise_convolution_reads_numbers_of_both_signs(tmp_path: Path, compressed) -> None:
+@pytest.mark.parametrize(("groups", "integer"), [(2, 2), (8, 1)])  # depthwise ones are in float
+def test_convolutions_of_groups_read_numbers_of_both_signs(
+    tmp_path: Path, compressed, groups: int, integer: int
+) -> None:
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 2, 1))
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=groups), nn.Conv2d(8, 2, 1))
     x = images(8, 3, 12, 12)
     path = exported(tmp_path, compressed(network, x), network, x, mode="int8")
     made, expected = outputs(path, network, x)
-    assert integer_convolutions(kernels(path)) == (1, 3)
+    assert integer_convolutions(kernels(path)) == (integer, 3)
     assert (made == expected).mean() > 0.98
 
 
