@@ -344,6 +344,14 @@ def test_convolutions_of_groups_read_numbers_of_both_signs(
     assert (made == expected).mean() > 0.98
 
 
+@pytest.mark.parametrize("activation", [nn.Hardtanh(), nn.ReLU6(), nn.LeakyReLU(), nn.Sigmoid()], ids=str)
+def test_what_an_activation_function_lets_through_keeps_its_sign(tmp_path: Path, compressed, activation) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 4, 3)), images(8, 3, 12, 12)
+    made, expected = outputs(exported(tmp_path, compressed(network, x), network, x, mode="int8"), network, x)
+    assert (made == expected).mean() > 0.98
+
+
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
     class Undecided(nn.Module):
         def __init__(self) -> None:
