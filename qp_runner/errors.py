@@ -21,7 +21,9 @@ class ConfigError(ValueError):
 
 
 class ExportError(ValueError):
-    """A network that can't be exported, or a file that does not compute what it should. The message is one line."""
+    """A network that can't be exported, or a file that can't be written or does not compute what it should. The message
+    is one line.
+    """
 
 
 def first_line(error: BaseException) -> str:

@@ -69,7 +69,7 @@ def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         for way in WAYS:
             for verified in export(given, Path(folder), way):
-                name = verified.path.name.replace(".onnx", ".signed.onnx" if way.signed_weights else ".onnx")
+                name = verified.path.name
                 found[name] = dict(verified.figures) | {"verified": float(not verified.failures)}
                 if verified.path.suffix == ".onnx":
                     found[name] |= in_openvino(given, verified.path)

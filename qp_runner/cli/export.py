@@ -9,7 +9,7 @@ from rich.table import Table
 
 from qp_runner.config.amend import amended
 from qp_runner.errors import ConfigError
-from qp_runner.export.settings import check_libraries
+from qp_runner.export.settings import check_settings
 from qp_runner.export.verification import Verified
 from qp_runner.run.evaluation import results_of
 from qp_runner.run.exported import export_run, settings_of
@@ -37,7 +37,7 @@ def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
     # What was to be exported when the run was trained does not count, nor what were defaults then.
     composed = {key: value for key, value in file.about.composed.items() if key != "export"}
     config = amended(composed, overrides, extra_dir=extra_dir)
-    check_libraries(settings_of(config.export), key="format")
+    check_settings(settings_of(config.export), key="format")
     folder = file.path.parent
     results = results_of(folder, config)
     config = config.model_copy(update={"results": str(results)})

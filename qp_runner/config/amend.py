@@ -32,7 +32,7 @@ def amended(composed: Mapping[str, Any], overrides: Sequence[str], *, extra_dir:
         parsed = OverridesParser.create(config_loader=loader).parse_overrides(list(overrides))
         for each in parsed:
             if each.is_sweep_override():
-                raise ConfigError(str(each.key_or_group), _text(each), "one value; a sweep has several evaluations")
+                raise ConfigError(str(each.key_or_group), _text(each), "one value; several take several commands")
         groups = [each for each in parsed if loader.get_group_options(each.key_or_group)]
         if groups:
             lines = [str(each.input_line) for each in groups]

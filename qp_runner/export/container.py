@@ -7,8 +7,9 @@ safetensors; no class that a file names is looked up, no code is run.
 """
 
 import json
+import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, TypeVar
@@ -22,9 +23,9 @@ from qp_runner.export.coding import FORMS, Form
 
 FORMAT, VERSION = "qp_runner.packed", "1"
 SECTIONS = ("codes", "scales", "floats", "buffers", "masks")
-NUMBERS = {"kept", "bits", "axis", "groups", "number", "count"}
 INDEX, DATA = "index", "data"
 INDEX_LIMIT = 1 << 26  # bytes of JSON
+VALUE_LIMIT = 50  # characters of a bad value that an error shows
 
 
 class PackedError(ValueError):
@@ -109,9 +110,7 @@ def write(path: Path, networks: Mapping[str, tuple[NetworkIndex, Sections]]) -> 
         INDEX: np.frombuffer(zlib.compress(text.encode(), 9), np.uint8),
     }
     whole = save(arrays, {"format": FORMAT, "version": VERSION})
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(whole)
-    partial.replace(path)
+    path.write_bytes(whole)
     sizes = {section: sum(int(each.size) for each in found) for section, found in parts.items()}
     sizes[INDEX] = int(arrays[INDEX].size)
     return sizes | {"header": len(whole) - sum(sizes.values())}
@@ -158,22 +157,44 @@ def _index(data: Bytes) -> dict[str, NetworkIndex]:
 
 
 def _network(plain: dict[str, Any]) -> NetworkIndex:
-    weights = _entries(WeightEntry, plain.get("weights", []))
-    for each in weights:
-        if each.form not in FORMS or not (2 <= each.bits <= 16 or each.bits == 32):
-            raise ValueError(f"{each.name}: {each.form} of {each.bits} bits")
     kinds = [_entries(TensorEntry, plain.get(kind, [])) for kind in ("parameters", "buffers")]
     aliases = {str(name): str(first) for name, first in plain.get("aliases", {}).items()}
-    return NetworkIndex(weights, kinds[0], kinds[1], aliases, _entries(ResultEntry, plain.get("results", [])))
+    weights, results = _entries(WeightEntry, plain.get("weights", [])), _entries(ResultEntry, plain.get("results", []))
+    return NetworkIndex(weights, kinds[0], kinds[1], aliases, results)
 
 
 def _entries(kind: type[Entry], plain: list[dict[str, Any]]) -> list[Entry]:
     for record in plain:
-        numbers = [value for key, value in record.items() if key in NUMBERS]
-        numbers += [*(record.get("shape") or []), *(record.get("mask") or [])]
-        if not isinstance(record["name"], str) or not all(type(n) is int and n >= 0 for n in numbers):
-            raise ValueError(f"a bad entry: {record}")
+        for name, value in record.items():
+            if name not in ALLOWED or not ALLOWED[name](value):
+                raise ValueError(f"a bad entry: {name}={str(value)[:VALUE_LIMIT]}")
     return [kind(**record) for record in plain]
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_whole(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_shape(value: object) -> bool:
+    return isinstance(value, list) and all(map(_is_whole, value))
+
+
+ALLOWED: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("name", "dtype"), _is_text),
+    **dict.fromkeys(("kept", "axis", "number", "count"), _is_whole),
+    "shape": _is_shape,
+    "mask": lambda value: value is None or _is_shape(value),
+    "form": lambda value: value in FORMS,
+    "bits": lambda value: type(value) is int and (2 <= value <= 16 or value == 32),
+    "groups": lambda value: _is_whole(value) and value > 0,
+    "exponents": lambda value: isinstance(value, bool),
+    "scale": lambda value: value is None or (isinstance(value, float) and 0 < value < math.inf),
+}
+"""What the fields of an entry may be."""
 
 
 def _plain(index: NetworkIndex) -> dict[str, Any]:

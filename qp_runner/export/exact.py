@@ -19,7 +19,7 @@ from qp_runner.export.contents import Contents, Weight, spread
 from qp_runner.export.folding import Norm
 from qp_runner.export.graph import INT4, Array, Editor
 from qp_runner.export.marking import RESULT, WEIGHT, call_key, site_of
-from qp_runner.export.patterns import parameters_of
+from qp_runner.export.patterns import is_factor, parameters_of
 
 WORTH_BITS = 1024  # elements from which on a mask's bits and the operations that unpack them are less than its bytes
 
@@ -50,14 +50,18 @@ def write_norms(editor: Editor) -> None:
 
 
 def dequantized(editor: Editor, before: ir.Node, weight: Weight) -> ir.Value:
-    """The weight's value: a float constant, or codes of 4, 8 or 16 bits and what makes values of them."""
+    """The weight's value: a float constant, or codes of 4, 8 or 16 bits and what makes values of them.
+
+    Factors of a MatMul have no DequantizeLinear: ONNX Runtime would put a kernel in the place of both that rounds the
+    other factor to 8 bits, too.
+    """
     name = weight.name
     if weight.codes is None or weight.scale is None:
         return editor.constant(name, weight.value.numpy())
     codes = weight.codes.numpy()
     kind = INT4 if weight.bits <= 4 else np.int8 if weight.bits <= 8 else np.int16
     stored = editor.constant(f"{name}/codes", codes, kind)
-    if weight.groups == 1:
+    if weight.groups == 1 and not is_factor(before.outputs[0]):
         scale = editor.constant(f"{name}/scale", weight.scale.numpy())
         return editor.add(before, "DequantizeLinear", stored, scale, name=name, axis=weight.channel_axis)
     whole = spread(weight.scale, shape=weight.value.shape, channel_axis=weight.channel_axis, groups=weight.groups)

@@ -1,6 +1,5 @@
 """Writes a task's networks as ONNX files, one each, and verifies them together."""
 
-import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -27,21 +26,18 @@ def export_onnx(given: Exporting, found: dict[str, Contents], folder: Path, sett
     with watched(networks) as tested:
         before = task.evaluate("test")[task.metric.name]
     paths = {name: folder / file_name(name, several=len(networks) > 1, settings=settings) for name in networks}
-    with tempfile.TemporaryDirectory() as beside:
-        floats = {name: Path(beside) / f"{number}.onnx" for number, name in enumerate(networks)}
-        for name, path in paths.items():
-            free = free_sizes(trained[name], tested[name])
-            to_export = NetworkToExport(
-                networks[name], given.compressor, found[name], trained[name].pair(), free, trained[name].inputs
-            )
-            save_onnx(path, to_export, settings, float_path=floats[name])
-        compared = compare(task, networks, {name: _runs(path) for name, path in paths.items()})
-        return [
-            _verified(
-                given, path, compared, before=before, settings=settings, float_path=floats[name], usage=tested[name]
-            )
-            for name, path in paths.items()
-        ]
+    floats = {name: folder / f"float{number}.onnx" for number, name in enumerate(networks)}
+    for name, path in paths.items():
+        free = free_sizes(trained[name], tested[name])
+        to_export = NetworkToExport(
+            networks[name], given.compressor, found[name], trained[name].pair(), free, trained[name].inputs
+        )
+        save_onnx(path, to_export, settings, float_path=floats[name])
+    compared = compare(task, networks, {name: _runs(path) for name, path in paths.items()})
+    return [
+        _verified(given, path, compared, before=before, settings=settings, float_path=floats[name], usage=tested[name])
+        for name, path in paths.items()
+    ]
 
 
 def file_name(network: str, *, several: bool, settings: ExportSettings) -> str:

@@ -1,6 +1,5 @@
 """Changing an ONNX graph: constants, nodes, and what stands for what."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import ml_dtypes
@@ -51,9 +50,9 @@ class Editor:
         ir.convenience.replace_all_uses_with(old, value, replace_graph_outputs=True)
         self.graph.remove(node, safe=True)
 
-    def marks(self, kind: str) -> Iterator[ir.Node]:
+    def marks(self, kind: str) -> list[ir.Node]:
         """The marks of a kind, in order."""
-        return iter([node for node in self.graph if node.domain == DOMAIN and node.op_type == kind])
+        return [node for node in self.graph if node.domain == DOMAIN and node.op_type == kind]
 
 
 def constant_of(value: ir.Value | None) -> Array | None:

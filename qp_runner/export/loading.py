@@ -45,7 +45,7 @@ def load_packed(path: Path | str, network: nn.Module, *, name: str | None = None
                 unparametrize(module)
         _check(found, network)
         network.load_state_dict(own | _state(found), strict=True)
-    except (AttributeError, RuntimeError, ValueError) as error:
+    except (AttributeError, IndexError, KeyError, RuntimeError, ValueError) as error:
         raise PackedError(" ".join(f"{path} does not fit the network: {error}".split())) from error
     return network.eval()
 

@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import onnx
 import onnx_ir as ir
+import torch
 from torch import Tensor, nn
 
 from qp_runner.compress import Compressor
+from qp_runner.errors import ExportError
 from qp_runner.export.branches import quantize_branches
 from qp_runner.export.contents import Contents
 from qp_runner.export.exact import put_in_exact
@@ -41,6 +43,7 @@ class NetworkToExport:
 
 def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings, *, float_path: Path | None = None) -> None:
     """Writes a network as ONNX and, for comparison, the same network without sites. Raises ExportError."""
+    _check_type(given.contents)
     marked = ir.to_proto(
         marked_graph(given.compressor, given.network, given.contents, inputs=given.inputs, free=given.free)
     )
@@ -52,9 +55,17 @@ def save_onnx(path: Path, given: NetworkToExport, settings: ExportSettings, *, f
         graph.put_in()
         if settings.branches:
             quantize_branches(graph, given.calibration)
-    _write(path, finished(editor))
+    path.write_bytes(finished(editor).SerializeToString())
     if float_path is not None:
-        _write(float_path, _float(marked, given.contents))
+        float_path.write_bytes(_float(marked, given.contents).SerializeToString())
+
+
+def _check_type(contents: Contents) -> None:
+    """ExportError for a network of other numbers than float32."""
+    for name, value in ({each.name: each.value for each in contents.weights} | contents.parameters).items():
+        if value.is_floating_point() and value.dtype != torch.float32:
+            kind = str(value.dtype).removeprefix("torch.")
+            raise ExportError(f"ONNX needs a network of float32; its {name} is {kind}; use packed")
 
 
 def _float(marked: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
@@ -68,12 +79,6 @@ def _float(marked: onnx.ModelProto, contents: Contents) -> onnx.ModelProto:
         assert value is not None
         editor.replace(mark, value)
     return finished(editor)
-
-
-def _write(path: Path, proto: onnx.ModelProto) -> None:
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(proto.SerializeToString())
-    partial.replace(path)
 
 
 def sections(path: Path) -> dict[str, int]:

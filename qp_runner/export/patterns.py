@@ -23,6 +23,12 @@ def is_layer(user: ir.Node, weight: ir.Value) -> bool:
     return user.op_type == "Conv"
 
 
+def is_factor(weight: ir.Value) -> bool:
+    """Whether a MatMul reads a weight, as that of a linear layer of sequences."""
+    nodes = [use.node for use in weight.uses()]
+    return any(n.op_type == "MatMul" or (n.op_type == "Transpose" and is_factor(n.outputs[0])) for n in nodes)
+
+
 def norm_after(layer: ir.Node) -> ir.Node | None:
     """The batch norm that alone reads a layer's output."""
     user = only_user(layer.outputs[0])

@@ -34,10 +34,14 @@ class ExportSettings:
     signed_weights: bool = False
 
 
-def check_libraries(settings: ExportSettings, *, key: str) -> None:
-    """Raises ConfigError, of this key, for what can't be exported here."""
+def check_settings(settings: ExportSettings, *, key: str) -> None:
+    """Raises ConfigError for what can't be exported here (of this key), or options that would change nothing."""
     if "onnx" not in settings.formats:
         return
+    for name in ("branches", "float_bias", "signed_weights"):
+        value = getattr(settings, name)
+        if settings.mode == "exact" and value != getattr(ExportSettings, name):
+            raise ConfigError(f"export.onnx.{name}", value, "an option of mode=int8; the mode is exact")
     missing = [name for name in NEEDED if find_spec(name) is None]
     if missing:
         raise ConfigError(key, "onnx", f"needs pip install 'qp_runner[export]' ({', '.join(missing)} missing)")

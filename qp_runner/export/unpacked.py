@@ -12,8 +12,15 @@ from qp_runner.export.bits import Bytes, size, unpack
 from qp_runner.export.coding import Coded, Values, decode, sizes
 from qp_runner.export.container import NetworkIndex, PackedError, ResultEntry, TensorEntry, WeightEntry, read
 
-BFLOAT16 = "bfloat16"  # which NumPy lacks; read as uint16
 FLOATS = 32
+NUMBER_TYPES = {
+    "bfloat16": "<u2",  # which NumPy lacks
+    "bool": "?",
+    **{f"float{bits}": f"<f{bits // 8}" for bits in (16, 32, 64)},
+    **{f"complex{bits}": f"<c{bits // 8}" for bits in (64, 128)},
+    **{f"{sign}int{bits}": f"<{sign or 'i'}{bits // 8}" for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+"""NumPy's types by torch's names."""
 
 
 @dataclass(frozen=True)
@@ -87,13 +94,9 @@ def read_packed(path: Path) -> dict[str, Unpacked]:
 
 def number_type(dtype: str) -> str:
     """The NumPy type, little-endian, that stands for a type of torch. ValueError for one that is not known."""
-    kinds = {"float": "f", "int": "i", "uint": "u", "complex": "c"}
-    if dtype in (BFLOAT16, "bool"):
-        return "<u2" if dtype == BFLOAT16 else "?"
-    kind = dtype.rstrip("0123456789")
-    if kind not in kinds or dtype.removeprefix(kind) not in ("8", "16", "32", "64", "128"):
+    if dtype not in NUMBER_TYPES:
         raise ValueError(f"numbers of type {dtype}")
-    return f"<{kinds[kind]}{int(dtype.removeprefix(kind)) // 8}"
+    return NUMBER_TYPES[dtype]
 
 
 class _Reader:

@@ -61,7 +61,11 @@ def kind_of(settings: ExportSettings) -> str:
 
 def variants(settings: ExportSettings) -> list[str]:
     """The options that make another file of int8 numbers."""
-    options = {"branches": settings.branches, "integer_bias": not settings.float_bias}
+    options = {
+        "branches": settings.branches,
+        "integer_bias": not settings.float_bias,
+        "signed_weights": settings.signed_weights,
+    }
     return [name for name, chosen in options.items() if chosen and settings.mode == "int8"]
 
 

@@ -15,7 +15,7 @@ from qp_runner.config import Config
 from qp_runner.config.schema import ExportSection
 from qp_runner.errors import ConfigError
 from qp_runner.export.exporting import export
-from qp_runner.export.settings import ExportSettings, check_libraries, check_task
+from qp_runner.export.settings import ExportSettings, check_settings, check_task
 from qp_runner.export.subject import Exporting
 from qp_runner.export.verification import Verified, kind_of
 from qp_runner.run.build import Parts
@@ -54,13 +54,13 @@ def settings_of(section: ExportSection) -> ExportSettings:
 def check(config: Config, task: Task | None = None, *, key: str = "export.formats") -> None:
     """Raises ConfigError, of this key, where files are asked for that can't be made here, or of this task."""
     settings = settings_of(config.export)
-    check_libraries(settings, key=key)
+    check_settings(settings, key=key)
     if task is not None:
         check_task(settings, task, key=key)
 
 
 def export_parts(config: Config, parts: Parts, folder: Path, files: RunFiles) -> Exported:
-    """Exports a run that was just trained; its task is on the CPU afterwards. Raises ExportError, OSError."""
+    """Exports a run that was just trained; its task is on the CPU afterwards. Raises ExportError."""
     parts.task.to(torch.device("cpu"))
     given = Exporting(parts.task, parts.compressor, lambda name: rebuilt(config, parts.given)[name])
     exported = _exported(given, settings_of(config.export), folder)
@@ -73,7 +73,7 @@ def export_run(config: Config, file: ModelFile) -> Exported:
 
     Raises:
         ConfigError: a run that did not finish, or a task that can't be exported so.
-        ExportError, OSError: it can't be done.
+        ExportError: it can't be done.
     """
     folder = file.path.parent
     record = Record.load(folder)
@@ -106,8 +106,8 @@ def missing(config: Config, folder: Path) -> str:
     """Which of the files that a configuration asks for a run's folder lacks, in words; empty if none."""
     settings, recorded = settings_of(config.export), _recorded(folder)
     wanted = ["packed" if each == "packed" else kind_of(settings) for each in settings.formats]
-    there = {each["kind"] for each in recorded} - {each["kind"] for each in recorded if not _file(folder, each)}
-    lost = [kind for kind in wanted if kind not in there]
+    files = {kind: [_is_there(folder, each) for each in recorded if each["kind"] == kind] for kind in wanted}
+    lost = [kind for kind, there in files.items() if not there or not all(there)]
     return f"{' and '.join(lost)} missing below {folder / FOLDER}; qp-runner export makes them" if lost else ""
 
 
@@ -132,7 +132,7 @@ def _record(exported: Exported, files: RunFiles, *, step: int) -> None:
 
 def _verified(folder: Path) -> list[dict[str, Any]]:
     """What was recorded of the files in a run's folder, those that are still there."""
-    return [each for each in _recorded(folder) if _file(folder, each)]
+    return [each for each in _recorded(folder) if _is_there(folder, each)]
 
 
 def _recorded(folder: Path) -> list[dict[str, Any]]:
@@ -143,7 +143,7 @@ def _recorded(folder: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _file(folder: Path, record: dict[str, Any]) -> bool:
+def _is_there(folder: Path, record: dict[str, Any]) -> bool:
     return (folder / FOLDER / record["file"]).is_file()
 
 

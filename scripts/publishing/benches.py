@@ -13,7 +13,7 @@ FILES = {
     "packed.safetensors": "packed",
     "model.onnx": "ONNX exact",
     "model.int8.onnx": "ONNX int8",
-    "model.int8.signed.onnx": "ONNX int8, int8 weights",
+    "model.int8-signed_weights.onnx": "ONNX int8, int8 weights",
     "model.int8-branches.onnx": "ONNX int8, branches",
     "model.int8-integer_bias.onnx": "ONNX int8, integer biases",
 }

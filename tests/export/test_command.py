@@ -1,7 +1,9 @@
 """`qp-runner export`, and files that jobs end with."""
 
+import errno
 import json
 import shutil
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,8 @@ from safetensors.torch import load_file, save_file
 import qp_runner
 from qp_runner.export import exporting_packed, settings
 from qp_runner.export.loading import load_packed
+from qp_runner.export.settings import ExportSettings
+from qp_runner.export.verification import kind_of
 from qp_runner.models import SmallCNN
 from qp_runner.tracking.records import Record, artifact_files
 from support import execute, metrics
@@ -88,6 +92,72 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
     assert execute(["export", f"run={trained}", "format=packed"]) == 0
 
 
+@pytest.mark.parametrize("kind", ["packed", "onnx"])
+def test_a_full_disk_is_one_line_and_leaves_no_half_of_a_file(
+    trained: Path, tmp_path: Path, capsys, monkeypatch, kind: str
+) -> None:
+    if kind == "onnx":
+        pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    folder, write = tmp_path / "runs" / "one", Path.write_bytes
+
+    def until_full(path: Path, content: bytes) -> int:
+        write(path, content[: len(content) // 2])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    with monkeypatch.context() as context:
+        context.setattr(Path, "write_bytes", until_full)
+        assert execute(["export", f"run={folder}", f"format={kind}"]) == 1
+    err = capsys.readouterr().err
+    assert err.strip() == f"qp-runner: ExportError: {folder / 'export'}: No space left on device"
+    assert list((folder / "export").iterdir()) == []
+
+
+TRANSFORMER = """
+from torch import nn
+
+class Transformer(nn.Module):
+    def __init__(self, in_channels, classes):
+        super().__init__()
+        self.layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True, dropout=0.0)
+        self.fc = nn.Linear(8, classes)
+
+    def forward(self, x):
+        return self.fc(self.layer(x[:, 0]).mean(1))
+"""
+
+
+def test_a_transformer_with_quantized_weights_is_equal_in_its_file(tmp_path: Path, monkeypatch) -> None:
+    (tmp_path / "own_transformer.py").write_text(TRANSFORMER, "utf-8")
+    monkeypatch.syspath_prepend(tmp_path)
+    own = ["model.networks.network._target_=own_transformer.Transformer", "~model.networks.network.width"]
+    folder = tmp_path / "runs" / "one"
+    place = [f"results={tmp_path}", f"hydra.run.dir={folder}"]
+    assert execute([*RUN, *own, *place, "schedule=q_w", "export=packed"]) == 0
+    assert figures(folder)["packed.safetensors"]["figures"]["equal_outputs"] == 1
+    assert torch.backends.mha.get_fastpath_enabled()
+
+
+def test_every_kind_of_file_has_a_name_of_its_own() -> None:
+    pytest.importorskip("onnxruntime", reason="needs the extra `export`")
+    from qp_runner.export.exporting_onnx import file_name
+
+    choices = [
+        ExportSettings(("onnx",), "int8", branches, float_bias, signed)
+        for branches, float_bias, signed in product((False, True), repeat=3)
+    ]
+    assert len({file_name("network", several=False, settings=each) for each in choices}) == len(choices)
+    assert len({kind_of(each) for each in choices}) == len(choices)
+
+
+def test_a_file_in_the_place_of_the_folder_is_one_line(trained: Path, tmp_path: Path, capsys) -> None:
+    folder = tmp_path / "runs" / "one"
+    shutil.copytree(trained, folder, ignore=shutil.ignore_patterns("export"))
+    (folder / "export").touch()
+    assert execute(["export", f"run={folder}", "format=packed"]) == 1
+    assert capsys.readouterr().err.strip() == f"qp-runner: ExportError: {folder / 'export' / 'drafts'}: Not a directory"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -96,6 +166,8 @@ def test_a_file_that_computes_something_else_fails(trained: Path, capsys, monkey
         (["run={run}", "format=pickle"], "format=pickle: one of packed, onnx"),
         (["run={run}/nothing", "format=packed"], "the folder of a finished run"),
         (["run={run}", "format=onnx", "onnx.mode=fast"], "export.onnx.mode=fast: should be 'exact' or 'int8'"),
+        (["run={run}", "format=onnx", "onnx.branches=true"], "export.onnx.branches=True: an option of mode=int8"),
+        (["run={run}", "format=packed,onnx", "onnx.float_bias=false"], "export.onnx.float_bias=False: an option of"),
         (
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",

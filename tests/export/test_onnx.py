@@ -308,6 +308,50 @@ def test_weights_that_are_not_quantized_stay_float(tmp_path: Path, compressed, m
     assert all(site.value(latent).numpy().tobytes() in values for site, latent in compressor.latents().items())
 
 
+@pytest.mark.parametrize("mode", ["exact", "int8"])
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_runtime_does_not_round_what_linear_layers_of_sequences_read(
+    tmp_path: Path, compressed, bits: int, mode: str
+) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Linear(32, 48), nn.GELU(), nn.Linear(48, 8)), images(4, 5, 32)
+    compressor = compressed(network, x, bits=bits, fires={(Op.QUANTIZE, Target.WEIGHT)})
+    made, expected = outputs(exported(tmp_path, compressor, network, x, mode=mode), network, x)
+    assert np.abs(made - expected).max() < 1e-5 * expected.std()
+
+
+def test_a_runtime_does_not_quantize_weights_that_training_did_not(tmp_path: Path, compressed) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 1))
+    x = images(8, 3, 12, 12)
+    compressor = compressed(network, x, fires={(Op.QUANTIZE, Target.ACTIVATION)})
+    path = exported(tmp_path, compressor, network, x, mode="int8")
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (0, 3)
+    assert (made == expected).mean() > 0.98
+
+
+@pytest.mark.parametrize(("groups", "integer"), [(2, 2), (8, 1)])  # depthwise ones are in float
+def test_convolutions_of_groups_read_numbers_of_both_signs(
+    tmp_path: Path, compressed, groups: int, integer: int
+) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 8, 3), nn.Conv2d(8, 8, 3, padding=1, groups=groups), nn.Conv2d(8, 2, 1))
+    x = images(8, 3, 12, 12)
+    path = exported(tmp_path, compressed(network, x), network, x, mode="int8")
+    made, expected = outputs(path, network, x)
+    assert integer_convolutions(kernels(path)) == (integer, 3)
+    assert (made == expected).mean() > 0.98
+
+
+@pytest.mark.parametrize("activation", [nn.Hardtanh(), nn.ReLU6(), nn.LeakyReLU(), nn.Sigmoid()], ids=str)
+def test_what_an_activation_function_lets_through_keeps_its_sign(tmp_path: Path, compressed, activation) -> None:
+    torch.manual_seed(0)
+    network, x = nn.Sequential(nn.Conv2d(3, 8, 3), activation, nn.Conv2d(8, 4, 3)), images(8, 3, 12, 12)
+    made, expected = outputs(exported(tmp_path, compressed(network, x), network, x, mode="int8"), network, x)
+    assert (made == expected).mean() > 0.98
+
+
 def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> None:
     class Undecided(nn.Module):
         def __init__(self) -> None:
@@ -322,6 +366,14 @@ def test_what_torch_cannot_export_is_one_line(tmp_path: Path, compressed) -> Non
     with pytest.raises(ExportError, match="torch can't export Undecided") as caught:
         exported(tmp_path, compressor, network, x)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_network_of_other_numbers_is_one_line(tmp_path: Path, compressed, dtype: torch.dtype) -> None:
+    network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3)).to(dtype)
+    x = images(4, 3, 8, 8).to(dtype)
+    with pytest.raises(ExportError, match=r"a network of float32; its 0\.weight is (float64|bfloat16); use packed"):
+        exported(tmp_path, compressed(network, x), network, x)
 
 
 @pytest.mark.parametrize("mode", ["exact", "int8"])

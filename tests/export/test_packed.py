@@ -58,6 +58,16 @@ class Shared(nn.Module):
         return torch.relu(self.again(self.second(x))) + x
 
 
+class Chain(nn.Sequential):
+    """Calls its children one after the other, and functions behind them."""
+
+    def __init__(self) -> None:
+        super().__init__(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.relu(super().forward(x)) * 2
+
+
 class Parametrized(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -96,7 +106,7 @@ def test_every_form_comes_back(tmp_path: Path, compressed, sparsity: float, form
     assert torch.equal(loaded(X), network(X))
 
 
-@pytest.mark.parametrize("make", [Shared, Parametrized, lambda: resnet20(in_channels=3, classes=4)])
+@pytest.mark.parametrize("make", [Shared, Parametrized, Chain, lambda: resnet20(in_channels=3, classes=4)])
 def test_networks_that_share_or_compute_weights_come_back(tmp_path: Path, compressed, make) -> None:
     torch.manual_seed(1)
     network = make()
@@ -188,8 +198,23 @@ def _edited(path: Path, edit: Callable[[dict], None]) -> None:
         (lambda index: index["weights"][0].update(shape=[8, 3, 10**9, 10**9]), "too early"),
         (lambda index: index["weights"][0].update(shape=[10**9, 10**9], form="index", kept=0, bits=32), "7 bytes|many"),
         (lambda index: index["weights"][0].update(kept=7), "too many"),
-        (lambda index: index["weights"][0].update(form="pickle"), "pickle of 8 bits"),
-        (lambda index: index["weights"][0].update(bits="8"), "not supported|bad entry"),
+        (lambda index: index["weights"][0].update(form="pickle"), "a bad entry: form=pickle"),
+        (lambda index: index["weights"][0].update(bits="8"), "a bad entry: bits=8"),
+        (lambda index: index["weights"][0].update(groups=0), "a bad entry: groups=0"),
+        (lambda index: index["weights"][0].update(axis=9), "out of range"),
+        (lambda index: index["weights"][0].update(shape=None), "a bad entry: shape=None"),
+        (lambda index: index["weights"][0].update(file="a"), "a bad entry: file=a"),
+        (lambda index: index["parameters"][0].update(dtype=["float32"]), "a bad entry: dtype="),
+        (lambda index: index["parameters"][0].update(dtype="uint128"), "numbers of type uint128"),
+        (lambda index: index["results"][0].update(bits=10**30), "a bad entry: bits=1000"),
+        (lambda index: index["results"][0].update(scale="1"), "a bad entry: scale=1"),
+        (lambda index: index["results"][0].update(scale=float("nan")), "a bad entry: scale=nan"),
+        (lambda index: index["results"][0].update(mask={}), "a bad entry: mask={}"),
+        (lambda index: index["results"][0].update(name="__class__"), "does not fit the network"),
+        (
+            lambda index: [each.update(name="relu", count=1 + n, number=n) for n, each in enumerate(index["results"])],
+            "fit",
+        ),
         (lambda index: index["parameters"].pop(), "bytes of data too many"),
         (lambda index: index["parameters"][0].update(dtype="object"), "numbers of type object"),
         (lambda index: index.update(weights="no"), "damaged"),
@@ -248,4 +273,9 @@ def test_a_loaded_network_can_be_copied_and_moved(tmp_path: Path, compressed) ->
     network = Shared()
     compressor = compressed(network, X)
     loaded = there_and_back(Shared, compressor, network, tmp_path / "net.safetensors")
-    assert torch.equal(copy.deepcopy(loaded)(X), network(X))
+    copied = copy.deepcopy(loaded)
+    assert torch.equal(copied(X), network(X))
+    masks = [each for name, each in loaded.to("meta").named_buffers() if name.endswith("site_mask")]
+    assert masks
+    assert all(each.is_meta for each in masks)
+    assert torch.equal(copied(X), network(X))

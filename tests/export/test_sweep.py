@@ -132,7 +132,12 @@ def test_an_export_that_is_interrupted_leaves_the_run_finished(here: Path, monke
 
     with monkeypatch.context() as context:
         context.setattr(exporting_packed, "load_packed", interrupt)
+        (folder / "export").mkdir()
+        files = {"packed.safetensors": b"an earlier one", "verified.json": b"[]"}
+        for name, content in files.items():
+            (folder / "export" / name).write_bytes(content)
         assert execute(["export", f"run={folder}", "format=packed"]) == 130
+        assert {each.name: each.read_bytes() for each in (folder / "export").iterdir()} == files
     assert seen == [before]
     assert (folder / "run.json").read_bytes() == before
     assert execute(["export", f"run={folder}", "format=packed"]) == 0
