@@ -1,6 +1,5 @@
 """Attaches sites to networks and changes them when a schedule's events fire."""
 
-import logging
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -26,13 +25,6 @@ from qp_runner.compress.survey import survey
 from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
 from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
-
-log = logging.getLogger(__name__)
-
-OTHER_VALUES = (
-    "with sites attached, the network returns other values than without, as where its code asks for the type of a "
-    "module (`type(layer) is nn.Conv2d`): isinstance finds compressed layers too"
-)
 
 
 class Compressor(nn.Module):
@@ -83,8 +75,8 @@ class Compressor(nn.Module):
         self.graph: Graph | None = None
         self._faults: list[Fault] = []
         self._bank: WeightBank | None = None
-        if run is not None and not unchanged.close(unchanged.outputs(networks.values(), run), before):
-            log.warning(OTHER_VALUES)
+        if run is not None:
+            unchanged.check_unchanged(networks, run, before)
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""

@@ -1,6 +1,6 @@
-"""Whether networks return what they did before sites were attached to them."""
+"""Whether networks still return what they did before sites were attached to them."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -10,6 +10,21 @@ from torch import Tensor, nn
 from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.isolation import undisturbed
 from qp_runner.compress.survey import Run
+from qp_runner.errors import ConfigError
+
+OTHER_VALUES = (
+    "returns other values once sites are attached to it, as where its code asks for the type of a module "
+    "(`type(layer) is nn.Conv2d`); isinstance finds compressed layers too"
+)
+
+
+def check_unchanged(networks: Mapping[str, nn.Module], run: Run, before: list[Tensor]) -> None:
+    """Raises ConfigError if `run` makes networks with sites return other values than `before`, which they returned
+    without. What differs from call to call by itself, as with noise of a generator of its own, is no error.
+    """
+    after = outputs(networks.values(), run)
+    if not _close(after, before) and _close(after, outputs(networks.values(), run)):
+        raise ConfigError("model.networks", ", ".join(networks), OTHER_VALUES)
 
 
 def outputs(networks: Iterable[nn.Module], run: Run) -> list[Tensor]:
@@ -28,12 +43,14 @@ def outputs(networks: Iterable[nn.Module], run: Run) -> list[Tensor]:
     return found
 
 
-def close(one: list[Tensor], other: list[Tensor]) -> bool:
+def _close(one: list[Tensor], other: list[Tensor]) -> bool:
     """Whether these are the same values, up to 0.1 % of the largest: a GPU may add in another order each time."""
-    return len(one) == len(other) and all(a.shape == b.shape and _close(a, b) for a, b in zip(one, other, strict=True))
+    return len(one) == len(other) and all(map(_same, one, other))
 
 
-def _close(one: Tensor, other: Tensor) -> bool:
+def _same(one: Tensor, other: Tensor) -> bool:
+    if one.shape != other.shape:
+        return False
     one, other = (each.cpu().to(torch.complex128).nan_to_num() for each in (one, other))  # holds numbers of any type
     largest = float(other.abs().max()) if other.numel() else 0.0
     return torch.allclose(one, other, rtol=0, atol=1e-3 * largest)
