@@ -7,7 +7,8 @@ from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import resolve_executor
 from qp_runner.training.graph_step import GraphStep
 from qp_runner.training.identity import Identity, numerics
-from qp_runner.training.optim import LearningRate, MakeOptimizer, MakeSchedule, build_optimizers, constant_then_linear
+from qp_runner.training.learning_rates import LearningRate, MakeSchedule
+from qp_runner.training.optim import MakeOptimizer, build_optimizers, constant_then_linear
 from qp_runner.training.progress import Bar, ProgressView, Silent
 from qp_runner.training.seeding import choose_device, seed_everything, set_numerics, set_threads
 from qp_runner.training.shared_step import SharedStep

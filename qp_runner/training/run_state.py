@@ -18,7 +18,7 @@ from qp_runner.training.averaging import WeightAverage
 from qp_runner.training.checkpoint_file import CheckpointError
 from qp_runner.training.digester import Digester, NotDigestibleError
 from qp_runner.training.fitting import fixed_shapes, misfit, optimizer_misfit
-from qp_runner.training.optim import LearningRates
+from qp_runner.training.learning_rates import LearningRates
 from qp_runner.training.seeding import generator_states, set_generator_states
 
 

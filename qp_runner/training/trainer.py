@@ -18,7 +18,8 @@ from qp_runner.training.averaging import WeightAverage
 from qp_runner.training.checkpoints import RunCheckpoints
 from qp_runner.training.early_stop import EarlyStop
 from qp_runner.training.executors import Executor, make_step
-from qp_runner.training.optim import LearningRate, LearningRates, MakeOptimizer, build_optimizers
+from qp_runner.training.learning_rates import LearningRate, LearningRates
+from qp_runner.training.optim import MakeOptimizer, build_optimizers
 from qp_runner.training.progress import ProgressView, Silent
 from qp_runner.training.run_state import RunState
 from qp_runner.training.shared_step import SharedStep

@@ -17,7 +17,7 @@ from qp_runner.metric import Metric
 from qp_runner.schedule import Target
 from qp_runner.tasks import Distillation
 from qp_runner.training import EarlyStop, LearningRate, StepOptions
-from qp_runner.training.optim import LearningRates
+from qp_runner.training.learning_rates import LearningRates
 from support import P_Q, Records, make_trainer, train
 
 UP, DOWN = Metric("accuracy", higher_is_better=True), Metric("fid", higher_is_better=False)
