@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.calls import Calls, first_tensor, numbered, prefixes, with_first
 from qp_runner.compress.errors import not_a_tensor
-from qp_runner.compress.recorder import Form, Recorder, Value
+from qp_runner.compress.recorder import Recorder
+from qp_runner.compress.values import Form, Value
 
 _CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
 _NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d)

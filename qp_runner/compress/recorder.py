@@ -7,7 +7,6 @@ made counts by itself.
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -17,105 +16,12 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from qp_runner.compress.arguments import argument_of, tensors_of, written_arguments
 from qp_runner.compress.extents import Extent, extent
+from qp_runner.compress.operations import COMPUTING, JOINING, SAME_CODES, SIZE_DEPENDS_ON_VALUES
+from qp_runner.compress.values import Form, Value, input_form, numel
 from qp_runner.errors import ConfigError
 
-_COMPUTING = tuple(
-    "convolution conv_ linear addmm mm bmm baddbmm addbmm mv addmv dot _scaled_dot_product _flash_attention "  # noqa: SIM905
-    "_efficient_attention _native_multi_head_attention embedding lstm gru rnn _thnn_fused mkldnn_rnn _cudnn_rnn "
-    "grid_sampler roi_align roi_pool deform_conv2d _cdist cdist _trilinear".split()
-)
-"""How the names of operations begin that read each value many times, so that it has to lie in memory."""
-
-_SAME_CODES = frozenset(
-    "clone _to_copy contiguous _reshape_copy pixel_shuffle pixel_unshuffle channel_shuffle roll flip "  # noqa: SIM905
-    "detach alias lift_fresh constant_pad_nd reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d "
-    "replication_pad2d replication_pad3d relu relu_ clamp clamp_ clamp_min clamp_min_ hardtanh hardtanh_ "
-    "max_pool2d_with_indices max_pool3d_with_indices avg_pool2d avg_pool3d _adaptive_avg_pool2d _adaptive_avg_pool3d "
-    "adaptive_max_pool2d adaptive_max_pool3d mean amax cat stack".split()
-)
-"""Operations that move, select, clip or pool values: their result is one tensor with what they read."""
-
-_CLIPPING = {"relu", "relu_", "clamp", "clamp_", "clamp_min", "clamp_min_", "hardtanh", "hardtanh_"}
-_JOINING = {"cat", "stack"}
-_SIZE_DEPENDS_ON_VALUES = {"nonzero", "masked_select", "nms", "_unique2", "unique_dim", "unique_consecutive"}
 _LOOKED_INTO = {"torch.nn.functional.multi_head_attention_forward"}  # calls that are several operations
 _STATE = "dropout_state"  # the argument by which cuDNN's recurrent layers are given a generator that the process keeps
-
-
-@dataclass(eq=False)
-class Value:
-    """The contents of a tensor between two writes.
-
-    Attributes:
-        made: the number of the operation that computed it.
-        shape: with the batch.
-        module: path of the innermost module that was running then; `operation` the call's name.
-        reads: what that operation read from others.
-        of_input: whether it depends on the network's input.
-        is_input: whether it still is that input: at most normalised, resized or padded without any Parameter.
-        varies: whether its size depends on values, as with a detector's regions.
-        read_by: numbers of the operations that read it.
-        readers: the forms of it that are read or returned.
-        outputs: paths of the modules that return it, the innermost first.
-        comes_first: whether it is the first tensor that one of them returns.
-        marks: the sites that compress it: path, form and elements.
-    """
-
-    made: int
-    shape: tuple[int, ...]
-    module: str = ""
-    operation: str = ""
-    reads: list["Value"] = field(default_factory=list)
-    of_input: bool = False
-    is_input: bool = False
-    varies: bool = False
-    read_by: set[int] = field(default_factory=set)
-    returned: bool = False
-    readers: list["Form"] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    comes_first: bool = False
-    marks: list[tuple[str, "Form", int]] = field(default_factory=list)
-
-    def compressed_by(self) -> dict[str, int]:
-        """The sites without whose compression nothing reads it, with the elements that each writes for one sample."""
-        return {
-            path: elements
-            for path, form, elements in self.marks
-            if all(reader.comes_from(form) for reader in self.readers)
-        }
-
-    def best_site(self) -> str:
-        """Of those sites the one where a runtime would compress: the last before values are pooled or moved."""
-        sites = self.compressed_by()
-        marks = [(path, form) for path, form, _ in self.marks if path in sites]
-        computed = [path for path, form in marks if form.before is None or form.made_by in _CLIPPING]
-        return computed[-1] if computed else next((path for path, _ in marks), "")
-
-    @property
-    def numel(self) -> int:
-        """Elements, of the batch."""
-        return _numel(self.shape)
-
-    @property
-    def elements(self) -> int:
-        """Elements of one sample, for a batch of one; of one row where their number varies."""
-        return _numel(self.shape[1:]) if self.varies else self.numel
-
-
-@dataclass(eq=False)
-class Form:
-    """A tensor that holds a value, moved, clipped or pooled; `before` is the form that it was made from."""
-
-    value: Value
-    before: "Form | None" = None
-    made_by: str = ""  # the primitive operation
-
-    def comes_from(self, other: "Form") -> bool:
-        """Whether it is another form or was made from it."""
-        form: Form | None = self
-        while form is not None and form is not other:
-            form = form.before
-        return form is other
 
 
 class Recorder(TorchDispatchMode):
@@ -158,7 +64,7 @@ class Recorder(TorchDispatchMode):
             return result  # a view
         if self.call is None:
             self.operation += 1
-        if name in _SAME_CODES and self._hands_on(name, inputs, [*fresh, *written]):
+        if name in SAME_CODES and self._hands_on(name, inputs, [*fresh, *written]):
             return result
         self._computes(name, inputs, fresh, written)
         return result
@@ -166,7 +72,7 @@ class Recorder(TorchDispatchMode):
     def _hands_on(self, name: str, inputs: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
         """Lets the results be the values that were read; False if there are none."""
         self._read_parameters(inputs)
-        forms = [form for tensor in (inputs if name in _JOINING else inputs[:1]) for form in self.of(tensor)]
+        forms = [form for tensor in (inputs if name in JOINING else inputs[:1]) for form in self.of(tensor)]
         for tensor in made if forms else ():
             if tensor.is_floating_point():
                 self._now[self._key(tensor)] = tuple(Form(form.value, form, name) for form in forms)
@@ -175,7 +81,7 @@ class Recorder(TorchDispatchMode):
     def _computes(
         self, name: str, inputs: Sequence[Tensor], fresh: Sequence[Tensor], written: Sequence[Tensor]
     ) -> None:
-        computing = name.startswith(_COMPUTING)
+        computing = name.startswith(COMPUTING)
         forms = [form for tensor in inputs for form in self.of(tensor)]
         self._read(forms)
         if computing:
@@ -187,13 +93,13 @@ class Recorder(TorchDispatchMode):
         of_input = any(value.of_input for value in read)
         is_input = not computing and not parameters and all(value.is_input for value in read if value.of_input)
         by_index = name == "index" and any(tensor.dtype == torch.bool for tensor in inputs[1:])
-        varies = name in _SIZE_DEPENDS_ON_VALUES or by_index or any(value.varies for value in read)
+        varies = name in SIZE_DEPENDS_ON_VALUES or by_index or any(value.varies for value in read)
         for tensor in {self._key(each): each for each in [*fresh, *written]}.values():
             before = [form.value.shape for form in self._now.get(self._key(tensor), ())]
-            whole = max(before, key=_numel, default=(0,))  # an operation may write into a part of a tensor
+            whole = max(before, key=numel, default=(0,))  # an operation may write into a part of a tensor
             value = Value(
                 self.operation,
-                whole if _numel(whole) > tensor.numel() else tuple(tensor.shape),
+                whole if numel(whole) > tensor.numel() else tuple(tensor.shape),
                 self.module,
                 self.call or name,
                 self._reads,
@@ -241,13 +147,13 @@ class Recorder(TorchDispatchMode):
         key = self._key(tensor)
         if key in self._parameters or key in self._constants:
             return self._now.get(key, ())
-        return self._now.setdefault(key, (_input(tensor),))
+        return self._now.setdefault(key, (input_form(tensor),))
 
     def set_input(self, tensors: Iterable[Tensor]) -> None:
         """These tensors are a network's input, unless they are another network's output."""
         for tensor in tensors:
             if not any(form.value.returned for form in self.of(tensor)):
-                self._now[self._key(tensor)] = (_input(tensor),)
+                self._now[self._key(tensor)] = (input_form(tensor),)
 
     def _key(self, tensor: Tensor) -> int:
         try:
@@ -279,11 +185,3 @@ class _Calls(TorchFunctionMode):
             return func(*args, **(kwargs or {}))
         finally:
             recorder.call = None
-
-
-def _input(tensor: Tensor) -> Form:
-    return Form(Value(0, tuple(tensor.shape), of_input=True, is_input=True))
-
-
-def _numel(shape: Sequence[int]) -> int:
-    return torch.Size(shape).numel()

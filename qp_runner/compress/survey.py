@@ -14,7 +14,8 @@ from qp_runner.compress.attach import attach_calls
 from qp_runner.compress.calls import Calls, Watch, first_tensor, numbered, prefixes
 from qp_runner.compress.graph import Graph, LedgerTensor, trace
 from qp_runner.compress.isolation import parameters_kept, undisturbed
-from qp_runner.compress.recorder import Form, Recorder
+from qp_runner.compress.recorder import Recorder
+from qp_runner.compress.values import Form
 from qp_runner.errors import ConfigError
 
 log = logging.getLogger(__name__)
