@@ -70,11 +70,11 @@ def _take_data_set(digester: Digester, value: object) -> bool:
     wanted = "give its class a method fingerprint() -> str"
     if isinstance(value, IterableDataset) or not hasattr(value, "__len__"):
         raise digester.refusal(f"is a data set without a length: {wanted}")
-    files, walk, digester.walk_folders = digester.files, digester.walk_folders, False
+    files, walk, digester.files.walk_folders = digester.files.named, digester.files.walk_folders, False
     digester.attributes(value)
-    digester.walk_folders = walk
+    digester.files.walk_folders = walk
     items = len(value)
-    if not (items <= ITEMS and _take_items(digester, value, items)) and digester.files - files < items:
+    if not (items <= ITEMS and _take_items(digester, value, items)) and digester.files.named - files < items:
         raise digester.refusal(f"is a data set of more than {ITEMS} items or {BYTES >> 20} MiB: {wanted}")
     return True
 

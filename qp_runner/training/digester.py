@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from qp_runner.compress.python_state import OF_MODULES
 from qp_runner.errors import first_line
 from qp_runner.training.code import code_digest
+from qp_runner.training.named_files import MOST, NamedFiles
 
-FILES = 100_000  # in the folders that an object names, all together: one that names more is not digested
 DEEPEST = 200
 HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 CALLABLES = types.FunctionType | types.BuiltinFunctionType | types.MethodType | types.MethodWrapperType | type
@@ -72,9 +72,7 @@ class Digester:
         self._hash = hashlib.sha256()
         self._met: dict[int, tuple[int, object]] = {}
         self._path: list[str] = []
-        self._in_folders = 0
-        self.files = 0  # named by texts and paths, those in folders left out
-        self.walk_folders = True
+        self.files = NamedFiles()
         self.size = 0  # in bytes
         self.modules: set[str] = set()  # of the types that were taken
 
@@ -268,24 +266,10 @@ class Digester:
 
     def _named(self, text: str) -> None:
         """Adds the file or folder that a text names."""
-        with suppress(OSError, ValueError, RuntimeError):  # too long, of odd characters, another user's home
-            place = Path(text).expanduser()
-            if place.is_file():
-                self.files += 1
-                self._file(place, place.name)
-            elif self.walk_folders and place.is_dir() and place.resolve() not in (Path("/"), Path.home()):
-                for folder, folders, names in os.walk(place):
-                    folders.sort()
-                    for name in sorted(names):
-                        self._in_folders += 1
-                        self._file(Path(folder, name), Path(folder, name).relative_to(place).as_posix())
-        if self._in_folders > FILES:
-            raise self.refusal(f"names a folder ({text}) with more than {FILES} files")
-
-    def _file(self, place: Path, name: str) -> None:
-        if self._in_folders <= FILES:
-            status = place.stat()
-            self.add("file", name, status.st_size, status.st_mtime_ns)
+        for described in self.files.of(text):
+            self.add("file", *described)
+        if self.files.too_many:
+            raise self.refusal(f"names a folder ({text}) with more than {MOST} files")
 
     @contextmanager
     def _inside(self, name: str) -> Iterator[None]:
