@@ -26,7 +26,9 @@ RESULTS = "site_results/"
 
 
 def bake(network: nn.Module, attachments: Iterable[Attachment], counted: Iterable[Counting] = ()) -> nn.Module:
-    """A plain deep copy whose outputs equal the attached network's bit for bit.
+    """A plain deep copy whose outputs equal the attached network's bit for bit; in evaluation, torch's own attention
+    layers take a fast path where no weight has a site, which adds in another order: for the same bits, switch it off by
+    `torch.backends.mha.set_fastpath_enabled(False)`.
 
     Its weights are the compressed values. A module with an active activation site keeps its class and its place; the
     site's mask and scale become buffers of it, and a forward hook of standard operations, `compress_output`, takes the
