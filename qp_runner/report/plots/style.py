@@ -18,7 +18,7 @@ from qp_runner.report.rows import Row
 INK, MUTED, GRID = "#1f2328", "#626a73", "#e7eaee"
 FLOAT_COLOUR = "#6b7280"
 # Okabe & Ito (2008), distinct for all kinds of colour vision; without yellow, too pale for lines on white
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8539a", "#c98a00", "#3f9fd8")
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#b8539a", "#c98a00", "#3f9fd8", INK)
 MARKERS = ("o", "s", "D", "^", "v", "P", "X", "*")
 SETTINGS = {
     "svg.fonttype": "none",  # keeps text as text: the page's font, selectable, searchable
