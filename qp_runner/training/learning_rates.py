@@ -1,6 +1,7 @@
 """The learning rates of a run: its optimizers' schedules, warm-up, and what is written to the optimizers."""
 
 import inspect
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -138,7 +139,10 @@ def _schedule(kind: LearningRate, optimizer: Optimizer) -> LRScheduler:
 
 def _advance(schedule: LRScheduler) -> None:
     try:
-        schedule.step()
+        with warnings.catch_warnings():
+            # torch warns that the optimizer has not stepped; a step that another job captured does so without a call.
+            warnings.filterwarnings("ignore", "Detected call of `lr_scheduler.step")
+            schedule.step()
     except ValueError as error:  # OneCycleLR beyond its total_steps
         raise ConfigError(SCHEDULE, type(schedule).__name__, first_line(error)) from error
 

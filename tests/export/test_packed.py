@@ -275,7 +275,7 @@ def test_a_loaded_network_can_be_copied_and_moved(tmp_path: Path, compressed) ->
     loaded = there_and_back(Shared, compressor, network, tmp_path / "net.safetensors")
     copied = copy.deepcopy(loaded)
     assert torch.equal(copied(X), network(X))
-    masks = [each for name, each in loaded.to("meta").named_buffers() if name.endswith("site_mask")]
+    masks = [each for name, each in loaded.to("meta").named_buffers() if name.endswith("mask")]
     assert masks
     assert all(each.is_meta for each in masks)
     assert torch.equal(copied(X), network(X))
