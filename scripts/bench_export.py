@@ -1,6 +1,7 @@
 """Exports finished runs in every way and prints what came out, as CSV: sizes, agreement on the test set, integer
 kernels, milliseconds beside the float network in the same process, what OpenVINO makes of the same files, and what the
-masks of activations cost (the int8 file against the same one without masks).
+masks of activations cost (the int8 file against the same one without masks). `without_onednn` is torch beside itself,
+its convolutions added up in another order: what no file can be blamed for.
 """
 
 import argparse
@@ -74,7 +75,21 @@ def measured(run: Path, samples: int | None) -> dict[str, dict[str, float]]:
                 if verified.path.suffix == ".onnx":
                     found[name] |= in_openvino(given, verified.path)
         found["masks"] = masks(given, Path(folder))
+    found["without_onednn"] = without_onednn(given)
     return found
+
+
+def without_onednn(given: Exporting) -> dict[str, float]:
+    """Agreement of the network with itself, computed by torch's own convolutions in the place of oneDNN's."""
+    [(name, network)] = given.networks.items()
+    baked = given.compressor.bake(network).eval()
+
+    def run(x: torch.Tensor) -> torch.Tensor:
+        with torch.backends.mkldnn.flags(enabled=False):
+            return baked(x)
+
+    agreement = compare(given.task, {name: network}, {name: [run]}).network
+    return {"top1_agreement": agreement.top1 or 0.0, "equal_outputs": agreement.share_equal}
 
 
 def in_openvino(given: Exporting, path: Path) -> dict[str, float]:

@@ -83,10 +83,13 @@ def exported(paths: Sequence[Path], _folder: Path, _draw: bool) -> str:
             ]
         )
     before, masks = number(read.loc["packed.safetensors", "accuracy_before"]), read.loc["masks"]
+    itself = read.loc["without_onednn"]
     text = table([*heads, "ms / float ms", "OpenVINO: same class"], lines)
     return (
-        f"{text}\n\nThe network itself: {before} %. Masks of activations cost {100 * (masks['ratio'] - 1):.1f} % of "
-        f"the int8 file's time ({masks['with_ms']:.1f} against {masks['without_ms']:.1f} ms)."
+        f"{text}\n\nThe network itself: {before} %; computed by torch without oneDNN: same class "
+        f"{100 * itself['top1_agreement']:.2f} %, equal outputs {100 * itself['equal_outputs']:.1f} %. Masks of "
+        f"activations cost {100 * (masks['ratio'] - 1):.1f} % of the int8 file's time ({masks['with_ms']:.1f} against "
+        f"{masks['without_ms']:.1f} ms)."
     )
 
 

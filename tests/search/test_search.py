@@ -198,7 +198,16 @@ def test_a_search_killed_at_random_moments_is_the_one_it_would_have_been(here: P
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes of POSIX systems")
 def test_equal_searches_that_start_together_each_have_their_folder_and_a_copy_goes_on_alone(here: Path) -> None:
     command = [*PLAIN, "trainer.epochs=1", "trainer.save_model=false", "search.reference=false", "search.trials=1"]
-    done = forked("sys.exit(any([ended(pid) for pid in [start(command) for _ in range(2)]]))", command)
+    both_began = """
+plain = EagerStep.__call__
+def wait(self, batch):
+    while len(os.listdir("results/sweeps")) < 2:
+        time.sleep(0.01)
+    return plain(self, batch)
+EagerStep.__call__ = wait
+sys.exit(any([ended(pid) for pid in [start(command) for _ in range(2)]]))
+"""
+    done = forked(both_began, command)
     assert done.returncode == 0, done.stderr
     one, other = sorted((here / "results" / "sweeps").iterdir())
     assert_same(read(one), read(other))
