@@ -131,7 +131,7 @@ def execute(arguments: Sequence[str]) -> int:
 
 def metrics(folder: Path) -> pd.DataFrame:
     """What a run recorded, times and what it computed itself left out."""
-    table = pd.read_csv(folder / "metrics.csv")
+    table = pd.read_csv(folder / "metrics.csv", converters={"value": float})  # to the last bit, in any pandas
     return table[~table["name"].str.startswith("time/")][["step", "name", "value"]].reset_index(drop=True)
 
 

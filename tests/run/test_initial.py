@@ -22,7 +22,10 @@ from qp_runner.run.identity import identity, job_digest
 from qp_runner.schedule import Target
 from support import execute, metrics
 
-QUICK = ["trainer.epochs=2", "trainer.batch_size=128", "tracking=none", "trainer.progress=false"]
+QUICK = [  # on the CPU, where the networks that they are compared with are
+    *("trainer.epochs=2", "trainer.batch_size=128", "trainer.device=cpu"),
+    *("tracking=none", "trainer.progress=false"),
+]
 
 
 def network(seed: int = 7, classes: int = 10) -> SmallCNN:
