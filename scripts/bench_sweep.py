@@ -1,8 +1,10 @@
 """One sweep run in several ways: wall clock, how busy the GPU was, and whether all results are equal bit for bit.
 
-Ways: `reuse` as the product does it; `trunks` without captured steps that jobs share; `alone`, every job a command of
-its own that shares nothing, as with other tools. Each command is measured from its start to its end, imports included,
-and finds what those before it compiled in torch's cache on disk; `reuse` comes first, so it has the least of that.
+Ways: `reuse` as the product does it; `trunks` without captured steps that jobs share; with --lanes, `lanes`, in several
+processes side by side, which share the GPU by CUDA's Multi-Process Service where that is installed; `alone`, every job
+a command of its own that shares nothing, as with other tools. Each command is measured from its start to its end,
+imports included, and finds what those before it compiled in torch's cache on disk; `reuse` comes first, so it has the
+least of that.
 Without overrides: six orders of ResNet-20, four seeds, 20 epochs, on images made up in CIFAR-10's layout; where there
 is no GPU, the default sweep on digits. Ends with 1 where results differ.
 """
@@ -40,6 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("overrides", nargs="*", help="the sweep's command line")
     parser.add_argument("--alone", type=int, metavar="N", help="jobs to run alone; the time of all is scaled from them")
+    parser.add_argument("--lanes", type=int, metavar="N", help="run it in N processes side by side, too")
     parser.add_argument("--images", type=int, default=50_000, help="made up images of the default sweep (%(default)s)")
     parser.add_argument("--keep", type=Path, metavar="FOLDER", help="keep all results there")
     args = parser.parse_args()
@@ -49,48 +52,85 @@ def main() -> None:
         overrides = args.overrides or (ON_GPU if cuda else ["experiment=orders/digits"])
         if cuda and not args.overrides:
             overrides = [*overrides, f"data.root={made_up(folder / 'data', args.images)}"]
-        wrong = measured(overrides, folder, args.alone)
+        wrong = measured(overrides, folder, args.alone, args.lanes)
     print(f"torch {torch.__version__}, {torch.cuda.get_device_name() if cuda else f'{os.cpu_count()} cores'}")
     print(" ".join(overrides))
     sys.exit(bool(wrong))
 
 
-def measured(overrides: list[str], folder: Path, alone: int | None) -> list[str]:
+def measured(overrides: list[str], folder: Path, alone: int | None, lanes: int | None) -> list[str]:
     """Runs all ways and prints what they took; returns the jobs whose results differ."""
     seconds = {}
     for way, code in WAYS.items():
         seconds[way] = timed(way, code, [*overrides, f"results={folder / way}"])
-    found = {way: jobs(folder / way) for way in WAYS}
+    if lanes:
+        side_by_side = ["hydra/launcher=joblib", f"hydra.launcher.n_jobs={lanes}"]
+        with sharing_the_gpu() as environment:
+            seconds["lanes"] = timed(
+                f"lanes ({lanes})", RUNNER, [*overrides, *side_by_side, f"results={folder / 'lanes'}"], environment
+            )
+    found = {way: jobs(folder / way) for way in seconds}
     chosen = sorted(found["trunks"], key=int)
     chosen = chosen[:: -(-len(chosen) // (alone or len(chosen)))]
-    taken = 0.0
-    for job in chosen:
-        record = yaml.safe_load((found["trunks"][job] / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
-        apart = [f"results={folder / 'alone'}", f"hydra.run.dir={folder / 'alone' / 'sweeps' / 'all' / job}"]
-        own = [*(each for each in record if not each.startswith("results=")), "hydra.mode=RUN", *apart]
-        taken += timed(f"alone, job {job}", RUNNER, [*own, "checkpoint.enabled=false"])
-    seconds["alone"] = taken * len(found["trunks"]) / len(chosen)
-    print(f"alone, all {len(found['trunks'])} jobs (from {len(chosen)}): {seconds['alone']:.1f} s")
-    for way in WAYS:
-        first, *others = (set_up(found[way][job]) for job in sorted(found[way], key=int))
+    seconds["alone"] = one_by_one(found["trunks"], chosen, folder / "alone")
+    for way, done in found.items():
+        first, *others = (set_up(done[job]) for job in sorted(done, key=int))
         if first:
             print(
                 f"{way}: set-up of the first job {first:.1f} s, of the others {min(others):.2f} to {max(others):.2f} s"
             )
         print(f"{way}: {seconds['alone'] / seconds[way]:.2f} x faster than alone")
     print(f"reuse: {seconds['trunks'] / seconds['reuse']:.2f} x faster than trunks")
-    pairs = [(job, found["reuse"][job], found["trunks"][job]) for job in found["trunks"]]
-    pairs += [(job, found["reuse"][job], folder / "alone" / "sweeps" / "all" / job) for job in chosen]
+    reuse = found["reuse"]
+    pairs = [(job, reuse[job], done[job]) for way, done in found.items() if way != "reuse" for job in reuse]
+    pairs += [(job, reuse[job], folder / "alone" / "sweeps" / "all" / job) for job in chosen]
     wrong = [f"job {job} differs in {', '.join(each[:5])}" for job, *two in pairs if (each := differences(*two))]
     print(f"{len(pairs) - len(wrong)} of {len(pairs)} comparisons equal bit for bit", *wrong, sep="\n")
     return wrong
 
 
-def timed(name: str, code: str, overrides: list[str]) -> float:
+def one_by_one(all_jobs: dict[str, Path], chosen: list[str], folder: Path) -> float:
+    """Runs the chosen jobs, each a command of its own; returns the seconds of all, scaled from those."""
+    taken = 0.0
+    for job in chosen:
+        record = yaml.safe_load((all_jobs[job] / ".hydra" / "overrides.yaml").read_text(encoding="utf-8"))
+        apart = [f"results={folder}", f"hydra.run.dir={folder / 'sweeps' / 'all' / job}"]
+        own = [*(each for each in record if not each.startswith("results=")), "hydra.mode=RUN", *apart]
+        taken += timed(f"alone, job {job}", RUNNER, [*own, "checkpoint.enabled=false"])
+    seconds = taken * len(all_jobs) / len(chosen)
+    print(f"alone, all {len(all_jobs)} jobs (from {len(chosen)}): {seconds:.1f} s")
+    return seconds
+
+
+@contextmanager
+def sharing_the_gpu() -> Iterator[dict[str, str]]:
+    """The environment of processes that share the GPU by CUDA's Multi-Process Service, which runs meanwhile.
+
+    Where it is not installed, the environment as it is.
+    """
+    control, environment = shutil.which("nvidia-cuda-mps-control"), dict(os.environ)
+    if control is None:
+        yield environment
+        return
+    with tempfile.TemporaryDirectory() as name:
+        for kind in ("PIPE", "LOG"):
+            environment[f"CUDA_MPS_{kind}_DIRECTORY"] = name
+        subprocess.run([control, "-d"], env=environment, check=True)
+        try:
+            yield environment
+        finally:
+            subprocess.run([control], env=environment, input="quit\n", text=True, check=True)
+            log = Path(name, "server.log")
+            clients = log.read_text(encoding="utf-8").lower().count("new client") if log.is_file() else 0
+            print(f"clients of CUDA's Multi-Process Service: {clients}")
+
+
+def timed(name: str, code: str, overrides: list[str], environment: dict[str, str] | None = None) -> float:
     """Seconds that a command takes; prints them. SystemExit where it fails."""
+    command = [sys.executable, "-c", code, *overrides, *QUIET]
     with busy() as shares:
         started = time.perf_counter()
-        done = subprocess.run([sys.executable, "-c", code, *overrides, *QUIET], capture_output=True, text=True)
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
         seconds = time.perf_counter() - started
     if done.returncode:
         raise SystemExit(f"{name} failed:\n{done.stderr[-3000:]}")
