@@ -3,6 +3,8 @@
 CUDA graphs are replaced by a record of operations; `test_captured_options` and `test_executors` capture real ones.
 """
 
+import importlib
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +14,17 @@ import torch
 from recorded import SGD, TASKS, captured, run, same
 from torch import Tensor
 
+from qp_runner.config import Config
 from qp_runner.run.build import build, build_trainer
+from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.shared_steps import LastStep, step_key
 from qp_runner.training import GraphStep, SharedStep, seed_everything, set_numerics
 from qp_runner.training.held_tensors import held_tensors
+from qp_runner.training.shared_step import Captured
 from support import Records
 from tiny import tiny, tiny_config
+
+runs: Any = importlib.import_module("qp_runner.run.run")  # the package has a function of that name
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -145,3 +152,23 @@ def test_which_jobs_have_the_same_step(change: str, equal: bool) -> None:
     assert (step_key(one) == step_key(other)) == equal
     last = LastStep()
     assert (last.of(one) is last.of(other)) == equal
+
+
+def test_a_step_that_no_longer_fits_is_freed_before_the_next_job_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device may have no room for both."""
+    last, config = LastStep(), tiny_config("classification", "trainer.batch_size=32", "tracking=none")
+    monkeypatch.setattr(runs, "_LAST_STEP", last)
+    shared = last.of(tiny_config("classification"))
+    shared.leave(Captured(lambda: None, None, torch.zeros(()), {}, {}, {}))
+    left = weakref.ref(shared._left)  # type: ignore[arg-type]
+    del shared
+
+    def build(_: Config) -> None:
+        raise InterruptedError(left() is None)
+
+    monkeypatch.setattr(runs, "build", build)
+    sweep = SweepContext("sweep", tmp_path, 0, 1)
+    with pytest.raises(InterruptedError, match="True"):
+        runs.run(config, RunContext(tmp_path / "0", "float", sweep=sweep), composed=runs.Composed("", {}))
