@@ -36,6 +36,8 @@ class Record(TorchDispatchMode):
         self.operations: list[tuple[Any, Any, Any, list[Any]]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.ops.aten._local_scalar_dense.default:
+            raise RuntimeError("the number that a tensor holds is not known while operations are captured")
         result = func(*args, **(kwargs or {}))
         self.operations.append((func, args, kwargs or {}, tree_leaves(result)))
         return result
@@ -72,7 +74,15 @@ def captured(trainer: Trainer, shared: SharedStep | None) -> GraphStep:
     for optimizer in trainer.state.optimizers.values():
         make_capturable(optimizer, CPU)
     bank = trainer.compressor.bank() if trainer.compressor is not None else None
-    eager = EagerStep(trainer.task, trainer.state.optimizers, precision="float32", device=CPU, bank=bank)
+    assert isinstance(trainer.step, EagerStep)
+    eager = EagerStep(
+        trainer.task,
+        trainer.state.optimizers,
+        precision=trainer.step.precision,
+        device=CPU,
+        bank=bank,
+        options=trainer.step.options,
+    )
     trainer.step = step = GraphStep(
         Uncompiled(eager, compressor=trainer.compressor), shared=shared, graphs=RecordedGraphs()
     )

@@ -89,6 +89,38 @@ def test_a_resumed_job_takes_over_a_step(tmp_path: Path) -> None:
     same(whole | {"resumed": 0}, again | {"resumed": 0})
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["trainer.grad_clip=0.1", "trainer.accumulate=2"],
+        ["data.mixup=0.3", "data.factory.augment=true"],
+        ["compress.granularity=channel", "compress.scale=float"],
+        ["trainer.precision=bfloat16", "trainer.channels_last=true"],
+    ],
+    ids=str,
+)
+def test_a_step_with_options_is_taken_over(options: list[str]) -> None:
+    shared, job = SharedStep(), ["schedule=q_p_wf", "seed=5", "trainer.ema=0.9", "trainer.warmup=1ep", *options]
+    run("classification", "schedule=p_q_wf", *options, shared=shared)
+    left = shared._left
+    found = run("classification", *job, shared=shared)
+    assert shared._left is left
+    same(found, run("classification", *job, shared=None))
+
+
+def test_a_job_that_fails_leaves_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedStep()
+    run("classification", "seed=3", shared=shared)
+    trainer, parts, _ = tiny("classification", *SGD)
+    step = captured(trainer, shared)
+    monkeypatch.setattr(parts.task, "evaluate", lambda split: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    assert step.captured
+    assert shared._left is None
+    same(run("classification", shared=shared), run("classification", shared=None))
+
+
 def test_steps_of_other_shapes_are_not_taken() -> None:
     shared = SharedStep()
     run("classification", shared=shared)
