@@ -16,6 +16,7 @@ from qp_runner.compress.site import Site
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches
 from qp_runner.training.held_tensors import PLAIN, Again, reached
+from qp_runner.training.optim import own_settings
 
 Values = dict[str, object]
 NO_MATTER = Site | RemovableHandle
@@ -38,11 +39,6 @@ def fixed_values(task: Task, optimizers: Mapping[str, Optimizer]) -> Values:
         if isinstance(value, Tensor):
             places[id(value)] = path
     return found | {f"optimizer.{path}": value for path, value in _of_optimizers(optimizers, places)}
-
-
-def own_settings(group: Mapping[str, Any], optimizer: Optimizer) -> Values:
-    """An optimizer's settings for a parameter group, but for the rate; a schedule adds others, which it alone reads."""
-    return {name: group[name] for name in optimizer.defaults if name in group and name != "lr"}
 
 
 def differing(one: Values, other: Values) -> str:

@@ -12,7 +12,7 @@ from qp_runner.compress.plain import Reference, Written, write
 from qp_runner.compress.python_state import structure
 from qp_runner.tasks import Task
 from qp_runner.training.attribute_state import caches, state_roots
-from qp_runner.training.fixed_values import own_settings
+from qp_runner.training.optim import own_settings
 
 
 def host_state(

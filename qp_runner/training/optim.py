@@ -27,6 +27,11 @@ def starts_at_zero(optimizer: Optimizer) -> bool:
     return known and not any(group.get("dampening") for group in optimizer.param_groups)
 
 
+def own_settings(group: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer's settings for a parameter group, but for the rate; a schedule adds others, which it alone reads."""
+    return {name: group[name] for name in optimizer.defaults if name in group and name != "lr"}
+
+
 @dataclass(frozen=True)
 class ConstantThenLinear:
     """A factor of 1 for `constant` of `total` steps, then linear decay that would reach 0 one step after the last.
