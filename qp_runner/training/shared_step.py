@@ -44,7 +44,8 @@ class SharedStep:
     """The captured step that a job left, for the next one whose step would be the same.
 
     A captured step works on fixed memory. The next job's values are copied into it, and its own tensors then lie there.
-    So the job is the one that it would be with a captured step of its own.
+    All else that a step may read, such as numbers, has to be the same in both jobs. So the job is the one that it would
+    be with a captured step of its own.
     """
 
     _left: Captured | None = field(default=None, repr=False)
