@@ -19,7 +19,16 @@ from qp_runner.run.pictures import save_pictures
 from qp_runner.run.records import open_records, save_model, save_schedule, save_sites
 from qp_runner.run.shared_steps import LastStep
 from qp_runner.tracking import RunFiles
-from qp_runner.training import Bar, GraphStep, RunCheckpoints, Silent, Trainer, seed_everything, set_numerics
+from qp_runner.training import (
+    Bar,
+    GraphStep,
+    RunCheckpoints,
+    SharedStep,
+    Silent,
+    Trainer,
+    seed_everything,
+    set_numerics,
+)
 from qp_runner.warned import warn_once
 
 log = logging.getLogger(__name__)
@@ -57,6 +66,7 @@ def run(
         )
         seed_everything(config.seed)
         check_export(config)
+        shared = _LAST_STEP.of(config) if context.sweep else None  # frees a step that is another before this is built
         parts = build(config)
         check_export(config, parts.task)
         for warning in parts.coverage.warnings():
@@ -64,7 +74,7 @@ def run(
         before_training()
         files = open_records(config, context, parts)
         files.text("config.yaml", composed.yaml)
-        value = _train(config, context, parts, files, composed)
+        value = _train(config, context, parts, files, composed, shared)
         failure = _export(config, parts, context, files)
     except (KeyboardInterrupt, SystemExit):
         (files or open_records(config, context, None)).finish("KILLED", "interrupted")
@@ -86,7 +96,14 @@ def _report(context: RunContext, config: Config, failure: str) -> None:
         print(f"{context.title(config.seed)}: {failure}", file=sys.stderr)
 
 
-def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, composed: Composed) -> float:
+def _train(
+    config: Config,
+    context: RunContext,
+    parts: Parts,
+    files: RunFiles,
+    composed: Composed,
+    shared: SharedStep | None,
+) -> float:
     if config.model.starts_trained:
         files.metrics(initial_figures(parts.task), step=0)
     seed_everything(config.seed)  # building may have drawn; training starts from the same state for every schedule
@@ -101,7 +118,7 @@ def _train(config: Config, context: RunContext, parts: Parts, files: RunFiles, c
             recorder=files,
             progress=progress,
             checkpoints=checkpoints,
-            shared_step=_LAST_STEP.of(config) if context.sweep else None,
+            shared_step=shared,
         )
         validation = trainer.run()
     steps = trainer.state.steps_done

@@ -29,7 +29,10 @@ class LastStep:
 
 
 def step_key(config: Config) -> str:
-    """Equal for two configurations if their captured steps differ in values on the device only."""
+    """Equal for two configurations if their captured steps differ in values on the device only.
+
+    But for what their jobs draw when they are built, or find in files: `SharedStep.take` compares what was built.
+    """
     plain = config.model_dump()
     decides: dict[str, Any] = {"task": plain["task"], "data": plain["data"]}
     for section, out in NOT_IN_STEP.items():

@@ -21,7 +21,6 @@ from qp_runner.training.step import PLAIN, EagerStep, Precision, Step, StepOptio
 log = logging.getLogger(__name__)
 
 Executor = Literal["auto", "eager", "compile", "graph"]
-WARM_UP = 3  # steps that PyTorch asks for before a capture; they are undone
 
 
 def make_step(

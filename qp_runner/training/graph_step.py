@@ -9,11 +9,14 @@ import torch
 from torch import Tensor
 from torch.utils._pytree import tree_flatten, tree_map
 
-from qp_runner.compress.python_state import differences, structure
+from qp_runner.compress.plain import Written
+from qp_runner.compress.python_state import differences
 from qp_runner.errors import first_line
-from qp_runner.training.attribute_state import caches, state_roots
 from qp_runner.training.compiled_step import CompiledStep
+from qp_runner.training.fixed_values import Values, fixed_values
 from qp_runner.training.held_tensors import Reads, held_tensors, optimizer_tensors, rates
+from qp_runner.training.host_state import host_state
+from qp_runner.training.optim import starts_at_zero
 from qp_runner.training.shared_step import Captured, SharedStep
 from qp_runner.training.undo import Undo
 
@@ -55,7 +58,9 @@ class GraphStep:
     """The compiled step captured as one CUDA graph: batch, forward, backward and optimizers, replayed with one launch.
 
     The first call captures the graph; the warm-up steps this takes are undone, so the run equals that of the other
-    executors. A batch with other shapes runs compiled. So does every batch, after one warning, if capturing fails.
+    executors. Where an optimizer's state may start at other values than zero, the first step runs compiled and creates
+    it, and the second call captures. A batch with other shapes runs compiled. So does every batch, after one warning,
+    if capturing fails.
 
     Args:
         compiled: the step.
@@ -72,8 +77,13 @@ class GraphStep:
     ) -> None:
         self.compiled, self.shared, self._graphs = compiled, shared, graphs
         self._captured: Captured | None = None
-        self._failed = False
-        self.setup_seconds = 0.0
+        self._failed = self._stepped = False
+        self._seconds = 0.0
+
+    @property
+    def setup_seconds(self) -> float:
+        """See `Step`."""
+        return self._seconds + self.compiled.setup_seconds
 
     @property
     def captured(self) -> bool:
@@ -82,8 +92,9 @@ class GraphStep:
 
     def __call__(self, batch: Any) -> Tensor:
         """Runs the step."""
-        if self._captured is None and not self._failed:
+        if self._captured is None and not self._failed and self._is_ready():
             self._set_up(batch)
+        self._stepped = True
         captured = self._captured
         if captured is None or _shapes(batch) != _shapes(captured.inputs):
             return self.compiled(batch)
@@ -98,17 +109,24 @@ class GraphStep:
             self.shared.leave(self._captured)
         self._captured, self._failed = None, True
 
+    def _is_ready(self) -> bool:
+        """Whether the optimizers' states are there, or known without a step."""
+        optimizers = self.compiled.eager.optimizers.values()
+        return self._stepped or all(each.state or starts_at_zero(each) for each in optimizers)
+
     def _set_up(self, batch: Any) -> None:
         started = time.perf_counter()
-        eager = self.compiled.eager
         if self.shared is not None:
             self._captured = self.shared.take(
-                self._tensors(), eager.optimizers, fits=lambda inputs: _shapes(inputs) == _shapes(batch)
+                self._tensors(),
+                self.compiled.eager.optimizers,
+                fixed=self._fixed(),
+                fits=lambda inputs: _shapes(inputs) == _shapes(batch),
             )
         what = "took over a captured step" if self._captured is not None else "compiled and captured"
         if self._captured is None:
             self._capture(batch)
-        self.setup_seconds = time.perf_counter() - started
+        self._seconds = time.perf_counter() - started
         log.info("%s in %.1f s", what, self.setup_seconds)
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -117,23 +135,25 @@ class GraphStep:
         held = held_tensors({"task": eager.task, "compressor": self.compiled.compressor, "bank": eager.bank})
         return held | rates(eager.optimizers)
 
+    def _fixed(self) -> Values:
+        return fixed_values(self.compiled.eager.task, self.compiled.eager.optimizers)
+
     def _capture(self, batch: Any) -> None:
         eager = self.compiled.eager
         before = Undo(eager.task, eager.optimizers)
         inputs = tree_map(lambda value: value.clone(), batch)
         try:
-            read = self._read(inputs)
+            fixed, read = self._fixed(), self._read(inputs)
             with self.compiled.compiled():
                 self._warm_up(inputs, WARM_UP - 1)
                 held = self._check_state(inputs)
                 replay, loss = self._graphs.capture(lambda: eager(inputs))
-            self._captured = Captured(
-                replay, inputs, loss, read, optimizer_tensors(eager.optimizers), (held, self.compiled.functions)
-            )
+            kept = self.compiled.functions if read is not None else (held, self.compiled.functions)
+            self._captured = Captured(replay, inputs, loss, read, optimizer_tensors(eager.optimizers), fixed, kept)
         except Exception as error:
             self._failed = True
             log.warning("this step can't be captured as a CUDA graph and runs compiled: %s", first_line(error))
-        before.restore()
+        before.restore(allocated=self._captured is not None)
         if eager.device.type == "cuda":
             torch.cuda.synchronize()
 
@@ -166,17 +186,20 @@ class GraphStep:
             optimizer.zero_grad(set_to_none=True)
 
     def _check_state(self, inputs: Any) -> object:
-        """Raises RuntimeError if a step changes attributes: replaying one would not, as only the device repeats it.
+        """Raises RuntimeError if a step changes what replaying one would not, as only the device repeats it.
 
         Returns what keeps the tensors alive that the graph reads.
         """
-        task = self.compiled.eager.task
-        before = structure(state_roots(task), apart=caches(task))
+        before = self._host_state()
         self._warm_up(inputs, 1)
-        held = structure(state_roots(task), apart=caches(task))
+        held = self._host_state()
         if changed := differences(before, held):
             raise RuntimeError(f"each step changes {changed[0]}, outside of the device's memory")
         return held
+
+    def _host_state(self) -> dict[str, Written]:
+        eager = self.compiled.eager
+        return host_state(eager.task, eager.optimizers, self._tensors(), eager.device)
 
 
 def _shapes(batch: Any) -> list[torch.Size]:

@@ -1,9 +1,11 @@
-"""The tensors that a job's objects hold, and those that a step reads."""
+"""What a job's objects hold, and the tensors that a step reads."""
 
 import functools
+import sys
 import types
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
@@ -11,29 +13,51 @@ from torch.optim import Optimizer
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-SKIPPED = type | types.ModuleType | str | int | float | bytes | None
+PLAIN = type | types.ModuleType | str | int | float | bytes | None
 Place = tuple[str, int, str]
 """Where an optimizer keeps a tensor: its name, a parameter's number, and a name among that parameter's."""
 
 
-def held_tensors(roots: Mapping[str, object]) -> dict[str, Tensor]:
-    """All tensors that can be reached from objects through attributes and containers, by path, each once.
+@dataclass(frozen=True)
+class Again:
+    """Stands for an object that was met before.
 
-    Equal objects give equal paths in the same order. Tensors in sets are not found.
+    Attributes:
+        path: where.
     """
-    found: dict[str, Tensor] = {}
-    seen: set[int] = set()
+
+    path: str
+
+
+def reached(
+    roots: Mapping[str, object], *, without: Callable[[object], bool] = lambda _: False
+) -> Iterator[tuple[str, object]]:
+    """All objects and plain values that can be reached from objects through attributes and containers, by path.
+
+    Equal objects give equal paths in the same order. What sets hold is not looked at.
+
+    Args:
+        roots: by the names that paths start with.
+        without: what is left out, with what only it leads to.
+    """
+    seen: dict[int, tuple[str, object]] = {}  # holds the objects, so that no id is used again
     left: list[tuple[str, object]] = list(roots.items())[::-1]
     while left:
         path, value = left.pop()
-        if isinstance(value, SKIPPED) or id(value) in seen:
-            continue
-        seen.add(id(value))
-        if isinstance(value, Tensor):
-            found[path] = value
-        else:
-            left += [(f"{path}.{name}", each) for name, each in _inside(value)][::-1]
-    return found
+        if isinstance(value, PLAIN):
+            yield path, value
+        elif id(value) in seen:
+            yield path, Again(seen[id(value)][0])
+        elif not without(value):
+            seen[id(value)] = path, value
+            yield path, value
+            if not isinstance(value, Tensor):
+                left += [(f"{path}.{name}", each) for name, each in _inside(value)][::-1]
+
+
+def held_tensors(roots: Mapping[str, object]) -> dict[str, Tensor]:
+    """All tensors that can be reached from objects, by path, each once."""
+    return {path: each for path, each in reached(roots) if isinstance(each, Tensor)}
 
 
 def _inside(value: object) -> Iterator[tuple[object, object]]:
@@ -48,11 +72,21 @@ def _inside(value: object) -> Iterator[tuple[object, object]]:
         yield "self", value.__self__
     elif isinstance(value, types.FunctionType):
         yield "defaults", value.__defaults__
+        yield "kwdefaults", value.__kwdefaults__
         for name, cell in zip(value.__code__.co_freevars, value.__closure__ or (), strict=True):
             if cell != types.CellType():  # an empty one has no contents
                 yield name, cell.cell_contents
     else:
         yield from getattr(value, "__dict__", {}).items()
+        yield from ((name, getattr(value, name)) for name in _slots(type(value)) if hasattr(value, name))
+
+
+def _slots(kind: type) -> tuple[str, ...]:
+    """The attributes that a class outside of Python's own libraries keeps in slots."""
+    own = [each for each in kind.__mro__ if each.__module__.partition(".")[0] not in sys.stdlib_module_names]
+    named = [each.__dict__.get("__slots__", ()) for each in own]
+    names = [name for each in named for name in ((each,) if isinstance(each, str) else each)]
+    return tuple(name for name in names if name not in ("__dict__", "__weakref__"))
 
 
 def rates(optimizers: Mapping[str, Optimizer]) -> dict[str, Tensor]:

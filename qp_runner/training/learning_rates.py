@@ -14,6 +14,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_map
 
 from qp_runner.errors import ConfigError, first_line
+from qp_runner.training.optim import own_settings
 
 SCHEDULE = "trainer.lr_schedule.factory"
 
@@ -64,12 +65,11 @@ class LearningRates:
             with self._plain():
                 for schedule in self._schedules:
                     _advance(schedule)
-            if self._captured() != held:
-                name = type(self._schedules[0]).__name__
-                allowed = (
-                    "changes the momentum, which a captured step can't follow: cycle_momentum=false or executor=eager"
-                )
-                raise ConfigError(SCHEDULE, name, allowed)
+            now = self._captured()
+            if changed := next((key[0] for key in now if now[key] != held[key]), None):
+                cycles = "cycle_momentum=false or " if changed in ("momentum", "betas") else ""
+                allowed = f"changes {changed}, which a captured step can't follow: {cycles}trainer.executor=eager"
+                raise ConfigError(SCHEDULE, type(self._schedules[0]).__name__, allowed)
         if due or warming:
             self._write()
 
@@ -100,10 +100,15 @@ class LearningRates:
             else:
                 group["lr"] = rate * self._factor
 
-    def _captured(self) -> list[dict[str, Any]]:
-        """What captured steps took from the optimizers as numbers."""
-        groups = (group for group in self._groups() if isinstance(group["lr"], Tensor))
-        return [{key: group[key] for key in ("momentum", "betas", "weight_decay") if key in group} for group in groups]
+    def _captured(self) -> dict[tuple[str, int, int], Any]:
+        """What captured steps took from the optimizers as numbers: by setting, optimizer and group."""
+        return {
+            (name, place, number): value
+            for place, optimizer in enumerate(self._optimizers)
+            for number, group in enumerate(optimizer.param_groups)
+            for name, value in own_settings(group, optimizer).items()
+            if isinstance(group["lr"], Tensor) and not isinstance(value, Tensor)
+        }
 
     def _groups(self) -> list[dict[str, Any]]:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]

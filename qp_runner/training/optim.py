@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from torch.optim import Optimizer
+from torch.optim import SGD, Adadelta, Adam, Adamax, AdamW, Optimizer, RAdam, RMSprop
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
 MakeOptimizer = Callable[[Iterable[dict[str, Any]]], Optimizer]
@@ -19,6 +19,17 @@ def build_optimizers(groups: Mapping[str, list[dict[str, Any]]], make: MakeOptim
             built["lr"] = built["lr"] * group.get("lr_scale", 1.0)
         optimizers[name] = optimizer
     return optimizers
+
+
+def starts_at_zero(optimizer: Optimizer) -> bool:
+    """Whether all of an optimizer's state is known to be zero before its first step."""
+    known = type(optimizer) in (SGD, Adadelta, Adam, AdamW, Adamax, RAdam, RMSprop)
+    return known and not any(group.get("dampening") for group in optimizer.param_groups)
+
+
+def own_settings(group: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
+    """An optimizer's settings for a parameter group, but for the rate; a schedule adds others, which it alone reads."""
+    return {name: group[name] for name in optimizer.defaults if name in group and name != "lr"}
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,9 @@ class Step(Protocol):
         setup_seconds: the time spent on compiling and capturing so far; 0 for an eager step.
     """
 
-    setup_seconds: float
+    @property
+    def setup_seconds(self) -> float:
+        """See the class."""
 
     def __call__(self, batch: Any) -> Tensor:
         """Runs the step."""

@@ -393,7 +393,8 @@ def test_steps_that_change_attributes_are_found_before_they_are_captured(
     keeping(kind)
     trainer, task, _ = make_trainer(P_Q)
     batch = next(task.batches(0))
-    captured = GraphStep(cast(CompiledStep, SimpleNamespace(eager=trainer.step)))
+    trainer.step(batch)  # creates the optimizer's state
+    captured = GraphStep(cast(CompiledStep, SimpleNamespace(eager=trainer.step, compressor=None)))
     monkeypatch.setattr(captured, "_warm_up", lambda inputs, steps: [trainer.step(inputs) for _ in range(steps)])
     with pytest.raises(RuntimeError, match=f"changes {named}") if named else nullcontext():
         captured._check_state(batch)

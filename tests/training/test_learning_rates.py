@@ -83,10 +83,32 @@ def test_a_captured_step_can_not_follow_the_momentum(cycle_momentum: bool) -> No
 
     follow(two_groups(), make, steps=3)
     if cycle_momentum:
-        with pytest.raises(ConfigError, match="=OneCycleLR: changes the momentum, which a captured step"):
+        with pytest.raises(
+            ConfigError, match=r"=OneCycleLR: changes momentum, which a captured step .* cycle_momentum"
+        ):
             follow(two_groups(), make, steps=3, captured=True)
     else:
         follow(two_groups(), make, steps=3, captured=True)
+
+
+def test_a_captured_step_can_not_follow_any_other_setting() -> None:
+    class Sharpening(schedulers.LambdaLR):
+        def step(self, epoch: int | None = None) -> None:
+            super().step(epoch)
+            for group in self.optimizer.param_groups:
+                group["eps"] *= 0.5
+
+    def adam() -> dict[str, torch.optim.Optimizer]:
+        return {"network": torch.optim.Adam(nn.Linear(2, 2).parameters())}
+
+    def make(optimizer: torch.optim.Optimizer) -> Any:
+        return Sharpening(optimizer, lambda step: 1.0)
+
+    follow(adam(), make, steps=2)
+    with pytest.raises(
+        ConfigError, match=r"=Sharpening: changes eps, which a captured step can.t follow: trainer\.exec"
+    ):
+        follow(adam(), make, steps=2, captured=True)
 
 
 def follow(

@@ -1,115 +1,30 @@
 """A job that takes over the captured step of an earlier one is the job that it would be by itself.
 
-CUDA graphs are replaced by a record of operations that is repeated on the same memory; `test_captured_options` and
-`test_executors` capture real ones.
+CUDA graphs are replaced by a record of operations; `test_captured_options` and `test_executors` capture real ones.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import importlib
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from recorded import SGD, TASKS, captured, run, same
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten, tree_leaves
 
+from qp_runner.config import Config
 from qp_runner.run.build import build, build_trainer
+from qp_runner.run.context import RunContext, SweepContext
 from qp_runner.run.shared_steps import LastStep, step_key
-from qp_runner.training import GraphStep, SharedStep, Trainer, seed_everything, set_numerics
-from qp_runner.training.compiled_step import CompiledStep
-from qp_runner.training.executors import make_capturable
+from qp_runner.training import GraphStep, SharedStep, seed_everything, set_numerics
 from qp_runner.training.held_tensors import held_tensors
-from qp_runner.training.step import EagerStep
+from qp_runner.training.shared_step import Captured
 from support import Records
-from tiny import tiny, tiny_checkpoints, tiny_config
+from tiny import tiny, tiny_config
 
-CPU = torch.device("cpu")
-SGD = ["trainer/optimizer=sgd", "trainer.optimizer.lr=0.01"]
-ADAM = ["trainer/optimizer=adam"]
-TASKS = {
-    "classification": SGD,
-    "super_resolution": ADAM,
-    "paired_translation": ADAM,
-    "unpaired_translation": ADAM,
-}
-
-
-class Record(TorchDispatchMode):
-    """Notes operations, to repeat them on the tensors that they read and wrote."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.operations: list[tuple[Any, Any, Any, list[Any]]] = []
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        self.operations.append((func, args, kwargs or {}, tree_leaves(result)))
-        return result
-
-    @torch.no_grad()
-    def replay(self) -> None:
-        for func, args, kwargs, results in self.operations:
-            for old, new in zip(results, tree_flatten(func(*args, **kwargs))[0], strict=True):
-                if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                    old.detach().copy_(new)
-
-
-class RecordedGraphs:
-    def warm_up(self, run: Callable[[], object]) -> None:
-        run()
-
-    def capture(self, run: Callable[[], Tensor]) -> tuple[Callable[[], None], Tensor]:
-        with Record() as record:
-            result = run()
-        return record.replay, result
-
-
-class Uncompiled(CompiledStep):
-    """Operations inside a compiled network can't be recorded."""
-
-    @contextmanager
-    def compiled(self) -> Iterator[None]:
-        with self.static():
-            yield
-
-
-def captured(trainer: Trainer, shared: SharedStep | None) -> GraphStep:
-    """Makes a trainer run captured steps."""
-    for optimizer in trainer.state.optimizers.values():
-        make_capturable(optimizer, CPU)
-    bank = trainer.compressor.bank() if trainer.compressor is not None else None
-    eager = EagerStep(trainer.task, trainer.state.optimizers, precision="float32", device=CPU, bank=bank)
-    trainer.step = step = GraphStep(
-        Uncompiled(eager, compressor=trainer.compressor), shared=shared, graphs=RecordedGraphs()
-    )
-    return step
-
-
-def run(task: str, *overrides: str, shared: SharedStep | None, folder: Path | None = None) -> dict[str, Any]:
-    """All that a job leaves: its figures, weights, masks, scales and optimizer state."""
-    trainer, parts, records = tiny(task, *TASKS[task], *overrides)
-    if folder is not None:
-        trainer.checkpoints = tiny_checkpoints(task, trainer, folder)
-    step = captured(trainer, shared)
-    trainer.run()
-    assert step.captured
-    state = trainer.state.capture()
-    left = {name: [each.clone() for each in tree_leaves(state[name]) if isinstance(each, Tensor)] for name in STATE}
-    step.hand_on()
-    return left | {"figures": records.untimed(), "resumed": trainer.resumed_from, "test": parts.task.evaluate("test")}
-
-
-STATE = ("networks", "compressor", "optimizers", "task")
-
-
-def same(one: dict[str, Any], other: dict[str, Any]) -> None:
-    assert one["figures"] == other["figures"]
-    assert one["test"] == other["test"]
-    for name in STATE:
-        assert len(one[name]) == len(other[name])
-        assert all(torch.equal(mine, theirs) for mine, theirs in zip(one[name], other[name], strict=True)), name
+runs: Any = importlib.import_module("qp_runner.run.run")  # the package has a function of that name
 
 
 @pytest.mark.parametrize("task", TASKS)
@@ -172,6 +87,38 @@ def test_a_resumed_job_takes_over_a_step(tmp_path: Path) -> None:
     assert again["resumed"] > 0
     assert shared._left is left
     same(whole | {"resumed": 0}, again | {"resumed": 0})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["trainer.grad_clip=0.1", "trainer.accumulate=2"],
+        ["data.mixup=0.3", "data.factory.augment=true"],
+        ["compress.granularity=channel", "compress.scale=float"],
+        ["trainer.precision=bfloat16", "trainer.channels_last=true"],
+    ],
+    ids=str,
+)
+def test_a_step_with_options_is_taken_over(options: list[str]) -> None:
+    shared, job = SharedStep(), ["schedule=q_p_wf", "seed=5", "trainer.ema=0.9", "trainer.warmup=1ep", *options]
+    run("classification", "schedule=p_q_wf", *options, shared=shared)
+    left = shared._left
+    found = run("classification", *job, shared=shared)
+    assert shared._left is left
+    same(found, run("classification", *job, shared=None))
+
+
+def test_a_job_that_fails_leaves_no_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    shared = SharedStep()
+    run("classification", "seed=3", shared=shared)
+    trainer, parts, _ = tiny("classification", *SGD)
+    step = captured(trainer, shared)
+    monkeypatch.setattr(parts.task, "evaluate", lambda split: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        trainer.run()
+    assert step.captured
+    assert shared._left is None
+    same(run("classification", shared=shared), run("classification", shared=None))
 
 
 def test_steps_of_other_shapes_are_not_taken() -> None:
@@ -237,3 +184,23 @@ def test_which_jobs_have_the_same_step(change: str, equal: bool) -> None:
     assert (step_key(one) == step_key(other)) == equal
     last = LastStep()
     assert (last.of(one) is last.of(other)) == equal
+
+
+def test_a_step_that_no_longer_fits_is_freed_before_the_next_job_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A device may have no room for both."""
+    last, config = LastStep(), tiny_config("classification", "trainer.batch_size=32", "tracking=none")
+    monkeypatch.setattr(runs, "_LAST_STEP", last)
+    shared = last.of(tiny_config("classification"))
+    shared.leave(Captured(lambda: None, None, torch.zeros(()), {}, {}, {}))
+    left = weakref.ref(shared._left)  # type: ignore[arg-type]
+    del shared
+
+    def build(_: Config) -> None:
+        raise InterruptedError(left() is None)
+
+    monkeypatch.setattr(runs, "build", build)
+    sweep = SweepContext("sweep", tmp_path, 0, 1)
+    with pytest.raises(InterruptedError, match="True"):
+        runs.run(config, RunContext(tmp_path / "0", "float", sweep=sweep), composed=runs.Composed("", {}))
