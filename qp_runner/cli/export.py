@@ -11,7 +11,7 @@ from qp_runner.config.amend import amended
 from qp_runner.errors import ConfigError
 from qp_runner.export.settings import check_settings
 from qp_runner.export.verification import Verified
-from qp_runner.run.evaluation import results_of
+from qp_runner.run.evaluation import check_results, results_of
 from qp_runner.run.exported import export_run, settings_of
 from qp_runner.run.model_file import read_model_file
 from qp_runner.tracking import following
@@ -25,13 +25,15 @@ def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
     """Writes and verifies the files that `format=` names, below the folder that `run=DIR` names, and prints their
     figures; the other arguments change the run's configuration, such as `data.root=DIR`.
 
-    Returns the exit code: 1 where something does not hold. Raises ConfigError, ExportError.
+    Returns the exit code: 1 where something does not hold. Raises ConfigError, ExportError; among others for a second
+    way to say what is said by `format=`, `onnx.*=` and `run=`.
     """
     run = _value(arguments, "run", USAGE)
     formats = _value(arguments, "format", f"one of {', '.join(FORMATS)}, or both: {USAGE}").split(",")
     for each in formats:
         if each not in FORMATS:
             raise ConfigError("format", each, f"one of {', '.join(FORMATS)}")
+    _check_keys(arguments, formats)
     file = read_model_file(Path(run), key="run")
     overrides = [f"++export.formats=[{','.join(formats)}]", *_overrides(arguments)]
     # What was to be exported when the run was trained does not count, nor what were defaults then.
@@ -39,6 +41,7 @@ def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
     config = amended(composed, overrides, extra_dir=extra_dir)
     check_settings(settings_of(config.export), key="format")
     folder = file.path.parent
+    check_results(folder, config, overrides)
     results = results_of(folder, config)
     config = config.model_copy(update={"results": str(results)})
     with following(config.store_uri(), experiment=config.task.name, results=results) as follower:
@@ -59,6 +62,18 @@ def _value(arguments: Sequence[str], key: str, allowed: str) -> str:
     if len(values) != 1 or not values[0]:
         raise ConfigError(key, " ".join(values) or "?", allowed)
     return values[0]
+
+
+def _check_keys(arguments: Sequence[str], formats: Sequence[str]) -> None:
+    """Raises ConfigError for what a run's configuration calls the keys of this command, and for options of a format
+    that is not asked for.
+    """
+    for each in arguments:
+        key, _, value = each.lstrip("+~").partition("=")
+        if key.startswith("onnx.") and "onnx" not in formats:
+            raise ConfigError(key, value, f"an option of format=onnx; the format is {','.join(formats)}")
+        if key.partition("@")[0] == "export" or key.startswith("export."):
+            raise ConfigError(key, value, "not a key of this command; format=... and onnx.mode=... are")
 
 
 def _overrides(arguments: Sequence[str]) -> Iterator[str]:

@@ -20,11 +20,11 @@ from qp_runner.compress.selection import SiteSelection, select
 from qp_runner.compress.settings import Settings
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
-from qp_runner.compress.summary import SiteRecord, counts, record
+from qp_runner.compress.summary import SiteRecord, has_effect, record, state
 from qp_runner.compress.survey import survey
 from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
-from qp_runner.schedule import FLOAT_BITS, Op, Stage, Target, TargetState, total_steps
+from qp_runner.schedule import Op, Stage, Target, TargetState, total_steps
 
 
 class Compressor(nn.Module):
@@ -115,7 +115,7 @@ class Compressor(nn.Module):
         found.
         """
         for op, target in sorted({fired for stage in stages for fired in stage.fires}):
-            sites = self.sites(target)
+            sites = [site for site in self.sites(target) if has_effect(site, self.graph)]
             for fault in self._faults:
                 if (fault.op, fault.target) == (op, target):
                     raise fault.error
@@ -218,23 +218,20 @@ class Compressor(nn.Module):
         return [record(site, latent=latents.get(site), graph=self.graph) for site in self._attached.all]
 
     def sparsity(self, target: Target) -> float:
-        """The measured share of pruned elements over the prunable sites of a target."""
-        pairs = [counts(site, self.graph) for site in self.sites(target) if site.prunable]
-        return sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
+        """The measured share of pruned elements over the prunable sites of a target that have an effect."""
+        return self.state(target).sparsity
 
     def bits(self, target: Target) -> int:
         """The bits of a target's sites, but for those with bits of their own; 32 while they are not quantized."""
-        sites = self.sites(target)
-        usual = [site for site in sites if site.own_bits is None] or sites
-        return max((int(site.bits) for site in usual), default=FLOAT_BITS)
+        return self.state(target).bits
 
     def unreached(self) -> list[str]:
         """Sites at functions' calls that the last forward pass did not reach, as after a compiler's rewriting."""
         return [path for each in self._attached.counting for path in each.calls.missed()]
 
     def state(self, target: Target) -> TargetState:
-        """Measured sparsity and bits of a target."""
-        return TargetState(self.sparsity(target), self.bits(target))
+        """Measured sparsity and bits of a target: see `sparsity` and `bits`."""
+        return state(self.sites(target), self.graph)
 
     def load_state_dict(self, *args: Any, **kwargs: Any) -> Any:
         """As in `nn.Module`; the bank is updated too."""

@@ -66,6 +66,8 @@ class Graph:
         elements: of every site that was called, those of its first output for one sample.
         layer_outputs: elements of the outputs of convolutions, norms and linear layers: the published count.
         read: names of the Parameters that it reads, and for each the module that does so first.
+        unread: sites without effect: nothing reads what they hand on, nor is it returned. So it is with a call that
+            writes in place, where what follows reads the tensor that was written to and not the call's result.
     """
 
     ledger: tuple[LedgerTensor, ...]
@@ -73,6 +75,7 @@ class Graph:
     elements: Mapping[str, int]
     layer_outputs: int
     read: Mapping[str, str]
+    unread: frozenset[str]
 
     def peak(self, sizes: Sequence[float]) -> float:
         """The largest sum of sizes (one for each tensor of the ledger) in memory at any operation."""
@@ -138,7 +141,13 @@ def trace(
         elements,
         found.layer_outputs,
         recorder.parameter_reads,
+        frozenset(shapes) - {path for path, _, forms in found.outputs if _is_read(forms)},
     )
+
+
+def _is_read(forms: Sequence[Form]) -> bool:
+    """Whether anything reads or returns these forms of values, or what was made from them."""
+    return any(reader.comes_from(form) for form in forms for reader in form.value.readers)
 
 
 def _ledger(recorder: Recorder) -> Iterator[LedgerTensor]:

@@ -3,8 +3,10 @@
 from dataclasses import dataclass
 
 from qp_runner.compress.compressor import Compressor
+from qp_runner.compress.graph import Graph
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import ActivationSite
+from qp_runner.compress.summary import WITHOUT_EFFECT, has_effect
 from qp_runner.schedule import Target
 
 
@@ -17,7 +19,8 @@ class Row:
         operation: the class of the module, or the function.
         shape: of an activation that of one sample.
         share: of all matrix parameters, or of all activations in memory.
-        treatment: what a schedule does to it: `pruned, quantized`, `quantized` or `left`.
+        treatment: what a schedule does to it: `pruned, quantized`, `quantized` or `left`; a site without effect counts
+            as left.
         reason: why it is not pruned, or left.
     """
 
@@ -38,7 +41,7 @@ def inventory(compressor: Compressor) -> list[Row]:
         shapes = {site: _shape(compressor, site) for site in _in_order(compressor, target)}
         shares = _shares(compressor, target)
         rows += [
-            Row(site.path, target, site.kind, shape, shares.get(site.path, 0.0), *_treatment(site))
+            Row(site.path, target, site.kind, shape, shares.get(site.path, 0.0), *_treatment(site, compressor.graph))
             for site, shape in shapes.items()
         ]
         rows += [
@@ -80,6 +83,8 @@ def _shares(compressor: Compressor, target: Target) -> dict[str, float]:
     return {path: count / total for path, count in counts.items()}
 
 
-def _treatment(site: Site) -> tuple[str, str]:
+def _treatment(site: Site, graph: Graph | None) -> tuple[str, str]:
+    if not has_effect(site, graph):
+        return "left", WITHOUT_EFFECT
     quantized = "quantized" if site.own_bits is None else f"quantized to {site.own_bits} bits"
     return (f"pruned, {quantized}", "") if site.prunable else (quantized, "one of model.sites.unpruned")

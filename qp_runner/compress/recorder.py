@@ -70,11 +70,14 @@ class Recorder(TorchDispatchMode):
         return result
 
     def _hands_on(self, name: str, inputs: Sequence[Tensor], made: Sequence[Tensor]) -> bool:
-        """Lets the results be the values that were read; False if there are none."""
+        """Lets the results be the values that were read; False if there are none. What is changed in place in a part
+        alone stays what it was: no result of a call is all of it.
+        """
         self._read_parameters(inputs)
         forms = [form for tensor in (inputs if name in JOINING else inputs[:1]) for form in self.of(tensor)]
         for tensor in made if forms else ():
-            if tensor.is_floating_point():
+            in_part = self._key(tensor) == self._key(inputs[0]) and _is_part(tensor)
+            if tensor.is_floating_point() and not in_part:
                 self._now[self._key(tensor)] = tuple(Form(form.value, form, name) for form in forms)
         return bool(forms)
 
@@ -96,16 +99,18 @@ class Recorder(TorchDispatchMode):
         varies = name in SIZE_DEPENDS_ON_VALUES or by_index or any(value.varies for value in read)
         for tensor in {self._key(each): each for each in [*fresh, *written]}.values():
             before = [form.value.shape for form in self._now.get(self._key(tensor), ())]
-            whole = max(before, key=numel, default=(0,))  # an operation may write into a part of a tensor
+            whole = max(before, key=numel, default=(0,))
+            in_part = _is_part(tensor) and numel(whole) > tensor.numel()
             value = Value(
                 self.operation,
-                whole if numel(whole) > tensor.numel() else tuple(tensor.shape),
+                whole if in_part else tuple(tensor.shape),
                 self.module,
                 self.call or name,
                 self._reads,
                 of_input=of_input,
                 is_input=of_input and is_input,
                 varies=varies,
+                in_part=in_part,
             )
             self._now[self._key(tensor)] = (Form(value),)
             if tensor.is_floating_point():
@@ -165,6 +170,11 @@ class Recorder(TorchDispatchMode):
             raise ConfigError("model.networks", self.module, allowed) from error
         self._storages.setdefault(storage._cdata, storage)
         return storage._cdata
+
+
+def _is_part(tensor: Tensor) -> bool:
+    """Whether a tensor is a view of a part of what its storage holds."""
+    return bool(tensor.numel() * tensor.element_size() < tensor.untyped_storage().nbytes())
 
 
 class _Calls(TorchFunctionMode):

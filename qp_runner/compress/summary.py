@@ -1,5 +1,6 @@
 """The current state of sites in numbers, for records."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from torch import Tensor
@@ -7,7 +8,9 @@ from torch import Tensor
 from qp_runner.compress.graph import Graph
 from qp_runner.compress.site import Site
 from qp_runner.compress.sites import WeightSite
-from qp_runner.schedule import Target
+from qp_runner.schedule import FLOAT_BITS, Target, TargetState
+
+WITHOUT_EFFECT = "without effect: nothing reads what it hands on"
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,7 @@ class SiteRecord:
         mask_zeros: how many of them are pruned.
         value_zeros: zeros of a weight after quantization; None for activations, where it depends on the input.
         scale: one for each channel of a weight, one for an activation; None while not quantized.
+        left_out: why it counts in no figure; empty where it does.
     """
 
     path: str
@@ -29,6 +33,7 @@ class SiteRecord:
     value_zeros: int | None
     bits: int
     scale: tuple[float, ...] | None
+    left_out: str = ""
 
     @property
     def sparsity(self) -> float:
@@ -62,4 +67,23 @@ def record(site: Site, *, latent: Tensor | None, graph: Graph | None) -> SiteRec
         value_zeros=None if latent is None else int((site.value(latent) == 0).sum()),
         bits=int(site.bits),
         scale=tuple(site.scale.flatten().tolist()) if site.is_quantizing else None,
+        left_out="" if has_effect(site, graph) else WITHOUT_EFFECT,
     )
+
+
+def has_effect(site: Site, graph: Graph | None) -> bool:
+    """Whether anything reads what a site hands on; True where it is not known."""
+    return isinstance(site, WeightSite) or graph is None or site.path not in graph.unread
+
+
+def state(sites: Sequence[Site], graph: Graph | None) -> TargetState:
+    """Sparsity and bits of the sites of a target, of those alone that have an effect.
+
+    The sparsity is the share of pruned elements over the prunable ones; the bits are those of sites without bits of
+    their own, 32 while they are not quantized.
+    """
+    sites = [site for site in sites if has_effect(site, graph)]
+    pairs = [counts(site, graph) for site in sites if site.prunable]
+    sparsity = sum(zeros for _, zeros in pairs) / max(sum(elements or 0 for elements, _ in pairs), 1)
+    usual = [site for site in sites if site.own_bits is None] or sites
+    return TargetState(sparsity, max((int(site.bits) for site in usual), default=FLOAT_BITS))

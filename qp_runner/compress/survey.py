@@ -136,10 +136,12 @@ def _place(tensor: LedgerTensor, calls: Mapping[str, Call]) -> str:
 
 
 def _mark_new(path: str, x: Tensor, recorder: Recorder, known: set[Form]) -> None:
-    """Marks values that no call has returned before: a view of them, or what a module hands on, is no new place."""
+    """Marks values that no call has returned before: a view of them, or what a module hands on, is no new place; nor is
+    a part that was written in place, since what follows reads the whole.
+    """
     forms = recorder.of(x)
     for form in forms:
-        if form not in known:
+        if form not in known and not form.value.in_part:
             elements = x.numel() if len(forms) == 1 and not form.value.varies else form.value.elements
             form.value.marks.append((path, form, elements))
     known.update(forms)

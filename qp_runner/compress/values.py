@@ -21,6 +21,7 @@ class Value:
         of_input: whether it depends on the network's input.
         is_input: whether it still is that input: at most normalised, resized or padded without any Parameter.
         varies: whether its size depends on values, as with a detector's regions.
+        in_part: whether the operation that made it wrote into a part of a tensor, so that its result is not all of it.
         read_by: numbers of the operations that read it.
         readers: the forms of it that are read or returned.
         outputs: paths of the modules that return it, the innermost first.
@@ -36,6 +37,7 @@ class Value:
     of_input: bool = False
     is_input: bool = False
     varies: bool = False
+    in_part: bool = False
     read_by: set[int] = field(default_factory=set)
     returned: bool = False
     readers: list["Form"] = field(default_factory=list)

@@ -20,6 +20,13 @@ FILES, BYTES = 100_000, 1 << 30
 """Of a data set of which every file is read to digest it: more take too long at every start."""
 
 _digests: dict[bytes, str] = {}
+_bars = True
+
+
+def show_bars(shown: bool) -> None:
+    """Whether this process shows bars from now on, where standard error is a terminal."""
+    global _bars
+    _bars = shown
 
 
 def side_by_side(read: Callable[[int], T], count: int, *, what: str) -> list[T]:
@@ -71,8 +78,8 @@ def _content(path: str, key: str) -> bytes:
 
 
 def _watched(items: Iterable[T], *, total: int, what: str) -> Iterator[T]:
-    """The items. On a terminal, a bar on standard error shows how many of `total` there have been."""
-    if not sys.stderr.isatty():
+    """The items. On a terminal, a bar on standard error shows how many of `total` there have been (see `show_bars`)."""
+    if not (_bars and sys.stderr.isatty()):
         yield from items
         return
     from rich.console import Console  # imported here, because most runs need no bar

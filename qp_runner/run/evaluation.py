@@ -1,6 +1,6 @@
 """A finished run measured again, on other data too, as a run of its own below it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,16 @@ def results_of(run: Path, config: Config) -> Path:
     """The results folder that a run's folder lies in; that of the configuration where it lies elsewhere."""
     inside = [each.parent for each in run.resolve().parents if each.name in ("runs", "sweeps")]
     return inside[-1] if inside else Path(config.results)
+
+
+def check_results(run: Path, config: Config, overrides: Sequence[str]) -> None:
+    """Raises ConfigError for overrides that name another results folder than the one that a run's folder lies in: what
+    is recorded belongs to the run.
+    """
+    results = results_of(run, config)
+    asked = any(each.lstrip("+").startswith("results=") for each in overrides)
+    if asked and Path(config.results).resolve() != results.resolve():
+        raise ConfigError("results", config.results, f"{results}, which the run is in, or nothing at all")
 
 
 def evaluate(config: Config, file: ModelFile, folder: Path, *, changed: Mapping[str, str]) -> dict[str, float]:

@@ -60,7 +60,7 @@ def save_schedule(parts: Parts, schedule: Schedule, files: RunFiles) -> None:
 
 def save_sites(parts: Parts, files: RunFiles) -> None:
     """Writes a table of the sites, then of what is in none, with the reason in `left_out`."""
-    sites = [{**asdict(site), "left_out": ""} for site in parts.compressor.summary()]
+    sites = [asdict(site) for site in parts.compressor.summary()]
     others = [
         {
             "path": each.path,

@@ -8,6 +8,7 @@ from qp_runner.compress import Compressor
 from qp_runner.config import Config, Factory
 from qp_runner.config.instantiate import call, instantiate
 from qp_runner.data import ImageData, Mixing
+from qp_runner.data.many_files import show_bars
 from qp_runner.errors import ConfigError
 from qp_runner.run.initial import load_initial
 from qp_runner.run.networks import NetworkFactory, attach_compressor, network_factories
@@ -18,6 +19,7 @@ Run = Callable[[], None]
 
 def build_data(config: Config) -> Any:
     """The data of a run. Raises ConfigError for images to be mixed where there are no images with classes."""
+    show_bars(config.trainer.progress)
     data, section = instantiate("data.factory", config.data.factory), config.data
     mixing = Mixing(mixup=section.mixup, cutmix=section.cutmix)
     if not (mixing.mixup or mixing.cutmix):

@@ -39,6 +39,9 @@ class LearningRates:
 
     Raises ConfigError for a schedule whose steps need a metric, for one that gives all groups of an optimizer one rate
     where they have several, and, in `after`, for one that changes what captured steps hold as a number.
+
+    Attributes:
+        last: the rate that the first optimizer's first parameter group had in the last step; before any, the first.
     """
 
     def __init__(self, optimizers: Mapping[str, Optimizer], kind: LearningRate | None, *, warmup: int = 0) -> None:
@@ -48,17 +51,20 @@ class LearningRates:
         with self._plain():
             self._schedules = [_schedule(kind, optimizer) for optimizer in self._optimizers] if kind else []
         self._warmup, self._steps = warmup, 0
+        self.last = self.current
         self._write()
 
     @property
     def current(self) -> float:
-        """The rate of the first optimizer's first parameter group."""
+        """The rate of the first optimizer's first parameter group in the coming step."""
         return self._rates[0] * self._factor
 
     def after(self, interval: Literal["epoch", "step"]) -> None:
         """Advances the schedules if they step at the end of this interval."""
         warming = self._steps < self._warmup
-        self._steps += interval == "step"
+        if interval == "step":
+            self.last = self.current
+            self._steps += 1
         due = interval == self._interval
         if due:
             held = self._captured()
@@ -114,13 +120,13 @@ class LearningRates:
         return [group for optimizer in self._optimizers for group in optimizer.param_groups]
 
     def state_dict(self) -> dict[str, Any]:
-        """The schedules' states and their rates as plain data, and how many steps were taken."""
+        """The schedules' states and their rates as plain data, how many steps were taken, and the last one's rate."""
         schedules = [tree_map(_plain, schedule.state_dict()) for schedule in self._schedules]
-        return {"schedules": schedules, "rates": list(self._rates), "steps": self._steps}
+        return {"schedules": schedules, "rates": list(self._rates), "steps": self._steps, "last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Restores what `state_dict` gave, once the optimizers are restored."""
-        self._rates, self._steps = list(state["rates"]), state["steps"]
+        self._rates, self._steps, self.last = list(state["rates"]), state["steps"], state["last"]
         for schedule, each in zip(self._schedules, state["schedules"], strict=True):
             schedule.load_state_dict(each)
 

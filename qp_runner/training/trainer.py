@@ -195,7 +195,7 @@ class Trainer:
         if at_end and not resumed:
             self._save_if_due(None)
         loss = self._checked_loss() / self.task.steps_per_epoch
-        values = {"train/loss": loss, "train/lr": state.learning_rates.current}
+        values = {"train/loss": loss, "train/lr": state.learning_rates.last}
         state.learning_rates.after("epoch")
         if at_end:
             self._enter_due(state.steps_done)  # compression after training

@@ -83,6 +83,7 @@ def test_values_reach_what_is_made_of_them(run: Path, capsys: pytest.CaptureFixt
         (["run=RUN", "trainer.speed=1"], r"trainer\.speed=1: no such key"),
         (["run=RUN", "seed=1,2"], r"seed=1,2: one value"),
         (["run=RUN", "experiment=orders/digits"], r"experiment=orders/digits: no such key"),
+        (["run=RUN", "results=other"], r"results=other: \S+/results, which the run is in, or nothing at all"),
         (["run=RUN", "data=zzz"], r"data=zzz: no such choice"),
         (["run=RUN", "model.networks.network.width=4"], r"run=\S+: a run whose networks are built as they were"),
         (["run=RUN", f"data.factory._target_={__name__}.fewer"], r"data=digits: data of the run's 10 classes"),

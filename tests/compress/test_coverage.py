@@ -8,8 +8,10 @@ from torch import nn
 from torch.nn.utils import parametrizations
 
 from qp_runner.compress import Compressor, Settings, SiteSelection
+from qp_runner.compress.inventory import inventory
+from qp_runner.errors import ConfigError
 from qp_runner.models import SmallCNN
-from qp_runner.schedule import Target
+from qp_runner.schedule import Op, Stage, Target, TargetState
 
 
 class Mixed(nn.Module):
@@ -172,3 +174,89 @@ def test_what_has_no_uniform_quantizer_and_what_is_frozen_have_the_kind_of_their
     found = {(each.path, each.kind, each.reason) for each in everything(Spectrum()).coverage().left_out}
     assert ("weight", "Spectrum", "has numbers of type complex64, which have no uniform quantizer") in found
     assert ("fixed", "Spectrum", "frozen") in found
+
+
+class InPlace(nn.Module):
+    """Writes into a tensor, or into a part of it, and reads the tensor afterwards."""
+
+    def __init__(self, write):
+        super().__init__()
+        self.first, self.middle, self.last, self.write = nn.Linear(8, 8), nn.Linear(8, 8), nn.Linear(8, 3), write
+
+    def forward(self, x):
+        x = torch.sigmoid(self.middle(self.first(x))) * 2.0
+        self.write(x)
+        return self.last(x)
+
+
+def halved(compressor, network):
+    """Prunes and quantizes everything; returns what is measured of activations."""
+    state = TargetState(0.5, 8)
+    fires = frozenset((op, target) for op in Op for target in Target)
+    compressor.enter(Stage(0, 9, state, state, fires), run=lambda: network(torch.randn(16, 8)))
+    return compressor.state(Target.ACTIVATION)
+
+
+def test_what_is_clipped_in_part_has_the_site_of_the_whole():
+    network = InPlace(lambda x: x[:, :4].relu_())
+    compressor = everything(network)
+    assert [site.path for site in compressor.sites(Target.ACTIVATION)] == ["first", "last", "mul"]
+    assert left(compressor) == set()
+    assert halved(compressor, network) == TargetState(0.5, 8)
+
+
+def test_what_is_computed_in_part_is_left_out_and_no_other_site_stands_for_it():
+    network = InPlace(lambda x: x[:, :4].tanh_())
+    compressor = everything(network)
+    assert [site.path for site in compressor.sites(Target.ACTIVATION)] == ["first", "last"]
+    assert left(compressor) == {("n.tanh", "a function's result, which no module returns")}
+    assert halved(compressor, network) == TargetState(0.0, 8)
+
+
+@pytest.mark.parametrize(
+    ("write", "activation"),
+    [
+        (lambda x: x[:, :4].relu_(), ("relu",)),
+        (lambda x: x.tanh_(), ("tanh",)),
+        (lambda x: x.tanh_(), None),
+    ],
+)
+def test_a_site_whose_result_nothing_reads_counts_in_no_figure(write, activation):
+    network = InPlace(write)
+    x = torch.randn(2, 8)
+    sites = SiteSelection(activation=activation, unpruned=("first*", "last*") if activation is None else ())
+    compressor = Compressor({"n": network}, sites=sites, run=lambda: network(x[:1]), pair=lambda: network(x))
+    compressor.trace(lambda: network(x[:1]))
+    unread = next(site for site in compressor.sites(Target.ACTIVATION) if site.path in ("relu", "tanh"))
+    others = len(compressor.sites(Target.ACTIVATION)) - 1
+    assert halved(compressor, network) == TargetState(0.0, 8 if others else 32)
+    assert int((unread.mask == 0).sum()) == unread.mask.numel() // 2
+    reason = "without effect: nothing reads what it hands on"
+    assert [each.path for each in compressor.summary() if each.left_out == reason] == [unread.path]
+    rows = [(row.path, row.share, row.treatment) for row in inventory(compressor) if row.reason == reason]
+    assert rows == [(unread.path, 0.0, "left")]
+
+
+def test_a_schedule_is_refused_if_only_sites_without_effect_are_there_for_it():
+    network = InPlace(lambda x: x.tanh_())
+    x = torch.randn(2, 8)
+    sites = SiteSelection(activation=("tanh",))
+    compressor = Compressor({"n": network}, sites=sites, run=lambda: network(x[:1]), pair=lambda: network(x))
+    compressor.trace(lambda: network(x[:1]))
+    state = TargetState(0.5, 32)
+    with pytest.raises(ConfigError, match="finds none, but the schedule compresses activations"):
+        compressor.check([Stage(0, 9, TargetState(), state, frozenset({(Op.PRUNE, Target.ACTIVATION)}))])
+
+
+def test_what_is_written_whole_after_pooling_has_its_own_size():
+    network = nn.Sequential(nn.Conv2d(1, 2, 3, padding=1), nn.AvgPool2d(2), Written(), nn.Conv2d(2, 1, 1))
+    compressor = Compressor({"n": network}, sites=SiteSelection((), ()))
+    compressor.trace(lambda: network(torch.randn(1, 1, 4, 4)))
+    assert {each.name: each.elements for each in compressor.graph.ledger} == {"2": 2 * 2 * 2, "3": 2 * 2}
+
+
+class Written(nn.Module):
+    """Computes in place."""
+
+    def forward(self, x):
+        return x.sigmoid_()

@@ -10,9 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
+from qp_runner.config.compose import jobs
 from qp_runner.data import image_folder, many_files
 from qp_runner.data.many_files import file_digest, files_digest, side_by_side
 from qp_runner.errors import ConfigError
+from qp_runner.run.task import build_task
+from qp_runner.training import content_of
 
 
 def written(contents: dict[str, bytes]) -> list[str]:
@@ -96,5 +99,26 @@ class Terminal(io.StringIO):
 def test_a_terminal_shows_a_bar_for_what_takes_long(patience: float, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stderr", Terminal())
     monkeypatch.setattr(many_files, "PATIENCE_S", patience)
+    many_files.show_bars(True)
     assert side_by_side(lambda index: index + 1, 3, what="reading images") == [1, 2, 3]
     assert ("reading images" in sys.stderr.getvalue()) == (patience < 0)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("progress", [True, False])
+def test_a_run_without_progress_shows_no_bar_of_its_data(
+    progress: bool, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    photographs(here / "set", 20)
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setattr(many_files, "PATIENCE_S", -1.0)
+    overrides = [
+        "data=image_folder",
+        "data.root=set",
+        "data.size=8",
+        "trainer.batch_size=4",
+        f"trainer.progress={progress}",
+    ]
+    [job], _ = jobs(overrides, multirun=False)
+    content_of(build_task(job.config))
+    shown = sys.stderr.getvalue()  # type: ignore[attr-defined]
+    assert ("reading" in shown) == progress

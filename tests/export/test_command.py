@@ -172,12 +172,24 @@ def test_a_file_in_the_place_of_the_folder_is_one_line(trained: Path, tmp_path: 
             ["run={run}", "format=onnx", "onnx.branch=true"],
             "export.onnx.branch=True: unknown key; did you mean branches?",
         ),
+        (
+            ["run={run}", "format=packed", "export.formats=[onnx]"],
+            "export.formats=[onnx]: not a key of this command; format=",
+        ),
+        (["run={run}", "format=packed", "export=onnx_int8"], "export=onnx_int8: not a key of this command; format="),
+        (["run={run}", "format=packed", "++export={{formats: [onnx]}}"], "not a key of this command; format="),
+        (
+            ["run={run}", "format=onnx", "onnx.mode=exact", "+export.onnx.mode=int8"],
+            "export.onnx.mode=int8: not a key of this command; format=",
+        ),
+        (["run={run}", "format=packed", "onnx.mode=int8"], "onnx.mode=int8: an option of format=onnx; the format is"),
+        (["run={run}", "format=packed", "results=other"], "results=other: {results}, which the run is in"),
     ],
 )
 def test_bad_arguments_are_one_line(trained: Path, capsys, arguments: list[str], message: str) -> None:
     assert execute(["export", *(each.format(run=trained) for each in arguments)]) == 2
     err = capsys.readouterr().err
-    assert message in err
+    assert message.replace("{results}", str(trained.parents[1])) in err
     assert len(err.strip().splitlines()) == 1
 
 

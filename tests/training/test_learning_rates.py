@@ -47,9 +47,11 @@ def test_rates_are_those_of_torch_and_go_on_where_a_stored_state_was(make: Calla
             rates = LearningRates(optimizers, LearningRate(make, "step"))
             optimizers["network"].load_state_dict(state["optimizer"])
             rates.load_state_dict(state["rates"])
+            assert rates.last == got[-1][0]
         got.append([group["lr"] for group in optimizers["network"].param_groups])
         optimizers["network"].step()
         rates.after("step")
+        assert rates.last == got[-1][0]
     assert got == expected
 
 

@@ -46,12 +46,19 @@ def test_a_loss_that_is_no_number_ends_the_run() -> None:
         train({}, make_optimizer=lambda groups: torch.optim.SGD(groups, lr=1e38))
 
 
-@pytest.mark.parametrize(("interval", "last"), [("epoch", 0.1 * 0.5**3), ("step", 0.1 * 0.5**27)])
-def test_the_learning_rate_steps_once_an_interval(interval: Any, last: float) -> None:
+@pytest.mark.parametrize(("interval", "halvings"), [("epoch", (0, 1, 2, 3)), ("step", (6, 13, 20, 27))])
+def test_the_learning_rate_steps_once_an_interval_and_that_of_an_epochs_last_step_is_recorded(
+    interval: Any, halvings: tuple[int, ...]
+) -> None:
     halve = LearningRate(lambda optimizer: torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.5), interval)
     rates = [rate for _, rate in train({}, learning_rate=halve).records.series("train/lr")]
-    assert len(rates) == 4
-    assert rates[-1] == pytest.approx(last * (0.5 if interval == "step" else 1))
+    assert rates == pytest.approx([0.1 * 0.5**count for count in halvings])
+
+
+def test_in_a_warm_up_the_rate_of_an_epochs_last_step_is_recorded() -> None:
+    run = train({}, warmup_steps=14)
+    assert run.task.steps_per_epoch == 7
+    assert [rate for _, rate in run.records.series("train/lr")] == pytest.approx([0.05, 0.1, 0.1, 0.1])
 
 
 def test_every_epoch_is_recorded_with_its_steps() -> None:
