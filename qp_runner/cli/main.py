@@ -39,10 +39,14 @@ Without the section `sites` of a model's YAML all of the network is compressed. 
 
 A glob that matches nothing is an error. A call has the path of its module, or that of the calling module and the
 function's name; later calls are numbered: layer1.0.relu, layer1.0.relu_1, layer1.0.add. `relu` picks all calls of that
-module, `relu_1` the second. Hooks of yours that compute with tensors have to be there before a network is compressed,
-or they count as its calls. Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used;
-its rounding differs. trainer.executor=compile and graph refuse the few functions that the compiler rewrites
-(F.hardswish, F.hardsigmoid; their modules are fine)."""
+module, `relu_1` the second. On a command line bits want a + and no quotes inside, and brackets of a glob a backslash:
+
+  qp-runner sites '+model.sites.bits={*head*:8,conv\\[12\\]:4}' 'model.sites.exclude=[stem.*]'
+
+Hooks of yours that compute with tensors have to be there before a network is compressed, or they count as its calls.
+Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used; its rounding differs.
+trainer.executor=compile and graph refuse the few functions that the compiler rewrites (F.hardswish, F.hardsigmoid;
+their modules are fine)."""
 NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 """Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
