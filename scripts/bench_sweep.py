@@ -24,7 +24,7 @@ import torch
 import yaml
 from bench_trunks import differences, jobs, records
 
-RUNNER = "from qp_runner.cli.main import main; main()"
+RUNNER = "import sys; from qp_runner.cli.main import main; sys.exit(main())"
 WAYS = {
     "reuse": RUNNER,
     "trunks": f"from qp_runner.run import run; run._LAST_STEP.of = lambda config: None; {RUNNER}",

@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
+from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun, requesting
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError, ExportError
 from qp_runner.masking import hide, masked
@@ -183,7 +183,7 @@ def _parser(command: str, description: str, *, epilog: str | None = None) -> arg
 def _report(error: Exception, arguments: list[str]) -> int:
     """Reports what went wrong: one line for a bad configuration, with the traceback for anything unforeseen."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = config_error(error, arguments)
+        error = _hidden_by(error, arguments) or config_error(error, arguments)
     if isinstance(error, ConfigError):
         return _say(str(error), BAD_CONFIG)
     if isinstance(error, OSError) and error.errno in NOT_USABLE and error.filename is not None:
@@ -191,6 +191,20 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if not isinstance(error, TrainingDivergedError | ExportError):
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
+
+
+def _hidden_by(error: Exception, arguments: list[str]) -> ConfigError | None:
+    """What is wrong with a command of which Hydra refuses swept values: where it can't compose it, it does not see that
+    an experiment asks for a sweep. None if it is just these values.
+    """
+    if "Ambiguous value" not in str(error):
+        return None
+    overrides = [each for each in arguments if each.startswith("~") or ("=" in each and not each.startswith("-"))]
+    try:
+        with requesting(overrides, extra_dir=next(iter(_extra_dirs(arguments)), None)):
+            return None
+    except ConfigError as found:
+        return found
 
 
 def _say(text: str, code: int) -> int:
