@@ -13,7 +13,7 @@ from qp_runner.run.identity import DECIDING
 PACKAGE = Path(__file__).resolve().parents[1] / "qp_runner"
 LAYERS = (  # from the bottom up: a layer may import the layers above it in this list, never those below it
     {"errors", "lasting", "locking", "masking", "metric", "shares", "versions", "warned", "__version__"},
-    {"schedule"},
+    {"schedule", "lazy"},
     {"compress", "data", "models"},
     {"tasks", "config"},
     {"training", "tracking"},

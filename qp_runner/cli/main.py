@@ -16,7 +16,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun
+from qp_runner.config.compose import CONFIG_NAME, check_extra_dir, is_multirun, requesting
 from qp_runner.config.hydra_errors import config_dir, config_error
 from qp_runner.errors import ConfigError, ExportError
 from qp_runner.masking import hide, masked
@@ -39,10 +39,14 @@ Without the section `sites` of a model's YAML all of the network is compressed. 
 
 A glob that matches nothing is an error. A call has the path of its module, or that of the calling module and the
 function's name; later calls are numbered: layer1.0.relu, layer1.0.relu_1, layer1.0.add. `relu` picks all calls of that
-module, `relu_1` the second. Hooks of yours that compute with tensors have to be there before a network is compressed,
-or they count as its calls. Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used;
-its rounding differs. trainer.executor=compile and graph refuse the few functions that the compiler rewrites
-(F.hardswish, F.hardsigmoid; their modules are fine)."""
+module, `relu_1` the second. On a command line bits want a + and no quotes inside, and brackets of a glob a backslash:
+
+  qp-runner sites '+model.sites.bits={*head*:8,conv\\[12\\]:4}' 'model.sites.exclude=[stem.*]'
+
+Hooks of yours that compute with tensors have to be there before a network is compressed, or they count as its calls.
+Where attention is compressed inside, PyTorch's fused kernel for evaluation is not used; its rounding differs.
+trainer.executor=compile and graph refuse the few functions that the compiler rewrites (F.hardswish, F.hardsigmoid;
+their modules are fine)."""
 NOT_USABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.ENOSPC, errno.EDQUOT)
 """Errors of a folder that are the user's to mend: its rights, its place, its room."""
 
@@ -179,7 +183,7 @@ def _parser(command: str, description: str, *, epilog: str | None = None) -> arg
 def _report(error: Exception, arguments: list[str]) -> int:
     """Reports what went wrong: one line for a bad configuration, with the traceback for anything unforeseen."""
     if isinstance(error, HydraException | OmegaConfBaseException):
-        error = config_error(error, arguments)
+        error = _hidden_by(error, arguments) or config_error(error, arguments)
     if isinstance(error, ConfigError):
         return _say(str(error), BAD_CONFIG)
     if isinstance(error, OSError) and error.errno in NOT_USABLE and error.filename is not None:
@@ -187,6 +191,20 @@ def _report(error: Exception, arguments: list[str]) -> int:
     if not isinstance(error, TrainingDivergedError | ExportError):
         print(masked("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return _say(f"{type(error).__name__}: {error}", FAILED)
+
+
+def _hidden_by(error: Exception, arguments: list[str]) -> ConfigError | None:
+    """What is wrong with a command of which Hydra refuses swept values: where it can't compose it, it does not see that
+    an experiment asks for a sweep. None if it is just these values.
+    """
+    if "Ambiguous value" not in str(error):
+        return None
+    overrides = [each for each in arguments if each.startswith("~") or ("=" in each and not each.startswith("-"))]
+    try:
+        with requesting(overrides, extra_dir=next(iter(_extra_dirs(arguments)), None)):
+            return None
+    except ConfigError as found:
+        return found
 
 
 def _say(text: str, code: int) -> int:

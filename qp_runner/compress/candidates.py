@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import ParametrizationList, is_parametrized
 
 from qp_runner.compress.attach import latent
@@ -109,7 +108,7 @@ def _named(networks: Mapping[str, nn.Module]) -> Iterator[tuple[str, nn.Module]]
 def matrices(module: nn.Module) -> list[str]:
     """The names of a module's own tensors of two or more dimensions that are Parameters or made of them."""
     own = ((name, each) for name, each in module._parameters.items() if each is not None)
-    names = [name for name, each in own if is_lazy(each) or each.dim() >= 2]
+    names = [name for name, each in own if each.dim() >= 2]
     made: Iterable[str] = module.parametrizations if is_parametrized(module) else ()  # type: ignore[assignment]
     return names + [name for name in made if latent(module, name).dim() >= 2]
 

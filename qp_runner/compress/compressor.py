@@ -24,6 +24,7 @@ from qp_runner.compress.summary import SiteRecord, has_effect, record, state
 from qp_runner.compress.survey import survey
 from qp_runner.compress.tracing import trace_sites
 from qp_runner.errors import ConfigError
+from qp_runner.lazy import check_shapes
 from qp_runner.schedule import Op, Stage, Target, TargetState, total_steps
 
 
@@ -62,6 +63,7 @@ class Compressor(nn.Module):
     ) -> None:
         super().__init__()
         object.__setattr__(self, "networks", dict(networks))
+        check_shapes(networks)
         self.settings, self._selection = settings, sites
         surveyed, before = None, list[Tensor]()
         if run is not None:

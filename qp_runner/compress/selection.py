@@ -4,13 +4,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from torch import nn
-from torch.nn.parameter import is_lazy
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 
 from qp_runner.compress.candidates import Candidate, call_candidates, matching, parameter_candidates
 from qp_runner.compress.location import SiteLocation
-from qp_runner.compress.survey import SHAPELESS, Survey
+from qp_runner.compress.survey import Survey
 from qp_runner.errors import ConfigError
 
 _Embeddings = (nn.Embedding, nn.EmbeddingBag)
@@ -158,8 +157,6 @@ def _ends(candidates: Sequence[Candidate], survey: Survey | None) -> list[Candid
 def _problem(weight: Candidate) -> str:
     """Why a weight can't be compressed; empty if it can."""
     parameter = weight.parameters[0]
-    if is_lazy(parameter):
-        return SHAPELESS
     if parameter.numel() == 0:
         return f"has no elements (shape {list(parameter.shape)})"
     if not parameter.is_floating_point():

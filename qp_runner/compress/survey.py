@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
 
 from qp_runner.compress.attach import attach_calls
 from qp_runner.compress.calls import Calls, Watch, first_tensor, numbered, prefixes
@@ -20,7 +19,6 @@ from qp_runner.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-SHAPELESS = "must have a shape: pass a sample through this lazy module first"
 OTHER_CALLS = "called more or fewer times in training than in evaluation"
 
 Run = Callable[[], None]
@@ -78,10 +76,10 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
         run: a forward pass of one sample.
         pair: one of two samples; shows where the batch is, and which calls training makes.
 
-    Raises ConfigError for a lazy module that has no shape yet, and for a module whose calls can't be seen.
+    Raises ConfigError for a module whose calls can't be seen.
     """
     parameters = {prefix + name: p for prefix, each in prefixes(networks) for name, p in each.named_parameters()}
-    _check(networks, parameters)
+    _check(networks)
     known: set[Form] = set()
     shapes: Shapes = {}
     counts: dict[str, int] = {}
@@ -104,10 +102,7 @@ def survey(networks: Mapping[str, nn.Module], run: Run, pair: Run | None = None)
     return _survey(graph, made, parameters)
 
 
-def _check(networks: Mapping[str, nn.Module], parameters: Mapping[str, nn.Parameter]) -> None:
-    for name, parameter in parameters.items():
-        if is_lazy(parameter):
-            raise ConfigError("model.networks", name, SHAPELESS)
+def _check(networks: Mapping[str, nn.Module]) -> None:
     for prefix, network in prefixes(networks):
         for path, module in network.named_modules():
             if isinstance(module, torch.jit.ScriptModule):

@@ -39,7 +39,8 @@ class SitesSection(Section):
     """Globs over parameters and calls, or `auto` for all of them; `unpruned` sites are quantized but never pruned.
 
     `unpruned: auto` is the first layer and the last one with what they write; the default beside `auto`, else none.
-    `bits` are by glob, in place of an event's. Weights that are not trained are left alone unless `frozen`.
+    `bits` are by glob, in place of an event's; on a command line '+model.sites.bits={conv*:4,fc:8}', since Hydra takes
+    no quoted keys. Weights that are not trained are left alone unless `frozen`.
     """
 
     weight: Globs = "auto"

@@ -154,6 +154,10 @@ class IntegerGraph:
         bias, norm = constant_of(user.inputs[2]) if len(user.inputs) > 2 else None, norm_after(user)
         if bias is None and len(user.inputs) > 2 and user.inputs[2] is not None:
             return None
+        if bias is not None and bias.ndim > 1:  # of a Gemm: one row, or another bias for each sample
+            if len(bias) > 1:
+                return None
+            bias = bias[0]
         value, out = user.inputs[0], (norm or user).outputs[0]
         assert value is not None
         reader = Reader(weight, user.op_type, value, dict(user.attributes.items()), self.quantizer_of(value))

@@ -6,9 +6,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parameter import is_lazy
 
 from qp_runner.errors import ConfigError
+from qp_runner.lazy import check_shapes
 
 OTHER_NAMES = {
     "classes": ("num_classes", "n_classes", "num_labels"),
@@ -52,9 +52,7 @@ def build_networks(
                 raise
             except (TypeError, ValueError, RuntimeError) as error:
                 raise ConfigError(f"model.networks.{name}", _call(factories[name]), str(error)) from error
-            if lazy := [path for path, each in made[name].named_parameters() if is_lazy(each)]:
-                allowed = f"{lazy[0]} has no shape before the first batch: give lazy modules their sizes"
-                raise ConfigError(f"model.networks.{name}", _call(factories[name]), allowed)
+    check_shapes(made)
     return made
 
 

@@ -47,6 +47,9 @@ def only_run(root: Path) -> Path:
         (["task=super_resolution", "data=t91_set5", "data.root=empty"], r"data\.train=empty/T91: no such folder"),
         (["nonsense=1"], r"nonsense=1: no such key"),
         (["-m", "schedule=p_q_wf,zzz"], r"schedule=zzz: no such choice"),
+        (["experiment=orders/digits", "seed=0,1", "nonsense.key=1"], r"nonsense\.key=1: no such key"),
+        (["experiment=orders/digits", "seed=0,1", "data=zzz"], r"data=zzz: no such choice"),
+        (["seed=0,1"], r"Ambiguous value for argument 'seed=0,1' .* add --multirun"),
         (["results=file/here"], r"file/here/runs/\S+: Not a directory; results=DIR says where to write"),
         (
             ["-m", "results=file/here", "checkpoint.enabled=false"],

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from qp_runner.cli.main import SITES
 from support import execute
 
 RESNET = ["sites", "model=torchvision", "model.name=resnet18", "model.networks.network.small_images=true"]
@@ -50,9 +51,20 @@ def test_sites_of_ones_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -
     assert by_path["relu2"]["treatment"] == "pruned, quantized"
 
 
+def test_bits_by_glob_are_written_on_a_command_line_as_the_help_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "'+model.sites.bits={*head*:8,conv\\[12\\]:4}'" in SITES
+    given = r"+model.sites.bits={fc*:8,conv\[12\].*:4,relu?:6}"
+    assert execute(["sites", "--csv", "model=small_cnn", given]) == 0
+    treatment = {row["path"]: row["treatment"].rpartition("quantized")[2] for row in rows(capsys.readouterr().out)}
+    expected = {"conv1.weight": 4, "conv2.weight": 4, "fc.weight": 8, "fc": 8, "relu1": 6, "relu2": 6, "relu3": 6}
+    assert treatment == {name: f" to {bits} bits" for name, bits in expected.items()} | {"conv3.weight": ""}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["model.sites.bits={conv*:4}"], "no such key; qp-runner --cfg job lists them, +model.sites.bits=... adds one"),
+        (["+model.sites.bits={conv*:40}"], "model.sites.bits.conv*=40: should be less than or equal to 16"),
         (["model.name=resnt18"], "model.name=resnt18: a model of torchvision.models; near: resnet18"),
         (["model.name=vit_b_16"], "does not fit images of 1×8×8: Wrong image height"),
         (["model.sites.exclude=[nothing*]"], "model.sites.exclude=nothing*: matches nothing"),

@@ -138,10 +138,14 @@ def test_globs_that_leave_nothing_to_prune_are_named(stage):
         compressor.check([stage()])
 
 
-def test_a_lazy_module_needs_a_shape_before_its_calls_are_looked_at():
-    network = nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(3))
-    with pytest.raises(ConfigError, match=r"^model\.networks=1\.weight: must have a shape"):
-        Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+@pytest.mark.parametrize("lazy", [nn.LazyLinear(3), nn.LazyBatchNorm1d(affine=False)])
+def test_a_lazy_module_needs_a_shape_before_anything_is_attached(lazy):
+    network = nn.Sequential(nn.Linear(4, 4), lazy)
+    for given in ({}, {"run": lambda: network(torch.ones(2, 4))}):
+        with pytest.raises(ConfigError, match=r"^model\.networks=n\.1\.\w+: has no shape: give this lazy module its"):
+            Compressor({"n": network, "other": nn.Linear(1, 1)}, **given)
+    network(torch.ones(2, 4))
+    assert Compressor({"n": network}, run=lambda: network(torch.ones(2, 4))).latents()
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")

@@ -44,6 +44,11 @@ def test_a_deleted_key_is_deleted_in_a_sweep_too() -> None:
     assert [list(job.config.schedule.events) for job in planned] == [[], ["prune_activation"]]
 
 
+def test_bits_by_glob_can_be_swept() -> None:
+    planned, _ = jobs([r"+model.sites.bits={conv*:4},{conv\[12\].*:3,fc:6},{}"], multirun=True)
+    assert [job.config.model.sites.bits for job in planned] == [{"conv*": 4}, {"conv[12].*": 3, "fc": 6}, {}]
+
+
 def test_a_sweep_without_m_is_refused_as_hydra_refuses_it() -> None:
     with pytest.raises(ConfigError, match="--multirun"):
         jobs(["seed=1,2"], multirun=False)

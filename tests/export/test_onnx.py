@@ -11,12 +11,14 @@ pytest.importorskip("onnxruntime", reason="needs the extra `export`")
 pytest.importorskip("onnxscript", reason="needs the extra `export`")
 
 import onnx
+import onnx_ir as ir
 
 from qp_runner.compress import SiteSelection
 from qp_runner.errors import ExportError
 from qp_runner.export.contents import contents
 from qp_runner.export.exact import WORTH_BITS
 from qp_runner.export.onnx_file import NetworkToExport, save_onnx, sections
+from qp_runner.export.patterns import is_layer
 from qp_runner.export.runtime import call, flat, integer_convolutions, kernels, session
 from qp_runner.export.settings import ExportSettings
 from qp_runner.models import ESPCN, MobileNetV2, SmallCNN, UNetGenerator, resnet20
@@ -115,6 +117,62 @@ def test_a_unet_computes_the_same(tmp_path: Path, compressed, norm: str, mode: s
     if mode == "exact":
         assert np.array_equal(made, expected)
     assert np.abs(made - expected).mean() < 0.01
+
+
+class Product(nn.Module):
+    """A product of matrices between two linear layers, as the function that is given writes it."""
+
+    def __init__(self, product, bias: tuple[int, ...]) -> None:
+        super().__init__()
+        self.first, self.last, self.product = nn.Linear(12, 8), nn.Linear(8, 6), product
+        self.weight, self.bias = nn.Parameter(torch.randn(8, 8) / 2), nn.Parameter(torch.rand(bias))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.last(torch.relu(self.product(self.bias, torch.relu(self.first(x)), self.weight)))
+
+
+@pytest.mark.parametrize("float_bias", [True, False])
+@pytest.mark.parametrize("bias", [(8,), (1, 8)])
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda b, x, w: nn.functional.linear(x, w, b),
+        lambda b, x, w: torch.addmm(b, x, w),
+        lambda b, x, w: torch.addmm(b, x, w.t(), alpha=2, beta=3),
+        lambda b, x, w: torch.addmm(b, x, w.t(), beta=0),
+        lambda b, x, w: torch.addmm(b, x, w, alpha=0.5),
+    ],
+)
+def test_a_product_with_other_factors_or_another_bias_than_a_linear_layers_computes_the_same(
+    tmp_path: Path, compressed, product, bias: tuple[int, ...], float_bias: bool
+) -> None:
+    torch.manual_seed(0)
+    network, x = Product(product, bias), images(64, 12)
+    compressor = compressed(network, x, sites=SiteSelection(("*weight",), None, ()))
+    made, expected = outputs(exported(tmp_path, compressor, network, x, mode="int8", float_bias=float_bias), network, x)
+    assert (made == expected).mean() > (0.99 if float_bias else 0.9)
+    assert np.abs(made - expected).max() < 0.1
+
+
+@pytest.mark.parametrize(
+    ("attributes", "layer"),
+    [
+        ({"transB": 1}, True),
+        ({"transA": 0, "transB": 1, "alpha": 1.0, "beta": 1.0}, True),
+        ({}, False),
+        ({"transB": 0}, False),
+        ({"transB": 1, "transA": 1}, False),
+        ({"transB": 1, "alpha": 2.0}, False),
+        ({"transB": 1, "beta": 0.5}, False),
+        ({"transB": 1, "beta": 0.0}, False),
+    ],
+)
+def test_a_gemm_is_a_layer_only_with_the_factors_and_the_weight_of_one(attributes: dict, layer: bool) -> None:
+    x, weight, bias = (ir.Value(name=name) for name in "xwb")
+    node = ir.node("Gemm", [x, weight, bias], attributes)
+    assert is_layer(node, weight) == layer
+    assert not is_layer(node, x)
+    assert not is_layer(node, bias)
 
 
 def test_several_calls_and_shared_weights_compute_the_same(tmp_path: Path, compressed) -> None:

@@ -29,5 +29,5 @@ def test_networks_without_all_their_shapes_are_refused():
     def lazy():
         return nn.Sequential(nn.Linear(4, 4), nn.LazyLinear(2))
 
-    with pytest.raises(ConfigError, match=r"^model\.networks\.net=lazy\(\): 1\.weight has no shape before the first"):
+    with pytest.raises(ConfigError, match=r"^model\.networks=1\.weight: has no shape: give this lazy module its sizes"):
         build_networks({"net": lazy}, {"net": {}}, task="mine", seed=0)
