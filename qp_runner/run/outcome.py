@@ -37,8 +37,8 @@ def figures(config: Config, task: Task, compressor: Compressor, *, validation: M
     covered = compressor.coverage()
     values |= {"compress/coverage_weight": covered.weight, "compress/coverage_activation": covered.activation}
     for target in Target:
-        values[f"final/sparsity_{target}"] = compressor.sparsity(target)
-        values[f"final/bits_{target}"] = float(compressor.bits(target))
+        state = compressor.state(target)
+        values |= {f"final/sparsity_{target}": state.sparsity, f"final/bits_{target}": float(state.bits)}
     return values
 
 

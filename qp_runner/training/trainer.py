@@ -284,8 +284,8 @@ def _measured_compression(compressor: Compressor) -> dict[str, float]:
     """The measured sparsity and bits of both targets under their record names."""
     values: dict[str, float] = {}
     for target in Target:
-        values[f"compress/sparsity_{target}"] = compressor.sparsity(target)
-        values[f"compress/bits_{target}"] = float(compressor.bits(target))
+        state = compressor.state(target)
+        values |= {f"compress/sparsity_{target}": state.sparsity, f"compress/bits_{target}": float(state.bits)}
     return values
 
 
