@@ -78,7 +78,7 @@ class Compressor(nn.Module):
         self._faults: list[Fault] = []
         self._bank: WeightBank | None = None
         if run is not None:
-            unchanged.check_unchanged(networks, run, before)
+            unchanged.check_unchanged(networks, run, before, self._attached.all)
 
     def sites(self, target: Target) -> list[Site]:
         """The sites of a target, in module order."""

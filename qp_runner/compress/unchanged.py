@@ -1,6 +1,6 @@
 """Whether networks still return what they did before sites were attached to them."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from qp_runner.compress.arguments import tensors_returned
 from qp_runner.compress.isolation import undisturbed
+from qp_runner.compress.site import Site
 from qp_runner.compress.survey import Run
 from qp_runner.errors import ConfigError
 
@@ -16,15 +17,34 @@ OTHER_VALUES = (
     "returns other values once sites are attached to it, as where its code asks for the type of a module "
     "(`type(layer) is nn.Conv2d`); isinstance finds compressed layers too"
 )
+WRITTEN_THROUGH = (
+    "can't be a site: what a site hands on is a tensor of its own, and the network needs this very one, as where it "
+    "writes in place into a part (`y = x[:, :4]; y.mul_(2)`); exclude it by model.sites.exclude"
+)
 
 
-def check_unchanged(networks: Mapping[str, nn.Module], run: Run, before: list[Tensor]) -> None:
+def check_unchanged(networks: Mapping[str, nn.Module], run: Run, before: list[Tensor], sites: Sequence[Site]) -> None:
     """Raises ConfigError if `run` makes networks with sites return other values than `before`, which they returned
-    without. What differs from call to call by itself, as with noise of a generator of its own, is no error.
+    without; sites compute meanwhile, but prune and quantize nothing. What differs from call to call by itself, as with
+    noise of a generator of its own, is no error.
     """
-    after = outputs(networks.values(), run)
-    if not _close(after, before) and _close(after, outputs(networks.values(), run)):
+
+    def returned(computing: Sequence[Site]) -> list[Tensor]:
+        for site in computing:
+            site.static = True
+        try:
+            return outputs(networks.values(), run)
+        finally:
+            for site in computing:
+                site.static = False
+
+    after = returned(sites)
+    if _close(after, before) or not _close(after, returned(sites)):
+        return
+    if not _close(returned([]), before):
         raise ConfigError("model.networks", ", ".join(networks), OTHER_VALUES)
+    found = next((site.path for site in sites if not _close(returned([site]), before)), "")
+    raise ConfigError("model.sites", found or ", ".join(networks), WRITTEN_THROUGH)
 
 
 def outputs(networks: Iterable[nn.Module], run: Run) -> list[Tensor]:

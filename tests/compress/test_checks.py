@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from qp_runner.compress import Compressor, Settings, SiteSelection
 from qp_runner.compress.rehearsal import check_single_samples
 from qp_runner.errors import ConfigError
+from qp_runner.schedule import Target
 
 
 def attached(network, weight=("*",), activation=(), unpruned=()):
@@ -219,6 +220,28 @@ def test_a_network_that_asks_by_isinstance_or_draws_noise_is_not_refused():
     dice = random.Random(0)
     noisy = Calls(lambda x: x + dice.random())
     Compressor({"n": noisy}, run=lambda: noisy(torch.ones(1, 4)))
+
+
+class WritesThroughAView(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        x = self.one(x)
+        part = x[:, :2]
+        part.mul_(2)
+        return self.two(x)
+
+
+def test_a_view_that_is_written_through_is_refused_as_a_site_and_never_chosen():
+    network = WritesThroughAView()
+    with pytest.raises(ConfigError, match=r"^model.sites=getitem: can't be a site: .* in place into a part"):
+        Compressor({"n": network}, sites=SiteSelection(activation=("*",)), run=lambda: network(torch.ones(1, 4)))
+    network = WritesThroughAView()
+    compressor = Compressor({"n": network}, run=lambda: network(torch.ones(1, 4)))
+    assert "getitem" not in {site.path for site in compressor.sites(Target.ACTIVATION)}
+    assert not compressor.static
 
 
 class Calls(nn.Module):
