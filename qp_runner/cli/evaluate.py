@@ -5,7 +5,7 @@ from pathlib import Path
 
 from qp_runner.config.amend import amended
 from qp_runner.errors import ConfigError
-from qp_runner.run.evaluation import check_results, evaluate, new_folder, results_of
+from qp_runner.run.evaluation import evaluate, in_results_of, new_folder
 from qp_runner.run.model_file import read_model_file
 from qp_runner.tracking import following
 
@@ -22,8 +22,7 @@ def evaluate_run(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
     file = read_model_file(Path(runs[0]), key="run")
     config = amended(file.about.composed, overrides, extra_dir=extra_dir)
     run = file.path.parent
-    check_results(run, config, overrides)
-    config = config.model_copy(update={"results": str(results_of(run, config))})
+    config = in_results_of(run, config, overrides)
     folder = new_folder(run)
     with following(config.store_uri(), experiment=config.task.name, results=Path(config.results)) as follower:
         follower.follow(folder)

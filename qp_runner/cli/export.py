@@ -11,7 +11,7 @@ from qp_runner.config.amend import amended
 from qp_runner.errors import ConfigError
 from qp_runner.export.settings import check_settings
 from qp_runner.export.verification import Verified
-from qp_runner.run.evaluation import check_results, results_of
+from qp_runner.run.evaluation import in_results_of
 from qp_runner.run.exported import export_run, settings_of
 from qp_runner.run.model_file import read_model_file
 from qp_runner.tracking import following
@@ -41,10 +41,8 @@ def export_files(arguments: Sequence[str], *, extra_dir: Path | None = None) -> 
     config = amended(composed, overrides, extra_dir=extra_dir)
     check_settings(settings_of(config.export), key="format")
     folder = file.path.parent
-    check_results(folder, config, overrides)
-    results = results_of(folder, config)
-    config = config.model_copy(update={"results": str(results)})
-    with following(config.store_uri(), experiment=config.task.name, results=results) as follower:
+    config = in_results_of(folder, config, overrides)
+    with following(config.store_uri(), experiment=config.task.name, results=Path(config.results)) as follower:
         follower.follow(folder)
         follower.check()
         exported = export_run(config, file)

@@ -27,20 +27,17 @@ def new_folder(run: Path) -> Path:
     return run / FOLDER / f"{datetime.now():%Y-%m-%d_%H-%M-%S-%f}"
 
 
-def results_of(run: Path, config: Config) -> Path:
-    """The results folder that a run's folder lies in; that of the configuration where it lies elsewhere."""
-    inside = [each.parent for each in run.resolve().parents if each.name in ("runs", "sweeps")]
-    return inside[-1] if inside else Path(config.results)
+def in_results_of(run: Path, config: Config, overrides: Sequence[str]) -> Config:
+    """A configuration with the results folder that a run's folder lies in; unchanged where it lies elsewhere.
 
-
-def check_results(run: Path, config: Config, overrides: Sequence[str]) -> None:
-    """Raises ConfigError for overrides that name another results folder than the one that a run's folder lies in: what
-    is recorded belongs to the run.
+    Raises ConfigError for overrides that name another one: what is recorded belongs to the run.
     """
-    results = results_of(run, config)
+    inside = [each.parent for each in run.resolve().parents if each.name in ("runs", "sweeps")]
+    results = inside[-1] if inside else Path(config.results)
     asked = any(each.lstrip("+").startswith("results=") for each in overrides)
     if asked and Path(config.results).resolve() != results.resolve():
         raise ConfigError("results", config.results, f"{results}, which the run is in, or nothing at all")
+    return config.model_copy(update={"results": str(results)})
 
 
 def evaluate(config: Config, file: ModelFile, folder: Path, *, changed: Mapping[str, str]) -> dict[str, float]:
