@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.util
+import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -89,7 +90,13 @@ def _places(where: ModuleSpec) -> Iterator[Path]:
 
 def _site(place: Path) -> Path | None:
     """The folder of installed packages that a file lies in."""
-    return next((parent for parent in place.parents if parent.name in INSTALLED), None)
+    return next((parent for parent in place.parents if parent.name in INSTALLED or _is_target(parent)), None)
+
+
+@cache
+def _is_target(folder: Path) -> bool:
+    """Whether packages were installed into a folder of another name (`pip install --target`)."""
+    return str(folder) in map(os.path.realpath, sys.path) and any(folder.glob("*.dist-info"))
 
 
 def distributions(where: ModuleSpec) -> dict[str, str]:

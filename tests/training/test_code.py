@@ -139,6 +139,18 @@ def test_a_project_installed_again_under_the_same_version_counts_anew(tmp_path: 
     assert digest_elsewhere(site, "mine.Task") != first
 
 
+def test_packages_installed_into_a_folder_of_any_name_are_told_from_the_code_beside_them(tmp_path: Path) -> None:
+    info = {"mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n"}
+    write(tmp_path, info | {"mine/__init__.py": "x = 0", "mine-1.0.dist-info/RECORD": "mine/__init__.py,sha256=a,0\n"})
+    write(tmp_path, {"task.py": "import mine"})
+    library, own = (digest_elsewhere(tmp_path, name) for name in ("mine.Task", "task.Task"))
+    write(tmp_path, {"mine/__init__.py": "x = 1"})  # not as pip does it
+    assert digest_elsewhere(tmp_path, "mine.Task") == library
+    assert digest_elsewhere(tmp_path, "task.Task") == own
+    write(tmp_path, {"task.py": "import mine  # and more"})
+    assert digest_elsewhere(tmp_path, "task.Task") != own
+
+
 def test_what_is_missing_counts_once_it_is_there(tmp_path: Path) -> None:
     write(tmp_path, {"task.py": "try:\n    import fast\nexcept ImportError:\n    fast = None"})
     first = digest_elsewhere(tmp_path, "task.Task")
