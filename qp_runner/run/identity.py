@@ -13,6 +13,7 @@ from qp_runner.run.initial import model_record
 from qp_runner.schedule import Stage
 from qp_runner.training import CheckpointStore, Identity, RunCheckpoints, numerics, resolve_executor
 from qp_runner.training.code import foreign_code
+from qp_runner.training.executors import Executor
 from qp_runner.training.identity import digest, source_digest
 
 GIGA = 10**9
@@ -45,13 +46,23 @@ def identity(
     context |= {"seed": config.seed, "trainer": trainer}
     context["code"] = {"qp_runner": source_digest(DECIDING)} | foreign_code(context)
     if parts is None:
-        context["numerics"] = {"device": config.trainer.device, "executor": config.trainer.executor}
+        executor = _planned_executor(config)
+        context["numerics"] = {"device": config.trainer.device, "executor": executor}
     else:
         executor = resolve_executor(config.trainer.executor, parts.task, parts.device)
         context["numerics"] = numerics(parts.device) | {"executor": executor}
         context["content"] = parts.content.digest
         trainer["threads"] = None  # numerics has the number in use
+    if executor != "eager":  # other shapes of masks make other kernels, which round otherwise even before any event
+        context["compress"] = {"granularity": config.compress.granularity}
     return Identity(context, stages, _without(plain["compress"], {"footprint"}))
+
+
+def _planned_executor(config: Config) -> Executor:
+    """The executor as far as it is known before a task is built; tasks that always run eagerly share more than this."""
+    if config.trainer.executor != "auto":
+        return config.trainer.executor
+    return "graph" if config.trainer.device != "cpu" and torch.cuda.is_available() else "eager"
 
 
 def job_digest(config: Config) -> str:

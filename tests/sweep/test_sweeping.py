@@ -55,7 +55,8 @@ def test_plan_shows_the_tree_and_why_runs_do_not_share(capsys: pytest.CaptureFix
         (["trainer.save_model=true,false"], True),
         (["compress.footprint=ideal,stored"], True),
         (["compress.scale=float,power_of_two"], True),  # until the first event
-        (["compress.granularity=element,channel"], True),
+        (["compress.granularity=element,channel", "trainer.executor=eager"], True),
+        (["compress.granularity=element,channel", "trainer.executor=compile"], False),  # into other kernels
         (["trainer.optimizer.lr=0.1,0.2"], False),
         (["trainer.epochs=3,4"], False),
         (["model.networks.network.width=4,8"], False),
