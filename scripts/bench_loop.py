@@ -1,5 +1,5 @@
 """What the trainer adds to a training step: milliseconds of a step in a run, and of the same step alone, which is
-repeated on one batch that is made already.
+repeated on one batch that is made already; and seconds of an epoch's evaluation.
 
 What a run adds is reading, augmenting and normalising batches, the learning rate, progress and the check of the loss;
 epochs with events are left out. Both are measured in one process, the step alone before the run and after it; figures
@@ -71,12 +71,21 @@ def measured(overrides: list[str]) -> None:
     before = [step(steps) for _ in range(REPEATS)]
     trainer.run()
     after = [step(steps) for _ in range(REPEATS)]
+    evaluation = statistics.median(evaluated(trainer) for _ in range(REPEATS))
     run, once = statistics.median(epochs.seconds) / steps, statistics.median(before + after) / steps
     print(
         f"{config.model.name}: {1e3 * run:.3f} ms a step in a run (median of {len(epochs.seconds)} epochs of "
-        f"{steps} steps), {1e3 * once:.3f} ms alone ({len(before + after)} repeats): {run / once:.3f} x",
+        f"{steps} steps), {1e3 * once:.3f} ms alone ({len(before + after)} repeats): {run / once:.3f} x; "
+        f"evaluation {evaluation:.3f} s (median of {REPEATS})",
         flush=True,
     )
+
+
+def evaluated(trainer: Trainer) -> float:
+    """Seconds of the evaluation that ends an epoch."""
+    started = time.perf_counter()
+    trainer._validate()
+    return time.perf_counter() - started
 
 
 def alone(config: Config) -> Callable[[int], float]:

@@ -80,7 +80,8 @@ def measured(overrides: list[str], folder: Path, alone: int | None, lanes: int |
                 f"{way}: set-up of the first job {first:.1f} s, of the others {min(others):.2f} to {max(others):.2f} s"
             )
         print(f"{way}: {seconds['alone'] / seconds[way]:.2f} x faster than alone")
-    print(f"reuse: {seconds['trunks'] / seconds['reuse']:.2f} x faster than trunks")
+    for way in [each for each in seconds if each not in ("trunks", "alone")]:
+        print(f"{way}: {seconds['trunks'] / seconds[way]:.2f} x faster than trunks")
     reuse = found["reuse"]
     pairs = [(job, reuse[job], done[job]) for way, done in found.items() if way != "reuse" for job in reuse]
     pairs += [(job, reuse[job], folder / "alone" / "sweeps" / "all" / job) for job in chosen]

@@ -2,6 +2,8 @@
 
 import os
 import re
+import shutil
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +13,8 @@ import torch
 
 from qp_runner.config import Config
 from qp_runner.locking import try_lock
+
+MPS = "nvidia-cuda-mps-control"  # of CUDA's Multi-Process Service
 
 
 @contextmanager
@@ -30,6 +34,21 @@ def reserve_gpu(config: Config, launch_index: int) -> Iterator[Config]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def advice(config: Config, workers: int) -> str:
+    """What a person may do where several jobs at once share a GPU, in one line; empty if there is nothing to say.
+
+    Without CUDA's Multi-Process Service only one process at a time has kernels on a GPU.
+    """
+    device = config.trainer.device
+    gpus = torch.cuda.device_count() if device == "auto" else int(device.startswith("cuda"))
+    if not 0 < gpus < workers or shutil.which(MPS) is None:
+        return ""
+    if subprocess.run([MPS], input="get_server_list\n", capture_output=True, text=True).returncode == 0:
+        return ""
+    where = "the GPU" if gpus == 1 else f"{gpus} GPUs"
+    return f"{workers} jobs at once take turns on {where}; they run side by side once `{MPS} -d` was called"
 
 
 def _lock_file(gpu: int) -> Path:

@@ -19,6 +19,7 @@ from qp_runner.errors import ExportError
 from qp_runner.masking import masked
 from qp_runner.sweep.batch import Batch, SweepPlan
 from qp_runner.sweep.claim import Claim, claiming
+from qp_runner.sweep.gpu import advice
 from qp_runner.sweep.parent import parent_run
 from qp_runner.tracking import following
 from qp_runner.training import set_threads
@@ -63,8 +64,10 @@ class WaveSweeper(Sweeper):
             with parent_run(
                 folder, first, title=plan.title, jobs=plan.jobs, digest=plan.digest, goes_on=goes_on
             ) as parent:
-                returned = list[Any]()
-                for batch in plan.batches(parent, _workers(self.config)):
+                returned, workers = list[Any](), _workers(self.config)
+                if advised := advice(first, workers):
+                    print(advised, file=sys.stderr)
+                for batch in plan.batches(parent, workers):
                     parent.announce(batch.checkpoint_steps)
                     for wave in batch.waves:
                         returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)

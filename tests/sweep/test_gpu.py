@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from qp_runner.config.compose import jobs
-from qp_runner.sweep.gpu import reserve_gpu
+from qp_runner.sweep.gpu import MPS, advice, reserve_gpu
 
 
 def test_each_job_gets_a_free_gpu_as_long_as_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,3 +37,33 @@ def test_a_device_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, tmp_pat
     [job], _ = jobs([], multirun=False)
     with reserve_gpu(job.config, 3) as config:
         assert config.trainer.device == "auto"
+
+
+@pytest.mark.parametrize(
+    ("overrides", "gpus", "serves", "said"),
+    [
+        ([], 1, False, f"4 jobs at once take turns on the GPU; they run side by side once `{MPS} -d` was called"),
+        ([], 2, False, f"4 jobs at once take turns on 2 GPUs; they run side by side once `{MPS} -d` was called"),
+        ([], 1, True, ""),
+        ([], 1, None, ""),  # not installed
+        ([], 4, False, ""),
+        ([], 0, False, ""),
+        (["trainer.device=cpu"], 1, False, ""),
+        (
+            ["trainer.device=cuda:1"],
+            4,
+            False,
+            f"4 jobs at once take turns on the GPU; they run side by side once `{MPS} -d` was called",
+        ),
+    ],
+)
+def test_jobs_that_share_a_gpu_without_the_service_for_it_are_told(
+    overrides: list[str], gpus: int, serves: bool | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if serves is not None:
+        (tmp_path / MPS).write_text(f"#!/bin/sh\nread order\n[ $order = get_server_list ] && exit {int(not serves)}\n")
+        (tmp_path / MPS).chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    [job], _ = jobs(overrides, multirun=False)
+    assert advice(job.config, 4) == said
