@@ -43,12 +43,19 @@ def advice(config: Config, workers: int) -> str:
     """
     device = config.trainer.device
     gpus = torch.cuda.device_count() if device == "auto" else int(device.startswith("cuda"))
-    if not 0 < gpus < workers or shutil.which(MPS) is None:
-        return ""
-    if subprocess.run([MPS], input="get_server_list\n", capture_output=True, text=True).returncode == 0:
+    if not 0 < gpus < workers or shutil.which(MPS) is None or _serves():
         return ""
     where = "the GPU" if gpus == 1 else f"{gpus} GPUs"
     return f"{workers} jobs at once take turns on {where}; they run side by side once `{MPS} -d` was called"
+
+
+def _serves() -> bool:
+    """Whether the Multi-Process Service runs; true where it can't be asked, as there is no advice to give then."""
+    try:
+        asked = subprocess.run([MPS], input="get_server_list\n", capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return True
+    return asked.returncode == 0 and "cannot find" not in (asked.stdout + asked.stderr).lower()
 
 
 def _lock_file(gpu: int) -> Path:

@@ -39,29 +39,29 @@ def test_a_device_that_was_chosen_stays(monkeypatch: pytest.MonkeyPatch, tmp_pat
         assert config.trainer.device == "auto"
 
 
+STOPPED = "echo Cannot find MPS control daemon process"
+TURNS = "4 jobs at once take turns on {}; they run side by side once `nvidia-cuda-mps-control -d` was called"
+
+
 @pytest.mark.parametrize(
-    ("overrides", "gpus", "serves", "said"),
+    ("overrides", "gpus", "control", "said"),
     [
-        ([], 1, False, f"4 jobs at once take turns on the GPU; they run side by side once `{MPS} -d` was called"),
-        ([], 2, False, f"4 jobs at once take turns on 2 GPUs; they run side by side once `{MPS} -d` was called"),
-        ([], 1, True, ""),
+        ([], 1, f"{STOPPED}; exit 1", TURNS.format("the GPU")),
+        ([], 1, STOPPED, TURNS.format("the GPU")),
+        ([], 2, STOPPED, TURNS.format("2 GPUs")),
+        (["trainer.device=cuda:1"], 4, STOPPED, TURNS.format("the GPU")),
+        ([], 1, "read order; [ $order = get_server_list ] && echo 4711", ""),
         ([], 1, None, ""),  # not installed
-        ([], 4, False, ""),
-        ([], 0, False, ""),
-        (["trainer.device=cpu"], 1, False, ""),
-        (
-            ["trainer.device=cuda:1"],
-            4,
-            False,
-            f"4 jobs at once take turns on the GPU; they run side by side once `{MPS} -d` was called",
-        ),
+        ([], 4, STOPPED, ""),
+        ([], 0, STOPPED, ""),
+        (["trainer.device=cpu"], 1, STOPPED, ""),
     ],
 )
 def test_jobs_that_share_a_gpu_without_the_service_for_it_are_told(
-    overrides: list[str], gpus: int, serves: bool | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    overrides: list[str], gpus: int, control: str | None, said: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    if serves is not None:
-        (tmp_path / MPS).write_text(f"#!/bin/sh\nread order\n[ $order = get_server_list ] && exit {int(not serves)}\n")
+    if control is not None:
+        (tmp_path / MPS).write_text(f"#!/bin/sh\n{control}\n")
         (tmp_path / MPS).chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
