@@ -105,7 +105,8 @@ def distributions(where: ModuleSpec) -> dict[str, str]:
         site = _site(place)
         if site is not None:
             top = place.relative_to(site).parts[0].partition(".")[0]
-            return {each.name: _version(each.name) for each in _distributions(top)}
+            found = (each for each in _distributions(top) if _folder(each).is_relative_to(site))
+            return {each.name: _version(each.name) for each in found}
     return {}
 
 
@@ -115,6 +116,11 @@ def _distributions(top: str) -> tuple[Distribution, ...]:
         return (distribution(top),)  # most are called like their package; looking through all takes half a second
     except PackageNotFoundError:
         return tuple(distribution(name) for name in sorted(set(_all_distributions().get(top, ()))))
+
+
+def _folder(installed: Distribution) -> Path:
+    """Where a distribution was installed; one of the same name as a module may lie elsewhere."""
+    return Path(str(installed.locate_file(""))).resolve()
 
 
 @cache

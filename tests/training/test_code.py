@@ -151,6 +151,18 @@ def test_packages_installed_into_a_folder_of_any_name_are_told_from_the_code_bes
     assert digest_elsewhere(tmp_path, "task.Task") != own
 
 
+def test_own_code_named_like_a_package_that_is_installed_elsewhere_counts_with_its_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, site = tmp_path / "own", tmp_path / "site-packages"
+    write(site, {"task-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: task\nVersion: 1.0\n"})
+    write(own, {"task.py": "", "other-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"})
+    monkeypatch.syspath_prepend(site)
+    first = digest_elsewhere(own, "task.Task")
+    write(own, {"task.py": "x = 1"})
+    assert digest_elsewhere(own, "task.Task") != first
+
+
 def test_what_is_missing_counts_once_it_is_there(tmp_path: Path) -> None:
     write(tmp_path, {"task.py": "try:\n    import fast\nexcept ImportError:\n    fast = None"})
     first = digest_elsewhere(tmp_path, "task.Task")
