@@ -62,7 +62,9 @@ def _planned_executor(config: Config) -> Executor:
     """The executor as far as it is known before a task is built; tasks that always run eagerly share more than this."""
     if config.trainer.executor != "auto":
         return config.trainer.executor
-    return "graph" if config.trainer.device != "cpu" and torch.cuda.is_available() else "eager"
+    device = config.trainer.device
+    on_gpu = torch.cuda.is_available() if device == "auto" else device.startswith("cuda")
+    return "graph" if on_gpu else "eager"
 
 
 def job_digest(config: Config) -> str:

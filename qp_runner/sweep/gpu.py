@@ -36,17 +36,17 @@ def reserve_gpu(config: Config, launch_index: int) -> Iterator[Config]:
             lock.release()
 
 
-def advice(config: Config, workers: int) -> str:
-    """What a person may do where several jobs at once share a GPU, in one line; empty if there is nothing to say.
+def advice(config: Config, at_once: int) -> str:
+    """What a person may do where so many jobs at once share a GPU, in one line; empty if there is nothing to say.
 
     Without CUDA's Multi-Process Service only one process at a time has kernels on a GPU.
     """
     device = config.trainer.device
     gpus = torch.cuda.device_count() if device == "auto" else int(device.startswith("cuda"))
-    if not 0 < gpus < workers or shutil.which(MPS) is None or _serves():
+    if not 0 < gpus < at_once or shutil.which(MPS) is None or _serves():
         return ""
     where = "the GPU" if gpus == 1 else f"{gpus} GPUs"
-    return f"{workers} jobs at once take turns on {where}; they run side by side once `{MPS} -d` was called"
+    return f"{at_once} jobs at once take turns on {where}; they run side by side once `{MPS} -d` was called"
 
 
 def _serves() -> bool:

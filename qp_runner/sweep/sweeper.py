@@ -64,10 +64,11 @@ class WaveSweeper(Sweeper):
             with parent_run(
                 folder, first, title=plan.title, jobs=plan.jobs, digest=plan.digest, goes_on=goes_on
             ) as parent:
-                returned, workers = list[Any](), _workers(self.config)
-                if advised := advice(first, workers):
-                    print(advised, file=sys.stderr)
+                returned, workers, advised = list[Any](), _workers(self.config), ""
                 for batch in plan.batches(parent, workers):
+                    at_once = min(workers, max(map(len, batch.waves), default=0))
+                    if not advised and (advised := advice(first, at_once)):
+                        print(advised, file=sys.stderr)
                     parent.announce(batch.checkpoint_steps)
                     for wave in batch.waves:
                         returned += self._launch(batch, wave, launched=len(returned), numbered=request.numbered)

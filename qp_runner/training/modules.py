@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.util
-import os
 import sys
 import sysconfig
 from collections.abc import Iterator, Mapping
@@ -90,13 +89,7 @@ def _places(where: ModuleSpec) -> Iterator[Path]:
 
 def _site(place: Path) -> Path | None:
     """The folder of installed packages that a file lies in."""
-    return next((parent for parent in place.parents if parent.name in INSTALLED or _is_target(parent)), None)
-
-
-@cache
-def _is_target(folder: Path) -> bool:
-    """Whether packages were installed into a folder of another name (`pip install --target`)."""
-    return str(folder) in map(os.path.realpath, sys.path) and any(folder.glob("*.dist-info"))
+    return next((parent for parent in place.parents if parent.name in INSTALLED), None)
 
 
 def distributions(where: ModuleSpec) -> dict[str, str]:
@@ -105,8 +98,7 @@ def distributions(where: ModuleSpec) -> dict[str, str]:
         site = _site(place)
         if site is not None:
             top = place.relative_to(site).parts[0].partition(".")[0]
-            found = (each for each in _distributions(top) if _folder(each).is_relative_to(site))
-            return {each.name: _version(each.name) for each in found}
+            return {each.name: _version(each.name) for each in _distributions(top)}
     return {}
 
 
@@ -116,11 +108,6 @@ def _distributions(top: str) -> tuple[Distribution, ...]:
         return (distribution(top),)  # most are called like their package; looking through all takes half a second
     except PackageNotFoundError:
         return tuple(distribution(name) for name in sorted(set(_all_distributions().get(top, ()))))
-
-
-def _folder(installed: Distribution) -> Path:
-    """Where a distribution was installed; one of the same name as a module may lie elsewhere."""
-    return Path(str(installed.locate_file(""))).resolve()
 
 
 @cache

@@ -5,6 +5,7 @@ import torch
 
 from qp_runner.config.compose import jobs
 from qp_runner.sweep.gpu import MPS, advice, reserve_gpu
+from support import execute
 
 
 def test_each_job_gets_a_free_gpu_as_long_as_there_is_one(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -67,3 +68,15 @@ def test_jobs_that_share_a_gpu_without_the_service_for_it_are_told(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
     [job], _ = jobs(overrides, multirun=False)
     assert advice(job.config, 4) == said
+
+
+def test_only_jobs_that_do_run_at_once_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
+    told: list[int] = []
+    monkeypatch.setattr("qp_runner.sweep.sweeper.advice", lambda config, at_once: told.append(at_once) or "told")
+    launcher = ["hydra/launcher=joblib", "hydra.launcher.n_jobs=2", "trainer.epochs=1", "tracking=none"]
+    assert execute(["-m", *launcher, "schedule=float", "seed=0", "trainer.progress=false"]) == 0
+    assert told == [1]
+    assert "told" in capsys.readouterr().err

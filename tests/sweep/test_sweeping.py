@@ -57,6 +57,7 @@ def test_plan_shows_the_tree_and_why_runs_do_not_share(capsys: pytest.CaptureFix
         (["compress.scale=float,power_of_two"], True),  # until the first event
         (["compress.granularity=element,channel", "trainer.executor=eager"], True),
         (["compress.granularity=element,channel", "trainer.executor=compile"], False),  # into other kernels
+        (["compress.granularity=element,channel", "trainer.device=cuda"], False),  # planned where there may be no GPU
         (["trainer.optimizer.lr=0.1,0.2"], False),
         (["trainer.epochs=3,4"], False),
         (["model.networks.network.width=4,8"], False),

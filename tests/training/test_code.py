@@ -139,30 +139,6 @@ def test_a_project_installed_again_under_the_same_version_counts_anew(tmp_path: 
     assert digest_elsewhere(site, "mine.Task") != first
 
 
-def test_packages_installed_into_a_folder_of_any_name_are_told_from_the_code_beside_them(tmp_path: Path) -> None:
-    info = {"mine-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: mine\nVersion: 1.0\n"}
-    write(tmp_path, info | {"mine/__init__.py": "x = 0", "mine-1.0.dist-info/RECORD": "mine/__init__.py,sha256=a,0\n"})
-    write(tmp_path, {"task.py": "import mine"})
-    library, own = (digest_elsewhere(tmp_path, name) for name in ("mine.Task", "task.Task"))
-    write(tmp_path, {"mine/__init__.py": "x = 1"})  # not as pip does it
-    assert digest_elsewhere(tmp_path, "mine.Task") == library
-    assert digest_elsewhere(tmp_path, "task.Task") == own
-    write(tmp_path, {"task.py": "import mine  # and more"})
-    assert digest_elsewhere(tmp_path, "task.Task") != own
-
-
-def test_own_code_named_like_a_package_that_is_installed_elsewhere_counts_with_its_source(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    own, site = tmp_path / "own", tmp_path / "site-packages"
-    write(site, {"task-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: task\nVersion: 1.0\n"})
-    write(own, {"task.py": "", "other-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: other\nVersion: 1.0\n"})
-    monkeypatch.syspath_prepend(site)
-    first = digest_elsewhere(own, "task.Task")
-    write(own, {"task.py": "x = 1"})
-    assert digest_elsewhere(own, "task.Task") != first
-
-
 def test_what_is_missing_counts_once_it_is_there(tmp_path: Path) -> None:
     write(tmp_path, {"task.py": "try:\n    import fast\nexcept ImportError:\n    fast = None"})
     first = digest_elsewhere(tmp_path, "task.Task")
