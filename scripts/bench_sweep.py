@@ -26,6 +26,8 @@ import torch
 import yaml
 from bench_trunks import differences, jobs, records
 
+from qp_runner.sweep.gpu import MPS
+
 RUNNER = "import sys; from qp_runner.cli.main import main; sys.exit(main())"
 WAYS = {
     "reuse": RUNNER,
@@ -109,7 +111,7 @@ def sharing_the_gpu() -> Iterator[dict[str, str]]:
 
     Where it is not installed, the environment as it is.
     """
-    control, environment = shutil.which("nvidia-cuda-mps-control"), dict(os.environ)
+    control, environment = shutil.which(MPS), dict(os.environ)
     if control is None:
         yield environment
         return

@@ -71,7 +71,7 @@ def test_jobs_that_share_a_gpu_without_the_service_for_it_are_told(
 
 
 def test_only_jobs_that_do_run_at_once_are_told(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     told: list[int] = []
